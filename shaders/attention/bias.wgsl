@@ -1,0 +1,17 @@
+// Optional operand: an additive bias, bound as bits so that minus infinity can be told apart without float arithmetic.
+@group(0) @binding(7) var<storage, read> bias: array<u32>; // [batch, q_heads, q_len, kv_len], f32
+
+const MINUS_INFINITY: u32 = 0xff800000u;
+
+// Adds each row's bias for key j to its score; read only for rows that see the key. A bias of minus infinity hides it.
+fn add_bias(s: ptr<function, vec4<f32>>, batch: u32, head: u32, row: vec4<u32>, j: u32, see: vec4<bool>) -> vec4<bool> {
+    let at = vec4(params.bias_start + batch * params.bias_batch + head * params.bias_head + j) + row * params.bias_row;
+    var bits = vec4(MINUS_INFINITY);
+    if (see.x) { bits.x = bias[at.x]; }
+    if (see.y) { bits.y = bias[at.y]; }
+    if (see.z) { bits.z = bias[at.z]; }
+    if (see.w) { bits.w = bias[at.w]; }
+    let seen = bits != vec4(MINUS_INFINITY);
+    *s += bitcast<vec4<f32>>(select(vec4(0u), bits, seen));
+    return seen;
+}

@@ -1,0 +1,80 @@
+// Combines the partial results of several ranges of keys into rows of softmax attention.
+//
+// One invocation owns four dims of one row; it walks the row's partials twice: for the maximum, then for the sums.
+// Workgroup memory: none. Features: none.
+// Source: Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018, section 3.1.
+const WORKGROUP: u32 = 64u;
+const V_DIM: u32 = 64u;
+const ENTROPY: bool = false;
+alias Elem = vec4<f32>; // f32 where a row of o starts or ends off a multiple of four
+
+const V_CHUNKS: u32 = (V_DIM + 3u) / 4u;
+
+struct Params {
+    first_workgroup: u32, // of this dispatch
+    end_workgroup: u32,
+    rows: u32, // batch * q_heads * q_len
+    q_heads: u32,
+    q_len: u32, // tokens
+    splits: u32, // partials per row
+    o_start: u32, // starts and strides in elements
+    o_batch: u32,
+    o_head: u32,
+    o_row: u32,
+    lse_start: u32,
+    lse_batch: u32,
+    lse_head: u32,
+    lse_row: u32,
+    entropy_start: u32,
+    entropy_batch: u32,
+    entropy_head: u32,
+    entropy_row: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(11) var<storage, read> partials: array<vec4<f32>>; // [rows, splits, 1 + v_dim / 4]
+
+@compute @workgroup_size(WORKGROUP)
+fn main(
+    @builtin(workgroup_id) workgroup_id: vec3<u32>,
+    @builtin(num_workgroups) num_workgroups: vec3<u32>,
+    @builtin(local_invocation_index) invocation: u32,
+) {
+    let workgroup = workgroup_index(workgroup_id, num_workgroups);
+    let index = workgroup * WORKGROUP + invocation;
+    let row = index / V_CHUNKS;
+    let c = index % V_CHUNKS;
+    if (workgroup >= params.end_workgroup || row >= params.rows) {
+        return;
+    }
+
+    // The row's maximum; ranges without a visible key carry the lowest score.
+    let first = row * params.splits * (1u + V_CHUNKS);
+    var row_max = partials[first].x;
+    for (var s = 1u; s < params.splits; s++) {
+        row_max = max(row_max, partials[first + s * (1u + V_CHUNKS)].x);
+    }
+
+    // Every partial, brought to that maximum.
+    var sum = 0.0;
+    var weighted = 0.0;
+    var o4 = vec4(0.0);
+    for (var s = 0u; s < params.splits; s++) {
+        let at = first + s * (1u + V_CHUNKS);
+        let partial = partials[at];
+        let step_down = partial.x - row_max;
+        let shrink = exp(step_down);
+        sum += shrink * partial.y;
+        weighted += shrink * (partial.z + step_down * partial.y);
+        o4 += shrink * partials[at + 1u + c];
+    }
+
+    let i = row % params.q_len;
+    let head = (row / params.q_len) % params.q_heads;
+    let batch = row / params.q_len / params.q_heads;
+    let base = params.o_start + batch * params.o_batch + head * params.o_head + i * params.o_row;
+    store_o(base, c, o4 / select(sum, 1.0, sum == 0.0));
+    if (c == 0u) {
+        store_statistics(batch, head, i, row_max, sum, weighted);
+    }
+}

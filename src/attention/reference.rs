@@ -1,0 +1,166 @@
+//! The CPU twin of softmax attention: plain loops over the formula.
+
+use crate::attention::{AttentionConfig, AttentionShapes, TensorShapes};
+use crate::host::HostView;
+use crate::reference::{Real, SumOrder};
+use crate::{Result, Scale};
+
+/// The inputs of softmax attention in host memory; see [`AttentionInputs`](crate::AttentionInputs) for shapes.
+#[derive(Clone, Copy, Debug)]
+pub struct HostInputs<'a> {
+    /// Queries.
+    pub q: HostView<'a, f32, 4>,
+    /// Keys.
+    pub k: HostView<'a, f32, 4>,
+    /// Values.
+    pub v: HostView<'a, f32, 4>,
+    /// Visible keys per batch.
+    pub kv_lens: Option<HostView<'a, u32, 1>>,
+    /// Additive bias.
+    pub bias: Option<HostView<'a, f32, 4>>,
+    /// Boolean mask, zero is hidden.
+    pub mask: Option<HostView<'a, u8, 4>>,
+    /// One scale per row.
+    pub row_scale: Option<HostView<'a, f32, 3>>,
+}
+
+impl<'a> HostInputs<'a> {
+    /// Queries, keys and values, and nothing optional.
+    #[must_use]
+    pub fn new(q: HostView<'a, f32, 4>, k: HostView<'a, f32, 4>, v: HostView<'a, f32, 4>) -> Self {
+        Self { q, k, v, kv_lens: None, bias: None, mask: None, row_scale: None }
+    }
+
+    /// The problem's sizes.
+    ///
+    /// # Errors
+    /// As [`Attention::prepare`](crate::Attention::prepare), for what concerns shapes.
+    pub fn shapes(&self, config: &AttentionConfig) -> Result<AttentionShapes> {
+        TensorShapes {
+            q: self.q.shape_u32(),
+            k: self.k.shape_u32(),
+            v: self.v.shape_u32(),
+            kv_lens: self.kv_lens.map(|view| view.shape_u32()),
+            bias: self.bias.map(|view| view.shape_u32()),
+            mask: self.mask.map(|view| view.shape_u32()),
+            row_scale: self.row_scale.map(|view| view.shape_u32()),
+            ..TensorShapes::default()
+        }
+        .check(config)
+    }
+}
+
+/// One row of softmax attention.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row<T> {
+    /// The output, v_dim numbers.
+    pub o: Vec<T>,
+    /// Natural-log sum of the exponentials of the row's scores; −∞ if it sees no key.
+    pub lse: T,
+    /// −Σ p log p in nats; 0 if it sees no key.
+    pub entropy: T,
+}
+
+/// The whole result, rows in the order of `[batch, q_heads, q_len]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HostOutputs<T> {
+    /// `[batch, q_heads, q_len, v_dim]`.
+    pub o: Vec<T>,
+    /// `[batch, q_heads, q_len]`.
+    pub lse: Vec<T>,
+    /// `[batch, q_heads, q_len]`.
+    pub entropy: Vec<T>,
+}
+
+/// Softmax attention in f64.
+///
+/// # Errors
+/// As [`HostInputs::shapes`], and for a config out of range.
+pub fn attention(config: &AttentionConfig, inputs: &HostInputs) -> Result<HostOutputs<f64>> {
+    attention_in(config, inputs, SumOrder::InOrder)
+}
+
+/// [`attention`] in another arithmetic or order of summation.
+///
+/// # Errors
+/// As [`attention`].
+pub fn attention_in<T: Real>(config: &AttentionConfig, inputs: &HostInputs, order: SumOrder) -> Result<HostOutputs<T>> {
+    let shapes = inputs.shapes(config)?;
+    let mut out = HostOutputs { o: Vec::new(), lse: Vec::new(), entropy: Vec::new() };
+    for b in 0..shapes.batch as usize {
+        for h in 0..shapes.q_heads as usize {
+            for i in 0..shapes.q_len as usize {
+                let row = attention_row(config, inputs, [b, h, i], order)?;
+                out.o.extend(row.o);
+                out.lse.push(row.lse);
+                out.entropy.push(row.entropy);
+            }
+        }
+    }
+    Ok(out)
+}
+
+/// The row of query `[batch, q_head, position]`.
+///
+/// # Errors
+/// As [`attention`].
+///
+/// # Panics
+/// If the query is outside the shapes.
+pub fn attention_row<T: Real>(
+    config: &AttentionConfig,
+    inputs: &HostInputs,
+    [b, h, i]: [usize; 3],
+    order: SumOrder,
+) -> Result<Row<T>> {
+    let shapes = inputs.shapes(config)?;
+    let HostInputs { q, k, v, .. } = inputs;
+    let (q_len, kv_len) = (shapes.q_len as usize, shapes.kv_len as usize);
+    let kv_head = h / (shapes.q_heads / shapes.kv_heads) as usize;
+    let real = |value: f32| T::new(value.into());
+
+    // The keys the row sees: by position, then by mask. Their number is the n of log n.
+    let len = inputs.kv_lens.map_or(kv_len, |lens| (lens.at([b]) as usize).min(kv_len));
+    let visible = |j: &usize| inputs.mask.is_none_or(|mask| mask.at([b, h, i, *j]) != 0);
+    let mut keys: Vec<usize> = config.visibility().range(i, q_len, len).filter(visible).collect();
+    let scale = match inputs.row_scale {
+        Some(scales) if config.scale == Scale::PerRow => real(scales.at([b, h, i])),
+        _ => T::new(config.scale.terms(shapes.head_dim).at(keys.len())),
+    };
+    // A bias of minus infinity hides its key, but counts it in n.
+    keys.retain(|&j| inputs.bias.is_none_or(|bias| bias.at([b, h, i, j]) != f32::NEG_INFINITY));
+
+    // Scale, softcap, bias.
+    let dims = order.indices(shapes.head_dim as usize);
+    let score = |j: usize| {
+        let mut dot = T::new(0.0);
+        for &c in &dims {
+            dot += real(q.at([b, h, i, c])) * real(k.at([b, kv_head, j, c]));
+        }
+        let mut s = scale * dot;
+        if let Some(cap) = config.softcap {
+            s = real(cap) * (s / real(cap)).tanh();
+        }
+        inputs.bias.map_or(s, |bias| s + real(bias.at([b, h, i, j])))
+    };
+    let scores: Vec<T> = keys.iter().map(|&j| score(j)).collect();
+
+    // Softmax.
+    let mut o = vec![T::new(0.0); shapes.v_dim as usize];
+    let Some(max) = scores.iter().copied().reduce(Real::max) else {
+        return Ok(Row { o, lse: T::new(f64::NEG_INFINITY), entropy: T::new(0.0) });
+    };
+    let (mut sum, mut weighted) = (T::new(0.0), T::new(0.0));
+    for index in order.indices(keys.len()) {
+        let weight = (scores[index] - max).exp();
+        sum += weight;
+        weighted += weight * (scores[index] - max);
+        for (c, o) in o.iter_mut().enumerate() {
+            *o += weight * real(v.at([b, kv_head, keys[index], c]));
+        }
+    }
+    for o in &mut o {
+        *o = *o / sum;
+    }
+    Ok(Row { o, lse: max + sum.ln(), entropy: sum.ln() - weighted / sum })
+}

@@ -1,0 +1,155 @@
+//! A device without a window, and calls that upload, run and read back in one go (feature `blocking`).
+
+use crate::dispatch::Prepared;
+use crate::host::HostView;
+use crate::tensor::Element;
+use crate::{Context, ContextOptions, Error, Result, TensorView};
+
+impl Context {
+    /// A context on the first adapter that fits, without a surface, with every limit the adapter has.
+    ///
+    /// `WGPU_BACKEND` and `WGPU_ADAPTER_NAME` choose among several, as everywhere in wgpu.
+    ///
+    /// # Errors
+    /// [`Error::NoDevice`].
+    pub fn headless() -> Result<Self> {
+        let name = std::env::var("WGPU_ADAPTER_NAME").unwrap_or_default();
+        Self::headless_with(&name, ContextOptions::default())
+    }
+
+    /// As [`headless`](Self::headless), on an adapter whose name contains `name`, ignoring case, and with options.
+    ///
+    /// # Errors
+    /// [`Error::NoDevice`], which lists the adapters there are.
+    pub fn headless_with(name: &str, options: ContextOptions) -> Result<Self> {
+        pollster::block_on(async {
+            let descriptor = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
+            let instance = wgpu::Instance::new(descriptor);
+            let adapter = if name.is_empty() {
+                let options = wgpu::RequestAdapterOptions {
+                    power_preference: wgpu::PowerPreference::HighPerformance,
+                    ..Default::default()
+                };
+                instance.request_adapter(&options).await.map_err(|error| Error::NoDevice(error.to_string()))?
+            } else {
+                let adapters = instance.enumerate_adapters(wgpu::Backends::all()).await;
+                let names: Vec<String> = adapters.iter().map(|adapter| adapter.get_info().name).collect();
+                let wanted = name.to_lowercase();
+                let found = names.iter().position(|name| name.to_lowercase().contains(&wanted));
+                let missing = || Error::NoDevice(format!("no adapter is called `{name}`; there are {names:?}"));
+                let index = found.ok_or_else(missing)?;
+                adapters.into_iter().nth(index).ok_or_else(missing)?
+            };
+            let descriptor = wgpu::DeviceDescriptor {
+                label: Some("wgpu-attention"),
+                required_features: adapter.features() & wgpu::Features::TIMESTAMP_QUERY,
+                required_limits: adapter.limits(),
+                ..Default::default()
+            };
+            let (device, queue) =
+                adapter.request_device(&descriptor).await.map_err(|error| Error::NoDevice(error.to_string()))?;
+            Ok(Self::with_options(device, queue, options))
+        })
+    }
+
+    /// A storage buffer holding `data`, padded to a multiple of four bytes.
+    #[must_use]
+    pub fn upload<T: bytemuck::NoUninit>(&self, data: &[T]) -> wgpu::Buffer {
+        let bytes: &[u8] = bytemuck::cast_slice(data);
+        let buffer = self.device().create_buffer(&wgpu::BufferDescriptor {
+            label: Some("wgpu-attention upload"),
+            size: bytes.len().next_multiple_of(4).max(4) as u64,
+            usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: true,
+        });
+        if let Ok(mut view) = buffer.slice(..).get_mapped_range_mut() {
+            view.slice(..bytes.len()).copy_from_slice(bytes);
+        }
+        buffer.unmap();
+        buffer
+    }
+
+    /// A storage buffer for `elements` f32 numbers, zeroed.
+    #[must_use]
+    pub fn allocate(&self, elements: usize) -> wgpu::Buffer {
+        self.device().create_buffer(&wgpu::BufferDescriptor {
+            label: Some("wgpu-attention output"),
+            size: 4 * elements.max(1) as u64,
+            usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        })
+    }
+
+    /// Waits for everything submitted and copies a buffer's contents back. The buffer needs `COPY_SRC`.
+    ///
+    /// # Errors
+    /// [`Error::Readback`], [`Error::Usage`].
+    pub fn download(&self, buffer: &wgpu::Buffer) -> Result<Vec<f32>> {
+        let missing = wgpu::BufferUsages::COPY_SRC - buffer.usage();
+        if !missing.is_empty() {
+            return Err(Error::Usage { tensor: "download", missing });
+        }
+        let fail = |error: &dyn std::fmt::Display| Error::Readback(error.to_string());
+        let staging = self.device().create_buffer(&wgpu::BufferDescriptor {
+            label: Some("wgpu-attention readback"),
+            size: buffer.size(),
+            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        let mut encoder = self.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        encoder.copy_buffer_to_buffer(buffer, 0, &staging, 0, buffer.size());
+        self.queue().submit([encoder.finish()]);
+        let (sender, receiver) = futures_intrusive::channel::shared::oneshot_channel();
+        staging.slice(..).map_async(wgpu::MapMode::Read, move |result| {
+            // The receiver is gone only if this call has already failed.
+            let _ = sender.send(result);
+        });
+        self.device().poll(wgpu::PollType::wait_indefinitely()).map_err(|error| fail(&error))?;
+        pollster::block_on(receiver.receive())
+            .ok_or_else(|| fail(&"the device was lost"))?
+            .map_err(|error| fail(&error))?;
+        let view = staging.slice(..).get_mapped_range().map_err(|error| fail(&error))?;
+        Ok(bytemuck::pod_collect_to_vec(&view))
+    }
+
+    /// Records and submits a call piece by piece, so that no submit is long, and waits for it.
+    ///
+    /// # Errors
+    /// [`Error::Readback`] if the device was lost.
+    pub fn run(&self, prepared: &Prepared<'_>) -> Result<()> {
+        let workspace = prepared.workspace();
+        for piece in 0..prepared.plan().dispatches() {
+            let mut encoder = self.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+            prepared.record_piece(&mut pass, piece, &workspace);
+            drop(pass);
+            self.queue().submit([encoder.finish()]);
+        }
+        self.device().poll(wgpu::PollType::wait_indefinitely()).map_err(|error| Error::Readback(error.to_string()))?;
+        Ok(())
+    }
+
+    /// Uploads a host tensor as it lies in memory and views it with the same shape and strides.
+    #[must_use]
+    pub fn upload_view<T: Element, const RANK: usize>(&self, view: &HostView<'_, T, RANK>) -> Uploaded<RANK> {
+        let (data, strides) = view.parts();
+        Uploaded { buffer: self.upload(data), dtype: T::DTYPE, shape: view.shape_u32(), strides }
+    }
+}
+
+/// A host tensor on the device; see [`Context::upload_view`].
+#[derive(Debug)]
+pub struct Uploaded<const RANK: usize> {
+    buffer: wgpu::Buffer,
+    dtype: crate::DType,
+    shape: [u32; RANK],
+    strides: [u64; RANK],
+}
+
+impl<const RANK: usize> Uploaded<RANK> {
+    /// The tensor as an op takes it.
+    #[must_use]
+    pub fn view(&self) -> TensorView<'_, RANK> {
+        TensorView::new(&self.buffer, self.dtype, self.shape).with_strides(self.strides)
+    }
+}

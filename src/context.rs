@@ -1,0 +1,269 @@
+//! The caller's device: what it can do, the pipelines compiled on it, and the workspace that records share.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Waker};
+
+use crate::quirks;
+use crate::wgsl::Specialization;
+use crate::{Error, Result};
+
+/// A [`wgpu::Device`] and its [`wgpu::Queue`], with everything this crate keeps for them.
+///
+/// Cheap to clone; clones share the pipeline cache and the workspace. Creating one touches no GPU state, and
+/// nothing this crate records submits, polls or blocks.
+///
+/// ```
+/// # fn embed(device: wgpu_attention::wgpu::Device, queue: wgpu_attention::wgpu::Queue) {
+/// let context = wgpu_attention::Context::new(device, queue);
+/// # let _ = context;
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Context {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    capabilities: Capabilities,
+    pipelines: Mutex<HashMap<Specialization, Arc<Pipeline>>>,
+    workspace: Mutex<Option<wgpu::Buffer>>,
+}
+
+/// Bounds on what one plan may do, for [`Context::with_options`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ContextOptions {
+    /// Floating-point operations that one dispatch may hold before the work is split over several. Drivers end a
+    /// dispatch that runs for seconds. Default 2³⁷, a seventh of a second at 1 TFLOP/s.
+    pub max_flops_per_dispatch: u64,
+    /// Bytes of workspace that one plan may ask for. Default 256 MiB.
+    pub max_workspace_bytes: u64,
+    /// Keys that one attention workgroup walks before the rest goes to another, whose results are then combined.
+    /// Default: no bound but what the driver needs.
+    pub max_keys_per_split: Option<u32>,
+}
+
+impl Default for ContextOptions {
+    fn default() -> Self {
+        Self { max_flops_per_dispatch: 1 << 37, max_workspace_bytes: 256 << 20, max_keys_per_split: None }
+    }
+}
+
+/// What a plan knows of the device: plain data, so that choosing a kernel can be tested without one.
+#[derive(Clone, Debug)]
+#[doc(hidden)]
+pub struct Capabilities {
+    pub limits: wgpu::Limits,
+    pub features: wgpu::Features,
+    /// A software driver: invocations run on CPU cores.
+    pub is_cpu: bool,
+    /// Loop iterations after which the driver silently ends every loop of an invocation.
+    pub loop_cap: Option<u32>,
+    pub options: ContextOptions,
+}
+
+/// A compiled kernel.
+#[derive(Debug)]
+pub(crate) struct Pipeline {
+    pub label: String,
+    pub pipeline: wgpu::ComputePipeline,
+    pub layout: wgpu::BindGroupLayout,
+}
+
+impl Context {
+    /// Wraps a device and its queue with default [`ContextOptions`].
+    #[must_use]
+    pub fn new(device: wgpu::Device, queue: wgpu::Queue) -> Self {
+        Self::with_options(device, queue, ContextOptions::default())
+    }
+
+    /// Wraps a device and its queue.
+    #[must_use]
+    pub fn with_options(device: wgpu::Device, queue: wgpu::Queue, options: ContextOptions) -> Self {
+        let info = device.adapter_info();
+        let capabilities = Capabilities {
+            limits: device.limits(),
+            features: device.features(),
+            is_cpu: quirks::is_software(&info),
+            loop_cap: quirks::loop_cap(&info),
+            options,
+        };
+        let inner = Inner { device, queue, capabilities, pipelines: Mutex::default(), workspace: Mutex::default() };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// The device.
+    #[must_use]
+    pub fn device(&self) -> &wgpu::Device {
+        &self.inner.device
+    }
+
+    /// The queue.
+    #[must_use]
+    pub fn queue(&self) -> &wgpu::Queue {
+        &self.inner.queue
+    }
+
+    #[doc(hidden)]
+    #[must_use]
+    pub fn capabilities(&self) -> &Capabilities {
+        &self.inner.capabilities
+    }
+
+    /// How many pipelines have been compiled so far.
+    #[must_use]
+    pub fn pipeline_count(&self) -> usize {
+        lock(&self.inner.pipelines).len()
+    }
+
+    /// The pipeline of a specialization, compiled on first use. No lock is held while compiling.
+    pub(crate) fn pipeline(&self, specialization: &Specialization) -> Result<Arc<Pipeline>> {
+        if let Some(found) = lock(&self.inner.pipelines).get(specialization) {
+            return Ok(found.clone());
+        }
+        let compiled = Arc::new(self.compile(specialization)?);
+        Ok(lock(&self.inner.pipelines).entry(specialization.clone()).or_insert(compiled).clone())
+    }
+
+    fn compile(&self, specialization: &Specialization) -> Result<Pipeline> {
+        let label = specialization.to_string();
+        let text = specialization.wgsl();
+        let device = &self.inner.device;
+        let descriptor =
+            wgpu::ShaderModuleDescriptor { label: Some(&label), source: wgpu::ShaderSource::Wgsl(text.into()) };
+        let mut checks = wgpu::ShaderRuntimeChecks::checked();
+        checks.force_loop_bounding = false;
+        checks.int_div_checks = false;
+        let fail = |message: String| Error::Pipeline { label: label.clone(), message };
+        let module = self
+            .scoped(|| {
+                // SAFETY: every loop of every kernel under `shaders/` runs over a range that is computed before it
+                // starts and steps by a constant, so all end; every divisor is a nonzero constant or a parameter
+                // that the host checked to be nonzero. Bounds checks stay on.
+                unsafe { device.create_shader_module_trusted(descriptor, checks) }
+            })
+            .map_err(|message| fail(locate(specialization, &message)))?;
+        let pipeline = self
+            .scoped(|| {
+                device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+                    label: Some(&label),
+                    layout: None,
+                    module: &module,
+                    entry_point: Some("main"),
+                    compilation_options: wgpu::PipelineCompilationOptions {
+                        zero_initialize_workgroup_memory: false,
+                        ..Default::default()
+                    },
+                    cache: None,
+                })
+            })
+            .map_err(fail)?;
+        let layout = pipeline.get_bind_group_layout(0);
+        Ok(Pipeline { label, pipeline, layout })
+    }
+
+    /// Runs a creation call and hands back what the device says of it, without an executor: on native backends an
+    /// error scope is ready as soon as it is popped.
+    fn scoped<T>(&self, create: impl FnOnce() -> T) -> Result<T, String> {
+        let device = &self.inner.device;
+        let scopes = [wgpu::ErrorFilter::Validation, wgpu::ErrorFilter::OutOfMemory, wgpu::ErrorFilter::Internal]
+            .map(|filter| device.push_error_scope(filter));
+        let created = create();
+        let mut error = None;
+        for scope in scopes.into_iter().rev() {
+            let mut popped = std::pin::pin!(scope.pop());
+            if let Poll::Ready(found) = popped.as_mut().poll(&mut std::task::Context::from_waker(Waker::noop())) {
+                error = error.or(found);
+            }
+        }
+        error.map_or(Ok(created), |error| Err(error.to_string()))
+    }
+
+    /// The workspace that recorded passes share; a larger one replaces a smaller, which lives until its last use.
+    pub(crate) fn workspace(&self, bytes: u64) -> wgpu::Buffer {
+        let mut slot = lock(&self.inner.workspace);
+        match &*slot {
+            Some(buffer) if buffer.size() >= bytes => buffer.clone(),
+            _ => slot.insert(self.create_workspace(bytes)).clone(),
+        }
+    }
+
+    pub(crate) fn create_workspace(&self, bytes: u64) -> wgpu::Buffer {
+        self.inner.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("wgpu-attention workspace"),
+            size: bytes,
+            usage: wgpu::BufferUsages::STORAGE,
+            mapped_at_creation: false,
+        })
+    }
+
+    /// An immutable uniform buffer holding `bytes`.
+    pub(crate) fn uniform(&self, bytes: &[u8]) -> wgpu::Buffer {
+        let buffer = self.inner.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("wgpu-attention params"),
+            size: bytes.len().next_multiple_of(16) as u64,
+            usage: wgpu::BufferUsages::UNIFORM,
+            mapped_at_creation: true,
+        });
+        if let Ok(mut view) = buffer.slice(..).get_mapped_range_mut() {
+            view.slice(..bytes.len()).copy_from_slice(bytes);
+        }
+        buffer.unmap();
+        buffer
+    }
+}
+
+/// Locks, ignoring poison: the caches stay whole whatever a panicking thread was doing.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Rewrites `wgsl:LINE:COLUMN` in a compiler message as the file under `shaders/` that the line stands in.
+fn locate(specialization: &Specialization, message: &str) -> String {
+    let mut located = String::new();
+    for line in message.lines() {
+        let place = line.split_once("wgsl:").and_then(|(head, tail)| {
+            let (number, rest) = tail.split_once(':')?;
+            let (path, number) = specialization.locate(number.parse().ok()?);
+            Some(format!("{head}shaders/{path}.wgsl:{number}:{rest}"))
+        });
+        located.push_str(place.as_deref().unwrap_or(line));
+        located.push('\n');
+    }
+    located
+}
+
+/// A map that forgets its oldest entry when full.
+#[derive(Debug)]
+pub(crate) struct BoundedCache<K, V> {
+    map: HashMap<K, V>,
+    order: std::collections::VecDeque<K>,
+}
+
+impl<K, V> Default for BoundedCache<K, V> {
+    fn default() -> Self {
+        Self { map: HashMap::new(), order: std::collections::VecDeque::new() }
+    }
+}
+
+impl<K: Clone + Eq + std::hash::Hash, V: Clone> BoundedCache<K, V> {
+    const CAPACITY: usize = 256;
+
+    pub fn get(&self, key: &K) -> Option<V> {
+        self.map.get(key).cloned()
+    }
+
+    pub fn insert(&mut self, key: K, value: V) {
+        if self.order.len() == Self::CAPACITY {
+            if let Some(oldest) = self.order.pop_front() {
+                self.map.remove(&oldest);
+            }
+        }
+        if self.map.insert(key.clone(), value).is_none() {
+            self.order.push_back(key);
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! From a list of kernels to dispatches in the caller's pass.
+
+use std::sync::Arc;
+
+use crate::context::{Context, Pipeline};
+use crate::tensor::Bound;
+use crate::wgsl::Specialization;
+use crate::{Error, Result};
+
+/// What a binding of a step refers to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Slot {
+    /// An operand of the op, by its slot in [`Operands`](crate::tensor::Operands).
+    Operand(usize),
+    /// A region of the workspace, in bytes.
+    Workspace { offset: u64, size: u64 },
+}
+
+/// One dispatch.
+#[derive(Debug)]
+struct Step {
+    pipeline: Arc<Pipeline>,
+    params: wgpu::Buffer,
+    /// `@binding` numbers and what stands there; 0 is the params.
+    bindings: Vec<(u32, Slot)>,
+    workgroups: [u32; 2],
+}
+
+/// What a call will do: the kernels that run, in order, and what they cost.
+///
+/// Made by each op's `plan`; a plan holds compiled pipelines and no tensors.
+#[derive(Debug)]
+pub struct Plan {
+    steps: Vec<Step>,
+    workspace_bytes: u64,
+    flops: u64,
+    bytes: u64,
+    reason: String,
+}
+
+impl Plan {
+    /// The kernels by label (file, then what it is specialized for), one per dispatch.
+    pub fn kernels(&self) -> impl Iterator<Item = &str> {
+        self.steps.iter().map(|step| step.pipeline.label.as_str())
+    }
+
+    /// The distinct kernels in order of first use, joined by ` + `.
+    #[must_use]
+    pub fn kernel(&self) -> String {
+        let mut labels: Vec<&str> = Vec::new();
+        for label in self.kernels() {
+            if !labels.contains(&label) {
+                labels.push(label);
+            }
+        }
+        labels.join(" + ")
+    }
+
+    /// How many dispatches one call records; each is a piece that can be submitted on its own.
+    #[must_use]
+    pub fn dispatches(&self) -> usize {
+        self.steps.len()
+    }
+
+    /// Bytes of workspace.
+    #[must_use]
+    pub fn workspace_bytes(&self) -> u64 {
+        self.workspace_bytes
+    }
+
+    /// Floating-point operations by the usual count (two per multiply-add of the products, nothing for the weights).
+    #[must_use]
+    pub fn flops(&self) -> u64 {
+        self.flops
+    }
+
+    /// The fewest bytes a kernel could move: every operand once.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Why these kernels.
+    #[must_use]
+    pub fn reason(&self) -> &str {
+        &self.reason
+    }
+}
+
+/// A workspace of the caller's own, for recording a plan in pieces with other work, or submits, in between.
+#[derive(Clone, Debug)]
+pub struct Workspace {
+    buffer: Option<wgpu::Buffer>,
+}
+
+/// Inputs, outputs and plan of one call, checked and ready to be recorded, as often as wanted.
+///
+/// Nothing about it can fail any more. It borrows the tensors' buffers.
+#[derive(Debug)]
+pub struct Prepared<'a> {
+    context: Context,
+    plan: Arc<Plan>,
+    operands: Vec<Option<Bound<'a>>>,
+}
+
+impl<'a> Prepared<'a> {
+    pub(crate) fn new(context: &Context, plan: Arc<Plan>, operands: &[Option<Bound<'a>>]) -> Self {
+        Self { context: context.clone(), plan, operands: operands.to_vec() }
+    }
+
+    /// The plan.
+    #[must_use]
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Records the whole call as a compute pass of its own.
+    pub fn record(&self, encoder: &mut wgpu::CommandEncoder) {
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+        self.record_in(&mut pass);
+    }
+
+    /// Records the whole call into a pass of the caller's, with the context's own workspace.
+    pub fn record_in(&self, pass: &mut wgpu::ComputePass<'_>) {
+        let buffer = (self.plan.workspace_bytes > 0).then(|| self.context.workspace(self.plan.workspace_bytes));
+        self.record_steps(pass, &self.plan.steps, &Workspace { buffer });
+    }
+
+    /// A workspace for [`record_piece`](Self::record_piece); reusable for every call with the same plan once the
+    /// previous one was submitted.
+    #[must_use]
+    pub fn workspace(&self) -> Workspace {
+        let bytes = self.plan.workspace_bytes;
+        Workspace { buffer: (bytes > 0).then(|| self.context.create_workspace(bytes)) }
+    }
+
+    /// Records one of the plan's [`dispatches`](Plan::dispatches). The pieces must run in order, all with the same
+    /// workspace of this plan; an index past the last, or a workspace too small for the plan, records nothing.
+    pub fn record_piece(&self, pass: &mut wgpu::ComputePass<'_>, piece: usize, workspace: &Workspace) {
+        let size = workspace.buffer.as_ref().map_or(0, wgpu::Buffer::size);
+        if let (Some(step), true) = (self.plan.steps.get(piece), size >= self.plan.workspace_bytes) {
+            self.record_steps(pass, std::slice::from_ref(step), workspace);
+        }
+    }
+
+    fn record_steps(&self, pass: &mut wgpu::ComputePass<'_>, steps: &[Step], workspace: &Workspace) {
+        for step in steps {
+            let params = wgpu::BindGroupEntry { binding: 0, resource: step.params.as_entire_binding() };
+            let tensors = step.bindings.iter().filter_map(|&(binding, slot)| {
+                let (buffer, offset, size) = match slot {
+                    Slot::Operand(index) => {
+                        let bound = self.operands.get(index)?.as_ref()?;
+                        (bound.buffer, bound.offset, bound.size)
+                    }
+                    Slot::Workspace { offset, size } => (workspace.buffer.as_ref()?, offset, size),
+                };
+                let resource = wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                    buffer,
+                    offset,
+                    size: wgpu::BufferSize::new(size),
+                });
+                Some(wgpu::BindGroupEntry { binding, resource })
+            });
+            let entries: Vec<_> = std::iter::once(params).chain(tensors).collect();
+            let bind_group = self.context.device().create_bind_group(&wgpu::BindGroupDescriptor {
+                label: Some(&step.pipeline.label),
+                layout: &step.pipeline.layout,
+                entries: &entries,
+            });
+            pass.set_pipeline(&step.pipeline.pipeline);
+            pass.set_bind_group(0, &bind_group, &[]);
+            pass.dispatch_workgroups(step.workgroups[0], step.workgroups[1], 1);
+        }
+    }
+}
+
+/// Collects the steps of a plan.
+pub(crate) struct PlanBuilder<'c> {
+    context: &'c Context,
+    steps: Vec<Step>,
+    workspace_bytes: u64,
+}
+
+impl<'c> PlanBuilder<'c> {
+    pub fn new(context: &'c Context) -> Self {
+        Self { context, steps: Vec::new(), workspace_bytes: 0 }
+    }
+
+    /// Sets `bytes` of workspace aside; `what` names the content in errors.
+    pub fn workspace(&mut self, what: &str, bytes: u64) -> Result<Slot> {
+        let limits = &self.context.capabilities().limits;
+        let check = |what: String, needed: u64, limit: u64| {
+            if needed > limit { Err(Error::LimitExceeded { what, needed, limit }) } else { Ok(()) }
+        };
+        let size = bytes.next_multiple_of(16);
+        check(format!("{what}: bytes in one binding"), size, limits.max_storage_buffer_binding_size)?;
+        let offset = self.workspace_bytes;
+        let total = (offset + size).next_multiple_of(limits.min_storage_buffer_offset_alignment.max(16).into());
+        check(format!("{what}: bytes of workspace"), total, self.context.capabilities().options.max_workspace_bytes)?;
+        check(format!("{what}: bytes of workspace"), total, limits.max_buffer_size)?;
+        self.workspace_bytes = total;
+        Ok(Slot::Workspace { offset, size })
+    }
+
+    /// Adds a kernel over `workgroups` workgroups of about `flops` each, split where the work bound asks for it.
+    ///
+    /// `params` is given the first workgroup of the dispatch and one past its last; the kernel adds the first to its
+    /// folded workgroup index and returns where that reaches the last (`shaders/shared/workgroup_index.wgsl`).
+    pub fn dispatch<P: bytemuck::Pod>(
+        &mut self,
+        specialization: &Specialization,
+        bindings: &[(u32, Slot)],
+        workgroups: u64,
+        flops: u64,
+        params: impl Fn(u32, u32) -> P,
+    ) -> Result<()> {
+        let capabilities = self.context.capabilities();
+        let pipeline = self.context.pipeline(specialization)?;
+        let limit = |what: &str, needed: u64, limit: u64| Error::LimitExceeded {
+            what: format!("{}: {what}", pipeline.label),
+            needed,
+            limit,
+        };
+        let storage_limit = capabilities.limits.max_storage_buffers_per_shader_stage;
+        if bindings.len() > storage_limit as usize {
+            return Err(limit("storage buffers", bindings.len() as u64, storage_limit.into()));
+        }
+        let total = u32::try_from(workgroups).map_err(|_| limit("workgroups", workgroups, u32::MAX.into()))?;
+        let widest = capabilities.limits.max_compute_workgroups_per_dimension.max(1);
+        let by_work = (capabilities.options.max_flops_per_dispatch / flops.max(1)).max(1);
+        let by_grid = u64::from(widest) * u64::from(widest);
+        let count = by_work.min(by_grid).min(u64::from(total)).max(1) as u32;
+        let mut first = 0;
+        while first < total {
+            let end = first.saturating_add(count).min(total);
+            let x = (end - first).min(widest);
+            let step = Step {
+                pipeline: pipeline.clone(),
+                params: self.context.uniform(bytemuck::bytes_of(&params(first, end))),
+                bindings: bindings.to_vec(),
+                workgroups: [x, (end - first).div_ceil(x)],
+            };
+            self.steps.push(step);
+            first = end;
+        }
+        Ok(())
+    }
+
+    /// The plan, with its workspace already set aside in the context.
+    pub fn finish(self, flops: u64, bytes: u64, reason: String) -> Plan {
+        if self.workspace_bytes > 0 {
+            self.context.workspace(self.workspace_bytes);
+        }
+        Plan { steps: self.steps, workspace_bytes: self.workspace_bytes, flops, bytes, reason }
+    }
+}

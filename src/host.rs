@@ -1,0 +1,83 @@
+//! Tensors in host memory: what the CPU twins and the blocking calls take.
+
+use crate::{Error, Result};
+
+/// A tensor in host memory, row-major unless an axis was repeated or swapped. Every index its shape allows is valid.
+///
+/// ```
+/// use wgpu_attention::HostView;
+/// let bias = HostView::new(&[0.0, 1.0, 2.0], [1, 1, 1, 3])?.broadcast_to([2, 4, 5, 3]);
+/// assert_eq!(bias.at([1, 3, 4, 2]), 2.0);
+/// # Ok::<(), wgpu_attention::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct HostView<'a, T, const RANK: usize> {
+    data: &'a [T],
+    shape: [usize; RANK],
+    strides: [usize; RANK],
+}
+
+impl<'a, T: Copy, const RANK: usize> HostView<'a, T, RANK> {
+    /// A view of all of `data`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the extents do not multiply to the length of `data`.
+    pub fn new(data: &'a [T], shape: [usize; RANK]) -> Result<Self> {
+        let elements = shape.iter().try_fold(1usize, |product, &extent| product.checked_mul(extent));
+        if elements != Some(data.len()) {
+            return Err(Error::Shape {
+                tensor: "host data",
+                axis: "all",
+                expected: format!("the product of {shape:?}"),
+                got: data.len() as u64,
+            });
+        }
+        let mut strides = [1; RANK];
+        for axis in (1..RANK).rev() {
+            strides[axis - 1] = strides[axis] * shape[axis];
+        }
+        Ok(Self { data, shape, strides })
+    }
+
+    /// Repeats every axis of extent 1 to the extent in `shape`.
+    #[must_use]
+    pub fn broadcast_to(mut self, shape: [usize; RANK]) -> Self {
+        for axis in 0..RANK {
+            if self.shape[axis] == 1 && shape[axis] != 1 {
+                self.shape[axis] = shape[axis];
+                self.strides[axis] = 0;
+            }
+        }
+        self
+    }
+
+    /// Extents, outermost first.
+    #[must_use]
+    pub fn shape(&self) -> [usize; RANK] {
+        self.shape
+    }
+
+    /// Extents as the GPU side has them; saturates, and what saturates fails the checks there.
+    pub(crate) fn shape_u32(&self) -> [u32; RANK] {
+        self.shape.map(|extent| u32::try_from(extent).unwrap_or(u32::MAX))
+    }
+
+    /// The element at `index`.
+    ///
+    /// # Panics
+    /// If the index is outside the shape.
+    #[must_use]
+    pub fn at(&self, index: [usize; RANK]) -> T {
+        let mut place = 0;
+        for ((&i, &extent), &stride) in index.iter().zip(&self.shape).zip(&self.strides) {
+            assert!(i < extent, "index {index:?} is outside {:?}", self.shape);
+            place += i * stride;
+        }
+        self.data[place]
+    }
+
+    /// The elements in memory order, each once, and the strides (in elements) by which the shape reaches them.
+    pub(crate) fn parts(&self) -> (&'a [T], [u64; RANK]) {
+        (self.data, self.strides.map(|stride| stride as u64))
+    }
+}

@@ -1,0 +1,34 @@
+//! Attention and the softmax family as WGSL compute kernels, recorded into your own wgpu encoder.
+
+pub mod attention;
+#[cfg(feature = "blocking")]
+mod blocking;
+mod context;
+mod dispatch;
+mod error;
+mod host;
+mod params;
+mod quirks;
+pub mod reference;
+mod tensor;
+mod wgsl;
+
+pub use attention::{
+    Attention, AttentionConfig, AttentionInputs, AttentionOutputs, AttentionShapes, Causal, Scale, Window,
+};
+#[cfg(feature = "blocking")]
+pub use blocking::Uploaded;
+pub use context::{Context, ContextOptions};
+pub use dispatch::{Plan, Prepared, Workspace};
+pub use error::{Error, Result};
+pub use host::HostView;
+pub use tensor::{DType, Element, TensorView};
+pub use wgpu;
+
+/// What the crate's own tests look at and no user needs.
+#[doc(hidden)]
+pub mod introspect {
+    pub use crate::context::Capabilities;
+    pub use crate::params::ParamsLayout;
+    pub use crate::wgsl::{Constant, Source, Specialization};
+}

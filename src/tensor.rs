@@ -1,0 +1,331 @@
+//! Views of tensors in the caller's buffers, and the checks that every operand goes through.
+
+use crate::{Error, Result};
+
+/// The type of a tensor's elements in GPU memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum DType {
+    /// 32-bit float.
+    F32,
+    /// 32-bit unsigned integer: lengths.
+    U32,
+    /// One byte; zero is false, anything else true: masks.
+    Bool,
+}
+
+impl DType {
+    /// Bytes per element.
+    #[must_use]
+    pub const fn size(self) -> u64 {
+        match self {
+            Self::F32 | Self::U32 => 4,
+            Self::Bool => 1,
+        }
+    }
+}
+
+/// A Rust type that tensors are made of.
+pub trait Element: bytemuck::NoUninit {
+    /// How it lies in GPU memory.
+    const DTYPE: DType;
+}
+
+impl Element for f32 {
+    const DTYPE: DType = DType::F32;
+}
+
+impl Element for u32 {
+    const DTYPE: DType = DType::U32;
+}
+
+impl Element for u8 {
+    const DTYPE: DType = DType::Bool;
+}
+
+/// A tensor in a buffer of the caller's: offset, shape and strides, all in elements.
+///
+/// Building a view never fails; the op that is given it checks it and names it in its errors. The
+/// same type serves inputs and outputs: a [`wgpu::Buffer`] is a shared handle, so which tensors are
+/// written is said by the outputs struct of each op.
+///
+/// ```
+/// # fn views(buffer: &wgpu_attention::wgpu::Buffer) {
+/// use wgpu_attention::TensorView;
+/// // Queries inside a packed [batch, len, 3, heads, head_dim] projection, seen as [batch, heads, len, head_dim].
+/// let (batch, heads, len, dim) = (2, 12, 512, 32);
+/// let row = 3 * u64::from(heads * dim);
+/// let q = TensorView::f32(buffer, [batch, heads, len, dim])
+///     .with_strides([u64::from(len) * row, u64::from(dim), row, 1]);
+/// let k = q.with_offset(u64::from(heads * dim));
+/// # let _ = k;
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct TensorView<'a, const RANK: usize> {
+    pub(crate) buffer: &'a wgpu::Buffer,
+    pub(crate) dtype: DType,
+    pub(crate) offset: u64,
+    pub(crate) shape: [u32; RANK],
+    pub(crate) strides: [u64; RANK],
+}
+
+impl<'a, const RANK: usize> TensorView<'a, RANK> {
+    /// A contiguous row-major view from the start of `buffer`.
+    #[must_use]
+    pub fn new(buffer: &'a wgpu::Buffer, dtype: DType, shape: [u32; RANK]) -> Self {
+        Self { buffer, dtype, offset: 0, shape, strides: contiguous_strides(shape) }
+    }
+
+    /// [`TensorView::new`] for f32 elements.
+    #[must_use]
+    pub fn f32(buffer: &'a wgpu::Buffer, shape: [u32; RANK]) -> Self {
+        Self::new(buffer, DType::F32, shape)
+    }
+
+    /// The same view, starting at element `offset` of the buffer.
+    #[must_use]
+    pub fn with_offset(self, offset: u64) -> Self {
+        Self { offset, ..self }
+    }
+
+    /// The same view with these strides; 0 repeats an axis, the innermost must be 1.
+    #[must_use]
+    pub fn with_strides(self, strides: [u64; RANK]) -> Self {
+        Self { strides, ..self }
+    }
+
+    /// The view with axes `a` and `b` swapped: `[batch, len, heads, dim]` to `[batch, heads, len, dim]` by `swap_axes(1, 2)`.
+    ///
+    /// An axis out of range leaves the view as it is.
+    #[must_use]
+    pub fn swap_axes(mut self, a: usize, b: usize) -> Self {
+        if a < RANK && b < RANK {
+            self.shape.swap(a, b);
+            self.strides.swap(a, b);
+        }
+        self
+    }
+
+    /// Repeats every axis of extent 1 to the extent in `shape` by a stride of 0.
+    #[must_use]
+    pub fn broadcast_to(mut self, shape: [u32; RANK]) -> Self {
+        for axis in 0..RANK {
+            if self.shape[axis] == 1 && shape[axis] != 1 {
+                self.shape[axis] = shape[axis];
+                self.strides[axis] = 0;
+            }
+        }
+        self
+    }
+
+    /// Extents, outermost first.
+    #[must_use]
+    pub fn shape(&self) -> [u32; RANK] {
+        self.shape
+    }
+}
+
+pub(crate) fn contiguous_strides<const RANK: usize>(shape: [u32; RANK]) -> [u64; RANK] {
+    let mut strides = [1; RANK];
+    for axis in (1..RANK).rev() {
+        strides[axis - 1] = u64::saturating_mul(strides[axis], u64::from(shape[axis]));
+    }
+    strides
+}
+
+/// Where a checked tensor lies, as a kernel's `Params` hold it: all in elements, relative to the binding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Layout<const RANK: usize> {
+    pub start: u32,
+    pub shape: [u32; RANK],
+    pub strides: [u32; RANK],
+}
+
+impl<const RANK: usize> Layout<RANK> {
+    pub fn contiguous(shape: [u32; RANK]) -> Self {
+        Self { start: 0, shape, strides: contiguous_strides(shape).map(|s| s.min(u64::from(u32::MAX)) as u32) }
+    }
+
+    /// Whether every row starts at a multiple of four elements and has a multiple of four of them.
+    pub fn is_vec4(&self) -> bool {
+        let (inner, outer) = (RANK - 1, &self.strides[..RANK - 1]);
+        self.start % 4 == 0 && self.shape[inner] % 4 == 0 && outer.iter().all(|s| s % 4 == 0)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    Read,
+    Write,
+    ReadWrite,
+}
+
+/// A checked tensor as a bind group takes it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bound<'a> {
+    pub buffer: &'a wgpu::Buffer,
+    pub offset: u64,
+    pub size: u64,
+}
+
+struct Checked<'a> {
+    name: &'static str,
+    access: Access,
+    bytes: std::ops::Range<u64>,
+    bound: Bound<'a>,
+}
+
+/// Collects an op's operands, checking each against the device and, at the end, against each other.
+///
+/// `SLOTS` is the op's count of possible operands; a slot is an index that the op's steps refer to.
+pub(crate) struct Operands<'a, const SLOTS: usize> {
+    offset_alignment: u64,
+    max_binding_size: u64,
+    slots: [Option<Checked<'a>>; SLOTS],
+}
+
+impl<'a, const SLOTS: usize> Operands<'a, SLOTS> {
+    pub fn new(limits: &wgpu::Limits) -> Self {
+        Self {
+            offset_alignment: limits.min_storage_buffer_offset_alignment.into(),
+            max_binding_size: limits.max_storage_buffer_binding_size,
+            slots: std::array::from_fn(|_| None),
+        }
+    }
+
+    /// Checks one view: element type, extents, strides, bounds, usage, limits.
+    pub fn add<const RANK: usize>(
+        &mut self,
+        slot: usize,
+        name: &'static str,
+        axes: [&'static str; RANK],
+        access: Access,
+        dtype: DType,
+        view: &TensorView<'a, RANK>,
+    ) -> Result<Layout<RANK>> {
+        if view.dtype != dtype {
+            return Err(Error::DType { tensor: name, expected: dtype, got: view.dtype });
+        }
+        let inner = RANK - 1;
+        if view.strides[inner] != 1 && view.shape[inner] > 1 {
+            return Err(Error::Stride {
+                tensor: name,
+                axis: axes[inner],
+                expected: "1".into(),
+                got: view.strides[inner],
+            });
+        }
+        if access != Access::Read {
+            check_no_self_overlap(name, axes, view)?;
+        }
+        let missing = wgpu::BufferUsages::STORAGE - view.buffer.usage();
+        if !missing.is_empty() {
+            return Err(Error::Usage { tensor: name, missing });
+        }
+
+        let elements = span(view).ok_or_else(|| index_limit(name, u64::MAX))?;
+        let begin = view.offset.checked_mul(dtype.size()).ok_or_else(|| index_limit(name, u64::MAX))?;
+        let length = elements.checked_mul(dtype.size()).ok_or_else(|| index_limit(name, u64::MAX))?;
+        let end = begin.checked_add(length).ok_or_else(|| index_limit(name, u64::MAX))?;
+        // Kernels read whole words, so a mask's last word must exist.
+        let needed = end.checked_next_multiple_of(4).ok_or_else(|| index_limit(name, u64::MAX))?;
+        if needed > view.buffer.size() {
+            return Err(Error::BufferTooSmall { tensor: name, needed, got: view.buffer.size() });
+        }
+        let offset = begin - begin % self.offset_alignment;
+        let start = (begin - offset) / dtype.size();
+        let last = start + elements;
+        if last > u64::from(u32::MAX) {
+            return Err(index_limit(name, last));
+        }
+        let size = needed - offset;
+        let limit = self.max_binding_size;
+        if size > limit {
+            return Err(Error::LimitExceeded { what: format!("{name}: bytes in one binding"), needed: size, limit });
+        }
+        self.slots[slot] =
+            Some(Checked { name, access, bytes: begin..end, bound: Bound { buffer: view.buffer, offset, size } });
+        // The span fits 32 bits, so does every stride that is used; an axis of extent 1 never uses its own.
+        let used = |axis: usize| if view.shape[axis] > 1 { view.strides[axis] as u32 } else { 0 };
+        Ok(Layout { start: start as u32, shape: view.shape, strides: std::array::from_fn(used) })
+    }
+
+    /// Checks the operands against each other and hands them out by slot.
+    pub fn finish(self) -> Result<[Option<Bound<'a>>; SLOTS]> {
+        let given: Vec<&Checked> = self.slots.iter().flatten().collect();
+        for (i, a) in given.iter().enumerate() {
+            for b in &given[i + 1..] {
+                if a.bound.buffer != b.bound.buffer || (a.access == Access::Read && b.access == Access::Read) {
+                    continue;
+                }
+                let (output, other) = if a.access == Access::Read { (b, a) } else { (a, b) };
+                let reason = if other.access == Access::Read {
+                    "lies in the buffer of the input"
+                } else if a.bytes.start < b.bytes.end && b.bytes.start < a.bytes.end {
+                    "overlaps the output"
+                } else {
+                    continue;
+                };
+                return Err(Error::Aliased { output: output.name, reason, other: other.name });
+            }
+        }
+        Ok(self.slots.map(|slot| slot.map(|checked| checked.bound)))
+    }
+}
+
+fn index_limit(name: &str, needed: u64) -> Error {
+    Error::LimitExceeded {
+        what: format!("{name}: elements addressed by a 32-bit index"),
+        needed,
+        limit: u32::MAX.into(),
+    }
+}
+
+/// One past the largest element index relative to the view's offset; 0 for an empty view, `None` on overflow.
+fn span<const RANK: usize>(view: &TensorView<RANK>) -> Option<u64> {
+    if view.shape.contains(&0) {
+        return Some(0);
+    }
+    (0..RANK)
+        .try_fold(1u64, |sum, axis| sum.checked_add(u64::from(view.shape[axis] - 1).checked_mul(view.strides[axis])?))
+}
+
+/// Refuses strides by which two indices could reach one element.
+fn check_no_self_overlap<const RANK: usize>(
+    name: &'static str,
+    axes: [&'static str; RANK],
+    view: &TensorView<RANK>,
+) -> Result<()> {
+    let mut order: Vec<usize> = (0..RANK).filter(|&axis| view.shape[axis] > 1).collect();
+    order.sort_by_key(|&axis| view.strides[axis]);
+    let mut extent = 1u64;
+    for axis in order {
+        if view.strides[axis] < extent {
+            return Err(Error::Stride {
+                tensor: name,
+                axis: axes[axis],
+                expected: format!("at least {extent}, so that the output does not overlap itself"),
+                got: view.strides[axis],
+            });
+        }
+        extent = extent.saturating_add(u64::from(view.shape[axis] - 1).saturating_mul(view.strides[axis]));
+    }
+    Ok(())
+}
+
+/// Compares one axis with what it must be.
+pub(crate) fn expect(tensor: &'static str, axis: &'static str, got: u32, expected: u32, why: &str) -> Result<()> {
+    if got == expected {
+        return Ok(());
+    }
+    Err(Error::Shape { tensor, axis, expected: format!("{expected} ({why})"), got: got.into() })
+}
+
+/// Refuses an extent of zero along an axis where it has no meaning.
+pub(crate) fn expect_nonzero(tensor: &'static str, axis: &'static str, got: u32) -> Result<()> {
+    if got > 0 {
+        return Ok(());
+    }
+    Err(Error::Shape { tensor, axis, expected: "at least 1".into(), got: 0 })
+}
