@@ -1,0 +1,268 @@
+//! What the GPU tests share: an adapter, random tensors, guarded outputs, and the tolerance rule.
+#![allow(unused, reason = "each test binary uses its own part")]
+
+use std::sync::OnceLock;
+
+use rand::{Rng, SeedableRng, rngs::StdRng};
+use rand_distr::StandardNormal;
+use wgpu_attention::{Context, HostView, TensorView};
+
+/// The context that the tests of one binary share. Without an adapter they fail.
+pub fn context() -> &'static Context {
+    static CONTEXT: OnceLock<Context> = OnceLock::new();
+    CONTEXT.get_or_init(|| {
+        let context = Context::headless().unwrap_or_else(|error| {
+            panic!(
+                "{error}\nThe tests need a GPU adapter; a software driver will do. \
+                 On Debian or Ubuntu: apt install mesa-vulkan-drivers libvulkan1. See README.md, \"No adapter?\"."
+            )
+        });
+        let info = context.device().adapter_info();
+        eprintln!("adapter: {} / {} / {} / {:?}", info.name, info.driver, info.driver_info, info.backend);
+        context
+    })
+}
+
+/// A tensor of f32 in host memory.
+#[derive(Clone, Debug)]
+pub struct Tensor<const RANK: usize> {
+    pub data: Vec<f32>,
+    pub shape: [usize; RANK],
+}
+
+impl<const RANK: usize> Tensor<RANK> {
+    /// Standard normal numbers.
+    pub fn normal(seed: u64, shape: [usize; RANK]) -> Self {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let data = (0..shape.iter().product()).map(|_| rng.sample(StandardNormal)).collect();
+        Self { data, shape }
+    }
+
+    pub fn filled(value: f32, shape: [usize; RANK]) -> Self {
+        Self { data: vec![value; shape.iter().product()], shape }
+    }
+
+    pub fn scaled(mut self, factor: f32) -> Self {
+        self.data.iter_mut().for_each(|x| *x *= factor);
+        self
+    }
+
+    pub fn view(&self) -> HostView<'_, f32, RANK> {
+        HostView::new(&self.data, self.shape).expect("the shape fits the data")
+    }
+
+    pub fn at_mut(&mut self, index: [usize; RANK]) -> &mut f32 {
+        let place = index.iter().zip(&self.shape).fold(0, |place, (i, extent)| place * extent + i);
+        &mut self.data[place]
+    }
+}
+
+impl Tensor<4> {
+    /// Each head of axis 1 `times` times in a row: what grouped heads stand for.
+    pub fn repeat_heads(&self, times: usize) -> Self {
+        let [batch, heads, len, dim] = self.shape;
+        let head = len * dim;
+        let repeated = self.data.chunks(head).flat_map(|head| std::iter::repeat_n(head, times));
+        Self { data: repeated.flatten().copied().collect(), shape: [batch, heads * times, len, dim] }
+    }
+}
+
+/// How a tensor lies in its buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Placement {
+    /// Contiguous, 64 elements into the buffer: whole vec4s.
+    Aligned,
+    /// Contiguous, 67 elements in: every row starts off a multiple of four.
+    Odd,
+    /// As `[batch, len, heads, dim]` with `gap` elements between rows: strided.
+    Interleaved { gap: usize },
+}
+
+impl Placement {
+    fn offset(self) -> usize {
+        match self {
+            Self::Aligned => 64,
+            Self::Odd => 67,
+            Self::Interleaved { .. } => 128,
+        }
+    }
+
+    /// Strides of a rank 4 tensor, and the elements it spans.
+    fn strides(self, [batch, heads, len, dim]: [usize; 4]) -> ([usize; 4], usize) {
+        match self {
+            Self::Aligned | Self::Odd => ([heads * len * dim, len * dim, dim, 1], batch * heads * len * dim),
+            Self::Interleaved { gap } => {
+                let row = dim + gap;
+                ([len * heads * row, row, heads * row, 1], batch * len * heads * row)
+            }
+        }
+    }
+}
+
+/// A tensor in a GPU buffer whose every other element is NaN: before it, between its rows, and after it.
+pub struct Placed {
+    buffer: wgpu::Buffer,
+    offset: usize,
+    strides: [usize; 4],
+    shape: [usize; 4],
+}
+
+const GUARD: usize = 64;
+
+impl Placed {
+    /// An input.
+    pub fn input(context: &Context, tensor: &Tensor<4>, placement: Placement) -> Self {
+        let mut placed = Self::layout(tensor.shape, placement);
+        for (index, value) in placed.1.iter().zip(&tensor.data) {
+            placed.0[*index] = *value;
+        }
+        placed.finish(context, tensor.shape, placement)
+    }
+
+    /// An output, itself filled with NaN.
+    pub fn output(context: &Context, shape: [usize; 4], placement: Placement) -> Self {
+        Self::layout(shape, placement).finish(context, shape, placement)
+    }
+
+    fn layout(shape: [usize; 4], placement: Placement) -> Layout {
+        let (strides, span) = placement.strides(shape);
+        Layout(vec![f32::NAN; placement.offset() + span + GUARD], indices(shape, strides, placement.offset()))
+    }
+
+    pub fn view(&self) -> TensorView<'_, 4> {
+        TensorView::f32(&self.buffer, self.shape.map(|x| x as u32))
+            .with_offset(self.offset as u64)
+            .with_strides(self.strides.map(|x| x as u64))
+    }
+
+    /// The first three axes, for outputs with one number per row.
+    pub fn rows_view(&self) -> TensorView<'_, 3> {
+        assert_eq!(self.shape[3], 1, "one number per row");
+        let [b, h, l, _] = self.shape.map(|x| x as u32);
+        let [sb, sh, sl, _] = self.strides.map(|x| x as u64);
+        // Rows of one element: the innermost stride must be 1, so the placement must be contiguous.
+        TensorView::f32(&self.buffer, [b, h, l]).with_offset(self.offset as u64).with_strides([sb, sh, sl])
+    }
+
+    /// The tensor's elements; checks that nothing else was written.
+    pub fn read(&self, context: &Context, what: &str) -> Vec<f32> {
+        let all = context.download(&self.buffer).expect("the output reads back");
+        let own = indices(self.shape, self.strides, self.offset);
+        let mut untouched = vec![true; all.len()];
+        own.iter().for_each(|&index| untouched[index] = false);
+        for (index, _) in untouched.iter().enumerate().filter(|(_, guard)| **guard) {
+            assert!(all[index].is_nan(), "{what}: element {index} outside the view was overwritten by {}", all[index]);
+        }
+        own.iter().map(|&index| all[index]).collect()
+    }
+}
+
+struct Layout(Vec<f32>, Vec<usize>);
+
+impl Layout {
+    fn finish(self, context: &Context, shape: [usize; 4], placement: Placement) -> Placed {
+        let (strides, _) = placement.strides(shape);
+        Placed { buffer: context.upload(&self.0), offset: placement.offset(), strides, shape }
+    }
+}
+
+fn indices(shape: [usize; 4], strides: [usize; 4], offset: usize) -> Vec<usize> {
+    let mut found = Vec::with_capacity(shape.iter().product());
+    for b in 0..shape[0] {
+        for h in 0..shape[1] {
+            for l in 0..shape[2] {
+                for c in 0..shape[3] {
+                    found.push(offset + b * strides[0] + h * strides[1] + l * strides[2] + c * strides[3]);
+                }
+            }
+        }
+    }
+    found
+}
+
+/// One unit in the last place of a number near 1.
+pub const ULP: f64 = 1.0 / (1 << 23) as f64;
+
+/// What a kernel's error is measured against.
+pub struct Expected<'a> {
+    /// The case, for the message.
+    pub case: &'a str,
+    /// The tensor, and its shape.
+    pub name: &'a str,
+    pub shape: &'a [usize],
+    /// The f64 twin's result.
+    pub want: &'a [f64],
+    /// Results of naive f32 runs with shuffled sums.
+    pub naive: &'a [Vec<f32>],
+    /// What a GPU's exp, log and division may add, relative to the largest `want`: derived where it is set.
+    pub floor: f64,
+    /// The same in absolute terms, for logarithms near 0.
+    pub absolute_floor: f64,
+}
+
+/// How many naive runs the tolerance is taken from.
+pub const NAIVE_RUNS: u64 = 8;
+
+impl Expected<'_> {
+    /// Asserts that the largest error is at most twice the worst naive run's plus the floor, and the RMS error at most
+    /// 1e-5 of the RMS of the truth plus the floor. Minus infinity must be met bit for bit.
+    pub fn assert(&self, got: &[f32]) {
+        let Self { case, name, want, .. } = self;
+        assert_eq!(got.len(), want.len(), "{case}: {name}: element count");
+        let finite = |x: f64| if x.is_finite() { x } else { 0.0 };
+        let largest = want.iter().map(|&w| finite(w).abs()).fold(0.0, f64::max);
+        let naive = self.naive.iter().flat_map(|run| run.iter().zip(*want));
+        let naive = naive.filter(|(_, w)| w.is_finite()).map(|(&g, &w)| (f64::from(g) - w).abs()).fold(0.0, f64::max);
+        let allowed = 2.0 * naive + self.floor * largest + self.absolute_floor;
+
+        let (mut worst, mut worst_at, mut squares, mut want_squares) = (0.0, 0, 0.0, 0.0);
+        for (index, (&g, &w)) in got.iter().zip(*want).enumerate() {
+            if w == f64::NEG_INFINITY {
+                assert_eq!(g.to_bits(), f32::NEG_INFINITY.to_bits(), "{case}: {name}{}: got {g}", self.place(index));
+                continue;
+            }
+            let error = (f64::from(g) - w).abs();
+            assert!(!error.is_nan(), "{case}: {name}{}: got {g}, want {w}", self.place(index));
+            if error > worst {
+                (worst, worst_at) = (error, index);
+            }
+            squares += error * error;
+            want_squares += w * w;
+        }
+        let place = self.place(worst_at);
+        assert!(
+            worst <= allowed,
+            "{case}: {name}{place}: got {}, want {}: error {worst:.3e}, allowed {allowed:.3e} (naive f32 {naive:.3e})",
+            got[worst_at],
+            want[worst_at],
+        );
+        let count = want.len().max(1) as f64;
+        let (rms, want_rms) = ((squares / count).sqrt(), (want_squares / count).sqrt());
+        let allowed_rms = (1e-5 + self.floor) * want_rms + self.absolute_floor;
+        assert!(rms <= allowed_rms, "{case}: {name}: RMS error {rms:.3e}, allowed {allowed_rms:.3e}");
+    }
+
+    /// `[b, h, i, c]` of an element.
+    fn place(&self, mut index: usize) -> String {
+        let mut place: Vec<usize> = self
+            .shape
+            .iter()
+            .rev()
+            .map(|&extent| {
+                let i = index % extent.max(1);
+                index /= extent.max(1);
+                i
+            })
+            .collect();
+        place.reverse();
+        format!("{place:?}")
+    }
+}
+
+/// Asserts equality bit for bit.
+pub fn assert_same_bits(what: &str, a: &[f32], b: &[f32]) {
+    assert_eq!(a.len(), b.len(), "{what}: element count");
+    for (index, (x, y)) in a.iter().zip(b).enumerate() {
+        assert_eq!(x.to_bits(), y.to_bits(), "{what}: element {index}: {x} and {y}");
+    }
+}
