@@ -100,6 +100,7 @@ rust_is_recent() {
 
 # Installs the Rust that apt offers, if one of its packages is recent enough.
 rust_from_apt() {
+    apt_install ca-certificates
     apt_update
     local needed minor
     needed=$(needed_minor)
@@ -123,7 +124,7 @@ rust_from_apt() {
 
 # Makes sure that cargo and a linker are there.
 ensure_rust() {
-    PATH=$PATH:$HOME/.cargo/bin
+    PATH=$HOME/.cargo/bin:$PATH
     if ! command -v cc >/dev/null; then
         command -v apt-get >/dev/null || other_distributions
         apt_install gcc libc6-dev
@@ -137,10 +138,9 @@ ensure_rust() {
         export RUSTUP_TOOLCHAIN=stable
     fi
     rust_is_recent && return
-    cat >&2 <<END
-Rust 1.$(needed_minor) or newer is needed; here is $(cargo --version 2>/dev/null || echo none), and nothing newer in the packages.
-Install it with rustup, for this user alone and without root, and run ${0##*/} again:
-  curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y
-END
+    say "Rust 1.$(needed_minor) or newer is needed. Here is $(cargo --version 2>/dev/null || echo none), and no package" \
+        "offers a newer one. Install it with rustup, for this user alone and without root, and run ${0##*/} again:"
+    command -v curl >/dev/null || echo '  sudo apt-get install curl ca-certificates' >&2
+    echo "  curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y" >&2
     exit 1
 }
