@@ -1,0 +1,15 @@
+//! Runs any op on tensors from any framework: `cargo run --release --example op -- INPUT.safetensors OUTPUT.safetensors`.
+//!
+//! The input's metadata holds `op` (attention, linear_attention, gated_attention), `config` (JSON of the op's config) and,
+//! if not every output is wanted, `outputs` (their names, comma separated); its tensors are named as the fields of the
+//! op's inputs. The output holds the op's outputs by field name, and `kernel`, `adapter` and `driver` in its metadata.
+//! Whatever is wrong ends with exit code 2 and the library's own message.
+
+#[path = "op/cli.rs"]
+mod cli;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main_with(std::env::args_os(), &mut std::io::stdout(), &mut std::io::stderr())
+}

@@ -1,0 +1,97 @@
+//! The command line of `op`.
+
+#[path = "run.rs"]
+pub mod run;
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Parser;
+use run::Request;
+use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, TensorView};
+use wgpu_attention::Context;
+use wgpu_attention::reference::SumOrder;
+
+/// Runs an op on the tensors of a safetensors file.
+#[derive(Parser)]
+#[command(name = "op")]
+struct Args {
+    /// Tensors named as the op's inputs; metadata `op`, `config` and, optionally, `outputs`.
+    input: PathBuf,
+    /// Where the outputs go.
+    output: PathBuf,
+    /// Run on the adapter whose name contains this.
+    #[arg(long, value_name = "SUBSTRING")]
+    adapter: Option<String>,
+    /// Compute the f64 reference too and print how far off each output is (slow: plain loops on one core).
+    #[arg(long)]
+    check: bool,
+}
+
+/// Does what `args` (program name first) ask for; exit code 2 and a message on `err` if that fails.
+pub fn main_with(
+    args: impl IntoIterator<Item = impl Into<OsString> + Clone>,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> ExitCode {
+    let done = match Args::try_parse_from(args) {
+        Ok(args) => execute(&args, out),
+        Err(error) if error.use_stderr() => Err(error.into()),
+        Err(help) => write!(out, "{help}").map_err(Into::into),
+    };
+    let Err(error) = done else { return ExitCode::SUCCESS };
+    // Nothing is left to be done if standard error is closed too.
+    let _ = writeln!(err, "{}", format!("{error:#}").trim_end());
+    ExitCode::from(2)
+}
+
+fn execute(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
+    let input = || args.input.display().to_string();
+    let file = std::fs::read(&args.input).with_context(input)?;
+    let (_, header) = SafeTensors::read_metadata(&file).with_context(input)?;
+    let tensors = SafeTensors::deserialize(&file).with_context(input)?.tensors();
+    let request = Request::new(&header.metadata().clone().unwrap_or_default(), tensors)?;
+    let context = match &args.adapter {
+        Some(name) => Context::headless_with(name, Default::default())?,
+        None => Context::headless()?,
+    };
+    let result = request.run(&context)?;
+
+    let adapter = context.device().adapter_info();
+    let metadata: HashMap<String, String> = [
+        ("op", request.op.stem().to_owned()),
+        ("config", request.op.config()?),
+        ("kernel", result.kernel.clone()),
+        ("adapter", adapter.name.clone()),
+        ("driver", format!("{} {}", adapter.driver, adapter.driver_info).trim().to_owned()),
+    ]
+    .map(|(key, value)| (key.to_owned(), value))
+    .into();
+    let mut views = Vec::new();
+    for output in &result.outputs {
+        let bytes = bytemuck::cast_slice(&output.data);
+        views.push((output.name, TensorView::new(Dtype::F32, output.shape.clone(), bytes)?));
+    }
+    let bytes = safetensors::serialize(views, Some(metadata))?;
+    std::fs::write(&args.output, bytes).with_context(|| args.output.display().to_string())?;
+
+    writeln!(out, "{} on {} ({:?})", result.kernel, adapter.name, adapter.backend)?;
+    let truth = if args.check { request.op.twin::<f64>(SumOrder::InOrder)? } else { Vec::new() };
+    for output in &result.outputs {
+        write!(out, "{} {:?}", output.name, output.shape)?;
+        if let Some(truth) = truth.iter().find(|truth| truth.name == output.name) {
+            let finite =
+                || output.data.iter().map(|&got| f64::from(got)).zip(&truth.data).filter(|(_, t)| t.is_finite());
+            let error = finite().map(|(got, want)| (got - want).abs()).fold(0.0, f64::max);
+            let largest = finite().map(|(_, want)| want.abs()).fold(0.0, f64::max);
+            write!(out, ": off by at most {error:.2e}, largest value {largest:.2e}")?;
+        }
+        writeln!(out)?;
+    }
+    Ok(())
+}

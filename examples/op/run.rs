@@ -1,0 +1,168 @@
+//! Runs an op, on the GPU or in its CPU twin, on named tensors: what `op.rs` and the golden tests share.
+
+mod attention;
+mod tensors;
+
+use std::collections::HashMap;
+
+use anyhow::{Context as _, Result, bail};
+use safetensors::tensor::TensorView as Stored;
+use tensors::{Tensor, Tensors};
+use wgpu_attention::reference::{Real, SumOrder};
+use wgpu_attention::wgpu::{self, ErrorFilter};
+use wgpu_attention::{Context, Prepared, TensorView};
+
+/// One output by its field name.
+pub struct Output<T> {
+    pub name: &'static str,
+    pub shape: Vec<usize>,
+    pub data: Vec<T>,
+}
+
+impl<T> Output<T> {
+    pub fn new(name: &'static str, shape: &[u32], data: Vec<T>) -> Self {
+        Self { name, shape: shape.iter().map(|&extent| extent as usize).collect(), data }
+    }
+}
+
+/// What came out of a call on the GPU.
+pub struct Run {
+    pub kernel: String,
+    pub outputs: Vec<Output<f32>>,
+}
+
+/// An op with its config and inputs.
+pub enum Op {
+    Attention(attention::Call),
+}
+
+impl Op {
+    fn new(stem: &str, config: &str, tensors: &mut Tensors) -> Result<Self> {
+        Ok(match stem {
+            "attention" => Self::Attention(attention::Call::new(parse(config)?, tensors)?),
+            _ => bail!("metadata: op: expected attention, linear_attention or gated_attention, got {stem}"),
+        })
+    }
+
+    pub fn stem(&self) -> &'static str {
+        match self {
+            Self::Attention(_) => "attention",
+        }
+    }
+
+    /// The config as JSON, defaults filled in.
+    pub fn config(&self) -> Result<String> {
+        Ok(match self {
+            Self::Attention(call) => serde_json::to_string(&call.config)?,
+        })
+    }
+
+    /// All outputs by the CPU twin.
+    pub fn twin<T: Real>(&self, order: SumOrder) -> Result<Vec<Output<T>>> {
+        match self {
+            Self::Attention(call) => call.twin(order),
+        }
+    }
+
+    fn run(&self, gpu: &mut Gpu) -> Result<()> {
+        match self {
+            Self::Attention(call) => call.run(gpu),
+        }
+    }
+}
+
+fn parse<C: serde::de::DeserializeOwned>(config: &str) -> Result<C> {
+    serde_json::from_str(config).context("metadata: config")
+}
+
+/// An op and the outputs wanted of it.
+pub struct Request {
+    pub op: Op,
+    wanted: Option<Vec<String>>,
+}
+
+impl Request {
+    /// Reads `op`, `config` and `outputs` from a file's metadata; every tensor must be one of the op's inputs.
+    pub fn new<'a>(
+        metadata: &HashMap<String, String>,
+        tensors: impl IntoIterator<Item = (String, Stored<'a>)>,
+    ) -> Result<Self> {
+        let mut tensors = Tensors::new(tensors);
+        let stem = metadata.get("op").context("metadata: op is missing")?;
+        let config = metadata.get("config").map_or("{}", String::as_str);
+        let op = Op::new(stem, config, &mut tensors)?;
+        tensors.finish(stem)?;
+        let names =
+            |list: &String| list.split(',').map(|name| name.trim().to_owned()).filter(|n| !n.is_empty()).collect();
+        Ok(Self { op, wanted: metadata.get("outputs").map(names) })
+    }
+
+    /// Runs the op on the GPU.
+    pub fn run(&self, context: &Context) -> Result<Run> {
+        let device = context.device();
+        let memory = device.push_error_scope(ErrorFilter::OutOfMemory);
+        let validation = device.push_error_scope(ErrorFilter::Validation);
+        let mut gpu = Gpu { context, wanted: self.wanted.clone(), kernel: String::new(), outputs: Vec::new() };
+        let done = self.op.run(&mut gpu);
+        let errors = [pollster::block_on(validation.pop()), pollster::block_on(memory.pop())];
+        done?;
+        if let Some(error) = errors.into_iter().flatten().next() {
+            bail!("{error}");
+        }
+        if let Some(name) = gpu.wanted.iter().flatten().next() {
+            bail!("metadata: outputs: {} has no output {name}", self.op.stem());
+        }
+        Ok(Run { kernel: gpu.kernel, outputs: gpu.outputs })
+    }
+}
+
+/// Where an op runs: allocates the outputs that are wanted, executes, reads them back.
+pub struct Gpu<'a> {
+    pub context: &'a Context,
+    wanted: Option<Vec<String>>,
+    kernel: String,
+    outputs: Vec<Output<f32>>,
+}
+
+/// An output on the GPU.
+pub struct Buffer<const RANK: usize> {
+    name: &'static str,
+    shape: [u32; RANK],
+    buffer: wgpu::Buffer,
+}
+
+impl<const RANK: usize> Buffer<RANK> {
+    pub fn view(&self) -> TensorView<'_, RANK> {
+        TensorView::f32(&self.buffer, self.shape)
+    }
+}
+
+impl Gpu<'_> {
+    /// An output that the op always writes.
+    pub fn output<const RANK: usize>(&mut self, name: &'static str, shape: [u32; RANK]) -> Buffer<RANK> {
+        if let Some(wanted) = &mut self.wanted {
+            wanted.retain(|other| other != name);
+        }
+        let elements = shape.iter().map(|&extent| extent as usize).product();
+        Buffer { name, shape, buffer: self.context.allocate(elements) }
+    }
+
+    /// An output that the op writes if asked to.
+    pub fn optional<const RANK: usize>(&mut self, name: &'static str, shape: [u32; RANK]) -> Option<Buffer<RANK>> {
+        let wanted = self.wanted.as_ref().is_none_or(|wanted| wanted.iter().any(|other| other == name));
+        wanted.then(|| self.output(name, shape))
+    }
+
+    pub fn execute(&mut self, prepared: &Prepared) -> Result<()> {
+        self.kernel = prepared.plan().kernel();
+        Ok(self.context.run(prepared)?)
+    }
+
+    pub fn read<const RANK: usize>(&mut self, buffer: &Buffer<RANK>) -> Result<()> {
+        let mut data = self.context.download(&buffer.buffer)?;
+        // A buffer has room for one element even where the tensor is empty.
+        data.truncate(buffer.shape.iter().map(|&extent| extent as usize).product());
+        self.outputs.push(Output::new(buffer.name, &buffer.shape, data));
+        Ok(())
+    }
+}

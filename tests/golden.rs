@@ -1,0 +1,150 @@
+//! Every golden vector (`tests/golden`: inputs, and results by JAX in f64) against the CPU twin and against the GPU.
+
+mod common;
+#[path = "../examples/op/run.rs"]
+mod run;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use common::{Expected, NAIVE_RUNS, ULP, context};
+use run::{Output, Request};
+use safetensors::SafeTensors;
+use safetensors::tensor::TensorView;
+use serde_json::Value;
+use wgpu_attention::reference::SumOrder;
+
+/// One file.
+struct Case {
+    name: String,
+    request: Request,
+    want: BTreeMap<String, Vec<f64>>,
+    /// What the GPU's exp, log and division may add to an f32 result: relative to the largest value, and absolute.
+    floors: [f64; 2],
+}
+
+const WANT: &str = "want.";
+
+fn load(op: &str, path: &Path) -> Case {
+    let name = format!("{op}/{}", path.file_stem().unwrap().to_string_lossy());
+    let file = fs::read(path).unwrap();
+    let (_, header) = SafeTensors::read_metadata(&file).unwrap();
+    let (want, inputs): (Vec<_>, Vec<_>) =
+        SafeTensors::deserialize(&file).unwrap().tensors().into_iter().partition(|(name, _)| name.starts_with(WANT));
+    let metadata = header.metadata().clone().unwrap();
+    assert_eq!(metadata["op"], op, "{name}");
+    let floors = floors(&inputs.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect());
+    let request = Request::new(&metadata, inputs).unwrap_or_else(|error| panic!("{name}: {error:#}"));
+    let (given, echoed) = (json(&metadata["config"]), json(&request.op.config().unwrap()));
+    assert!(is_part_of(&given, &echoed), "{name}: config: {given} became {echoed}");
+    let want = want.iter().map(|(name, tensor)| (name[WANT.len()..].to_owned(), numbers(tensor))).collect();
+    Case { name, request, want, floors }
+}
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap()
+}
+
+/// Whether every field given is found unchanged.
+fn is_part_of(given: &Value, whole: &Value) -> bool {
+    match (given, whole) {
+        (Value::Object(given), Value::Object(whole)) => {
+            given.iter().all(|(key, value)| whole.get(key).is_some_and(|found| is_part_of(value, found)))
+        }
+        _ => given == whole,
+    }
+}
+
+fn numbers(tensor: &TensorView) -> Vec<f64> {
+    tensor.data().chunks_exact(8).map(|word| f64::from_le_bytes(word.try_into().unwrap())).collect()
+}
+
+/// A weight exp(x) is off by (3 + 2|x|) ulp, and the mean of |x| under the weights is at most log n; one division adds
+/// 2 ulp. A softcap computes exp of a score and divides, a log n scale takes a logarithm: 6 ulp of the score each, which
+/// moves the exponent by as much. log is only good to 2^-20 near 1.
+fn floors(inputs: &BTreeMap<&str, &TensorView>) -> [f64; 2] {
+    let norm = |name: &str| {
+        let tensor = inputs[name];
+        let width = *tensor.shape().last().unwrap();
+        let numbers: Vec<f64> = match tensor.dtype().bitsize() {
+            32 => tensor.data().chunks_exact(4).map(|w| f32::from_le_bytes(w.try_into().unwrap()).into()).collect(),
+            // Half precision: cases of ordinary size.
+            _ => vec![2.0; tensor.shape().iter().product()],
+        };
+        numbers.chunks(width).map(|row| row.iter().map(|x| x * x).sum::<f64>().sqrt()).fold(0.0, f64::max)
+    };
+    let keys = inputs["k"].shape()[2] as f64;
+    let score = norm("q") * norm("k") / (inputs["q"].shape()[3] as f64).sqrt();
+    let absolute = (1.0 / f64::from(1 << 20) + 6.0 * ULP * score) * (1.0 + keys.ln());
+    [ULP * (5.0 + 2.0 * keys.ln() + 6.0 * score), absolute]
+}
+
+/// Every file of an op; no op is without.
+fn cases(op: &str) -> Vec<Case> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(op);
+    let entries = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "safetensors"));
+    paths.sort();
+    assert!(!paths.is_empty(), "{} holds no golden vectors", folder.display());
+    paths.iter().map(|path| load(op, path)).collect()
+}
+
+/// Collects what fails, so that one run shows it all.
+fn each(op: &str, check: impl Fn(&Case)) {
+    let cases = cases(op);
+    let failed = |case: &&Case| std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| check(case))).is_err();
+    let failures: Vec<&str> = cases.iter().filter(failed).map(|case| case.name.as_str()).collect();
+    assert!(failures.is_empty(), "{} of {} cases fail: {failures:?}", failures.len(), cases.len());
+}
+
+fn twin_is_right(case: &Case) {
+    let twin = case.request.op.twin::<f64>(SumOrder::InOrder).unwrap();
+    let mut names: Vec<&str> = twin.iter().map(|output| output.name).collect();
+    names.sort_unstable();
+    assert_eq!(names, case.want.keys().collect::<Vec<_>>(), "{}: outputs", case.name);
+    for Output { name, shape, data } in &twin {
+        let want = &case.want[*name];
+        assert_eq!(data.len(), want.len(), "{}: {name}: element count, shape {shape:?}", case.name);
+        let largest = want.iter().filter(|w| w.is_finite()).fold(0.0, |most: f64, w| most.max(w.abs()));
+        for (index, (&got, &want)) in data.iter().zip(want).enumerate() {
+            let same = if want.is_finite() { (got - want).abs() <= 1e-10 * largest } else { got == want };
+            assert!(same, "{}: {name} {shape:?} element {index}: got {got:e}, want {want:e}", case.name);
+        }
+    }
+}
+
+fn kernel_is_right(case: &Case) {
+    let op = &case.request.op;
+    let run = case.request.run(context()).unwrap_or_else(|error| panic!("{}: {error:#}", case.name));
+    let naive: Vec<_> = (0..NAIVE_RUNS).map(|seed| op.twin::<f32>(SumOrder::Shuffled(seed)).unwrap()).collect();
+    let label = format!("{} ({})", case.name, run.kernel);
+    assert_eq!(run.outputs.len(), case.want.len(), "{label}: outputs");
+    for Output { name, shape, data } in &run.outputs {
+        let of_this =
+            |outputs: &Vec<Output<f32>>| outputs.iter().find(|output| output.name == *name).unwrap().data.clone();
+        let naive: Vec<_> = naive.iter().map(of_this).collect();
+        let [floor, absolute_floor] = case.floors;
+        let absolute_floor = if *name == "o" { 0.0 } else { absolute_floor };
+        let want = &case.want[*name];
+        Expected { case: &label, name, shape, want, naive: &naive, floor, absolute_floor }.assert(data);
+    }
+}
+
+macro_rules! golden {
+    ($($op:ident),*) => {$(
+        mod $op {
+            #[test]
+            fn twin() {
+                super::each(stringify!($op), super::twin_is_right);
+            }
+
+            #[test]
+            fn gpu() {
+                super::each(stringify!($op), super::kernel_is_right);
+            }
+        }
+    )*};
+}
+golden!(attention);

@@ -1,0 +1,177 @@
+"""Softmax attention: o = softmax(scale * q k^T, softcap, + bias, masks) v, log-sum-exp and row entropy."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+
+from golden_common import Draw, f64, repeat_heads, visible_keys
+
+
+def row_scale_of(config, n, d, given):
+    """The factor of each row's scores; n is the number of keys it sees."""
+    scale = config.get("scale", "inv_sqrt_dim")
+    kind, value = next(iter(scale.items())) if isinstance(scale, dict) else (scale, None)
+    log_n = jnp.log(jnp.maximum(n, 1))
+    match kind:
+        case "inv_sqrt_dim":
+            return jnp.full(n.shape, d**-0.5)
+        case "fixed":
+            return jnp.full(n.shape, f64(value))
+        case "log_n":
+            return jnp.log(jnp.maximum(n, value["floor"])) / jnp.log(f64(value["base"])) / math.sqrt(d)
+        case "kappa_log_n":
+            return f64(value["kappa"]) * log_n / d
+        case "log_n_inference":
+            return jnp.maximum(1.0, log_n / math.log(value["train_len"])) / math.sqrt(d)
+        case "log_n_sqrt_dim":
+            return log_n / math.sqrt(d)
+        case "scalable_softmax":
+            return f64(value["s"]) * log_n / (math.sqrt(d) if value["inv_sqrt_dim"] else 1.0)
+        case "per_row":
+            return jnp.broadcast_to(given, n.shape)
+    raise ValueError(kind)
+
+
+def attention(config, q, k, v, kv_lens=None, bias=None, mask=None, row_scale=None):
+    q, k, v, bias, row_scale = map(f64, (q, k, v, bias, row_scale))
+    batch, heads, n, d = q.shape
+    m = k.shape[2]
+    k, v = repeat_heads(k, heads), repeat_heads(v, heads)
+
+    seen = jnp.broadcast_to(visible_keys(config, batch, n, m, kv_lens)[:, None], [batch, heads, n, m])
+    if mask is not None:
+        seen &= jnp.asarray(mask) != 0
+    scale = row_scale_of(config, seen.sum(-1), d, row_scale)
+    scores = scale[..., None] * jnp.einsum("bhic,bhjc->bhij", q, k)
+    cap = config.get("softcap")
+    if cap is not None:
+        scores = f64(cap) * jnp.tanh(scores / f64(cap))
+    if bias is not None:
+        scores = scores + bias
+        seen &= jnp.broadcast_to(bias, scores.shape) != -jnp.inf
+
+    some = seen.any(-1)
+    lse = jax.nn.logsumexp(jnp.where(seen, scores, -jnp.inf), axis=-1)
+    weights = jnp.where(seen, jax.nn.softmax(scores, axis=-1, where=seen), 0.0)
+    weights = jnp.where(some[..., None], weights, 0.0)
+    entropy = -jax.scipy.special.xlogy(weights, weights).sum(-1)
+    o = jnp.einsum("bhij,bhjc->bhic", weights, v)
+
+    small = float(jnp.where(seen, jnp.abs(scores), 0.0).max()) < 50.0
+    if cap is None and bool(some.all()) and small and v.shape[3] <= d:
+        # JAX's own attention says the same. It takes the softmax in f32 whatever it is given, and values as wide as keys.
+        swap = lambda x: jnp.swapaxes(x, 1, 2)
+        finite = None if bias is None else jnp.where(seen, jnp.broadcast_to(bias, scores.shape), 0.0)
+        wide = jnp.pad(v, [(0, 0)] * 3 + [(0, d - v.shape[3])])
+        own = jax.nn.dot_product_attention(
+            swap(q * scale[..., None]), swap(k), swap(wide), bias=finite, mask=seen, scale=1.0)
+        np.testing.assert_allclose(swap(own)[..., : v.shape[3]], o, rtol=1e-5, atol=1e-5)
+    return {"o": o, "lse": lse, "entropy": entropy}
+
+
+def attention_cases():
+    def case(name, config, build):
+        inputs = build(Draw(f"attention/{name}"))
+        return name, config, inputs, attention(config, **inputs)
+
+    def qkv(draw, n, m=None, d=16, dv=None, batch=1, heads=1, kv_heads=None, scale=1.0, dtype=np.float32):
+        m, dv, kv_heads = m or n, dv or d, kv_heads or heads
+        return {
+            "q": draw.normal(batch, heads, n, d, scale=scale, dtype=dtype),
+            "k": draw.normal(batch, kv_heads, m, d, dtype=dtype),
+            "v": draw.normal(batch, kv_heads, m, dv, dtype=dtype),
+        }
+
+    def with_hidden(draw, *shape):
+        """A bias that hides about a third of the keys, and every key of row 2."""
+        bias = draw.normal(*shape)
+        bias[~draw.mask(*shape)] = -np.inf
+        bias[..., 2, :] = -np.inf
+        return bias
+
+    def with_empty_row(draw, *shape):
+        mask = draw.mask(*shape)
+        mask[..., 3, :] = False
+        return mask
+
+    # Sizes.
+    for n in [1, 2, 17, 64, 65, 257]:
+        for d in [8, 64, 128]:
+            dv = d if n * d <= 2048 else 4
+            yield case(f"full_n{n}_d{d}", {}, lambda draw: qkv(draw, n, d=d, dv=dv))
+    for d, dv in [(1, 1), (3, 5), (5, 130), (37, 2), (97, 6), (130, 3), (255, 1), (256, 256)]:
+        yield case(f"odd_d{d}_v{dv}", {"causal": "top_left"}, lambda draw: qkv(draw, 5, 7, d, dv))
+    for dtype in [np.float16, ml_dtypes.bfloat16]:
+        yield case(f"stored_as_{np.dtype(dtype).name}", {}, lambda draw: qkv(draw, 33, d=24, heads=2, dtype=dtype))
+    yield case("many_keys", {}, lambda draw: qkv(draw, 2, 1100, d=4, dv=2))
+
+    # Causal masks at every relation of lengths, and windows.
+    alignments = {"top_left": "top_left", "bottom_right": "bottom_right", "offset_minus_4": {"offset": -4},
+                  "offset_9": {"offset": 9}, "offset_far_left": {"offset": -40}, "offset_far_right": {"offset": 2000}}
+    for label, causal in alignments.items():
+        for n, m in [(17, 17), (5, 33), (33, 5), (1, 65), (65, 1)]:
+            yield case(f"{label}_{n}x{m}", {"causal": causal}, lambda draw: qkv(draw, n, m, d=8, dv=4, heads=2))
+    yield case("causal_n257", {"causal": "bottom_right"}, lambda draw: qkv(draw, 257, d=8, dv=4))
+    windows = [(3, None), (None, 2), (0, 0), (5, 7), (64, 0), (1000, 1000)]
+    for causal in ["none", "top_left", "bottom_right"]:
+        for left, right in windows:
+            config = {"causal": causal, "window": {"left": left, "right": right}}
+            yield case(f"window_{causal}_{left}_{right}", config, lambda draw: qkv(draw, 21, 34, d=6, dv=4))
+    yield case("window_n257", {"causal": "top_left", "window": {"left": 31}}, lambda draw: qkv(draw, 257, d=8, dv=4))
+
+    # Scales, each full and causal: under a causal mask n differs from row to row.
+    scales = {
+        "fixed": {"fixed": 0.3}, "fixed_negative": {"fixed": -0.7}, "log_512": {"log_n": {"base": 512.0, "floor": 1}},
+        "log_64_floor_16": {"log_n": {"base": 64.0, "floor": 16}}, "kappa": {"kappa_log_n": {"kappa": 4.1666}},
+        "inference_16": {"log_n_inference": {"train_len": 16}}, "log_n_sqrt_dim": "log_n_sqrt_dim",
+        "ssmax": {"scalable_softmax": {"s": 0.43, "inv_sqrt_dim": False}},
+        "ssmax_sqrt_dim": {"scalable_softmax": {"s": 1.7, "inv_sqrt_dim": True}}, "per_row": "per_row",
+    }
+    for label, scale in scales.items():
+        for causal in ["none", "bottom_right"]:
+            def build(draw):
+                inputs = qkv(draw, 29, d=12, dv=8, heads=2)
+                if scale == "per_row":
+                    inputs["row_scale"] = draw.normal(1, 2, 29)
+                return inputs
+            yield case(f"scale_{label}_{causal}", {"scale": scale, "causal": causal}, build)
+    log_n = {"log_n": {"base": 512.0, "floor": 1}}
+    yield case("log_n_counts_window_and_mask", {"scale": log_n, "causal": "bottom_right", "window": {"left": 9}},
+               lambda draw: qkv(draw, 20, 26, d=8) | {"mask": draw.mask(1, 1, 20, 26), "bias": with_hidden(draw, 1, 1, 20, 26)})
+
+    # Softcap, bias, masks, lengths, grouped heads.
+    for cap in [0.5, 30.0]:
+        yield case(f"softcap_{cap}", {"softcap": cap}, lambda draw: qkv(draw, 18, 23, d=10, scale=3.0))
+
+    for label, shape in [("full", (2, 2, 15, 22)), ("heads", (2, 1, 15, 22)), ("batch", (1, 2, 15, 22)),
+                         ("both", (15, 22)), ("three_axes", (2, 15, 22)), ("one_row", (22,))]:
+        size = {"batch": 2, "heads": 2}
+        yield case(f"bias_{label}", {}, lambda draw: qkv(draw, 15, 22, d=7, **size) | {"bias": draw.normal(*shape)})
+        yield case(f"mask_{label}", {}, lambda draw: qkv(draw, 15, 22, d=7, **size) | {
+            "mask": with_empty_row(draw, *shape) if len(shape) > 1 else draw.mask(*shape)})
+    yield case("bias_with_minus_infinity", {"scale": log_n}, lambda draw: qkv(draw, 19, 40, d=8, heads=2) | {
+        "bias": with_hidden(draw, 1, 2, 19, 40)})
+    yield case("bias_all_minus_infinity", {}, lambda draw: qkv(draw, 5, 6, d=4) | {
+        "bias": np.full((5, 6), -np.inf, np.float32)})
+    yield case("mask_as_u8", {"causal": "top_left"}, lambda draw: qkv(draw, 19, 21, d=8) | {
+        "mask": 255 * with_empty_row(draw, 1, 1, 19, 21).astype(np.uint8)})
+    for dtype in [np.uint32, np.int32, np.int64]:
+        for causal in ["none", "top_left", "bottom_right"]:
+            yield case(f"kv_lens_{np.dtype(dtype).name}_{causal}", {"causal": causal}, lambda draw: qkv(
+                draw, 7, 24, d=8, dv=4, batch=6) | {"kv_lens": np.array([24, 0, 1, 7, 13, 90], dtype)})
+    yield case("kv_lens_log_n_window", {"causal": "bottom_right", "scale": log_n, "window": {"left": 4}}, lambda draw: qkv(
+        draw, 9, 24, d=8, dv=4, batch=3) | {"kv_lens": np.array([24, 5, 13], np.uint32)})
+    for heads, kv_heads in [(4, 1), (4, 2), (6, 3), (9, 3)]:
+        yield case(f"grouped_{heads}_{kv_heads}", {"causal": "bottom_right"}, lambda draw: qkv(
+            draw, 12, 20, d=8, dv=4, batch=2, heads=heads, kv_heads=kv_heads))
+    yield case("grouped_decode", {"causal": "bottom_right"}, lambda draw: qkv(
+        draw, 1, 130, d=16, dv=8, batch=2, heads=8, kv_heads=2) | {"kv_lens": np.array([130, 77], np.uint32)})
+    yield case("large_scores", {"scale": {"fixed": 1.0}}, lambda draw: qkv(draw, 16, d=4, scale=5000.0))
+    yield case("everything", {"causal": {"offset": 6}, "window": {"left": 17, "right": 3}, "softcap": 5.0,
+                              "scale": "per_row"}, lambda draw: qkv(
+        draw, 31, 44, d=20, dv=12, batch=2, heads=4, kv_heads=2, scale=2.0) | {
+        "row_scale": draw.normal(2, 4, 31, scale=0.3), "bias": with_hidden(draw, 4, 31, 44),
+        "mask": with_empty_row(draw, 2, 1, 31, 44), "kv_lens": np.array([44, 30], np.int32)})

@@ -1,0 +1,248 @@
+//! The example `op` end to end, in this process: files in, files out, and an exit code with a message for all that fails.
+
+#[path = "../examples/op/cli.rs"]
+mod cli;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, TensorView};
+
+/// A file to be.
+#[derive(Clone)]
+struct File {
+    metadata: HashMap<String, String>,
+    tensors: BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>,
+}
+
+impl File {
+    fn new(op: &str, config: &str) -> Self {
+        let metadata = [("op", op), ("config", config)].map(|(key, value)| (key.into(), value.into())).into();
+        Self { metadata, tensors: BTreeMap::new() }
+    }
+
+    fn attention() -> Self {
+        Self::new("attention", "{}").f32("q", &[1, 2, 3, 4]).f32("k", &[1, 2, 5, 4]).f32("v", &[1, 2, 5, 6])
+    }
+
+    fn with(mut self, name: &str, dtype: Dtype, shape: &[usize], bytes: Vec<u8>) -> Self {
+        self.tensors.insert(name.into(), (dtype, shape.to_vec(), bytes));
+        self
+    }
+
+    /// Numbers between -1 and 1.
+    fn f32(self, name: &str, shape: &[usize]) -> Self {
+        let count: usize = shape.iter().product();
+        let bytes = (0..count).flat_map(|i| (1.7 * i as f32 + name.len() as f32).sin().to_le_bytes()).collect();
+        self.with(name, Dtype::F32, shape, bytes)
+    }
+
+    fn metadata(mut self, key: &str, value: &str) -> Self {
+        self.metadata.insert(key.into(), value.into());
+        self
+    }
+
+    fn without(mut self, name: &str) -> Self {
+        self.tensors.remove(name);
+        self.metadata.remove(name);
+        self
+    }
+
+    fn write(&self, path: &Path) {
+        let views = self.tensors.iter();
+        let views =
+            views.map(|(name, (dtype, shape, bytes))| (name, TensorView::new(*dtype, shape.clone(), bytes).unwrap()));
+        std::fs::write(path, safetensors::serialize(views, Some(self.metadata.clone())).unwrap()).unwrap();
+    }
+
+    fn read(path: &Path) -> Self {
+        let bytes = std::fs::read(path).unwrap();
+        let metadata = SafeTensors::read_metadata(&bytes).unwrap().1.metadata().clone().unwrap();
+        let tensors = SafeTensors::deserialize(&bytes).unwrap().tensors().into_iter();
+        let tensors = tensors.map(|(name, t)| (name, (t.dtype(), t.shape().to_vec(), t.data().to_vec()))).collect();
+        Self { metadata, tensors }
+    }
+
+    fn numbers(&self, name: &str) -> Vec<f32> {
+        self.tensors[name].2.chunks_exact(4).map(|word| f32::from_le_bytes(word.try_into().unwrap())).collect()
+    }
+}
+
+fn path(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("op-{name}.safetensors"))
+}
+
+/// Exit code, standard output, standard error.
+fn call(args: &[&Path]) -> (ExitCode, String, String) {
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let code = cli::main_with([Path::new("op")].iter().chain(args).map(|arg| arg.as_os_str()), &mut out, &mut err);
+    (code, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
+}
+
+/// The output of a call that must succeed.
+fn run(name: &str, file: &File) -> File {
+    let (input, output) = (path(name), path(&format!("{name}-out")));
+    file.write(&input);
+    let (code, _, err) = call(&[&input, &output]);
+    assert_eq!((code, err.as_str()), (ExitCode::SUCCESS, ""), "{name}");
+    File::read(&output)
+}
+
+/// Standard error of a call that must fail.
+fn refuse(name: &str, file: &File) -> String {
+    let (input, output) = (path(name), path(&format!("{name}-out")));
+    file.write(&input);
+    let (code, out, err) = call(&[&input, &output]);
+    assert_eq!((code, out.as_str()), (ExitCode::from(2), ""), "{name}: {err}");
+    assert!(!output.exists(), "{name}: an output was written");
+    err
+}
+
+#[test]
+fn outputs_and_metadata() {
+    let file = File::attention().metadata("config", r#"{"causal":"bottom_right"}"#);
+    let out = run("attention", &file);
+    let shapes: Vec<_> = out.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor.0, tensor.1.clone())).collect();
+    let rows = vec![1, 2, 3];
+    let want = [("entropy", Dtype::F32, rows.clone()), ("lse", Dtype::F32, rows), ("o", Dtype::F32, vec![1, 2, 3, 6])];
+    assert_eq!(shapes, want);
+    for key in ["kernel", "adapter", "driver"] {
+        assert!(!out.metadata[key].is_empty(), "{key}");
+    }
+    assert_eq!(out.metadata["op"], "attention");
+    let echo = r#"{"causal":"bottom_right","window":{"left":null,"right":null},"scale":"inv_sqrt_dim","softcap":null}"#;
+    assert_eq!(out.metadata["config"], echo);
+}
+
+#[test]
+fn only_the_outputs_asked_for() {
+    let all = run("all-outputs", &File::attention());
+    for (list, names) in
+        [("", vec!["o"]), ("o", vec!["o"]), ("lse", vec!["lse", "o"]), ("entropy, lse", vec!["entropy", "lse", "o"])]
+    {
+        let out = run("some-outputs", &File::attention().metadata("outputs", list));
+        assert_eq!(out.tensors.keys().collect::<Vec<_>>(), names, "{list}");
+        for name in names {
+            assert_eq!(out.numbers(name), all.numbers(name), "{list}: {name}");
+        }
+    }
+}
+
+#[test]
+fn halves_are_converted_and_masks_and_lengths_take_any_of_their_types() {
+    let ones = File::attention().with("v", Dtype::F16, &[1, 2, 5, 6], [0, 0x3c].repeat(60));
+    assert!(run("f16", &ones).numbers("o").iter().all(|o| (o - 1.0).abs() < 1e-6));
+    let twos = File::attention().with("v", Dtype::BF16, &[1, 2, 5, 6], [0, 0x40].repeat(60));
+    assert!(run("bf16", &twos).numbers("o").iter().all(|o| (o - 2.0).abs() < 1e-6));
+
+    let three: [(&str, Dtype, Vec<usize>, Vec<u8>); 5] = [
+        ("kv_lens", Dtype::U32, vec![1], 3u32.to_le_bytes().into()),
+        ("kv_lens", Dtype::I32, vec![1], 3i32.to_le_bytes().into()),
+        ("kv_lens", Dtype::I64, vec![1], 3i64.to_le_bytes().into()),
+        ("mask", Dtype::BOOL, vec![5], vec![1, 1, 1, 0, 0]),
+        ("mask", Dtype::U8, vec![1, 1, 5], vec![9, 1, 255, 0, 0]),
+    ];
+    let [first, rest @ ..] = three.map(|(name, dtype, shape, bytes)| {
+        let out = run(&format!("{name}-{dtype:?}"), &File::attention().with(name, dtype, &shape, bytes));
+        (out.numbers("o"), out.numbers("lse"))
+    });
+    for other in rest {
+        for (a, b) in first.0.iter().chain(&first.1).zip(other.0.iter().chain(&other.1)) {
+            assert!((a - b).abs() < 1e-6, "{a} and {b}");
+        }
+    }
+}
+
+#[test]
+fn empty_tensors_are_nothing_to_do() {
+    let file = File::new("attention", "{}").f32("q", &[1, 1, 0, 4]).f32("k", &[1, 1, 2, 4]).f32("v", &[1, 1, 2, 4]);
+    assert!(run("empty", &file).numbers("o").is_empty());
+}
+
+#[test]
+fn the_check_is_printed() {
+    let (input, output) = (path("check"), path("check-out"));
+    File::attention().write(&input);
+    let (code, out, err) = call(&[&input, &output, Path::new("--check")]);
+    assert_eq!((code, err.as_str()), (ExitCode::SUCCESS, ""));
+    assert_eq!(out.matches("off by at most").count(), 3, "{out}");
+}
+
+#[test]
+fn every_failure_has_its_message() {
+    let attention = File::attention;
+    let f64s = vec![0; 8 * 24];
+    let table: [(&str, File, &str); 21] = [
+        ("no-op", attention().without("op"), "metadata: op is missing"),
+        ("unknown-op", attention().metadata("op", "convolution"), "metadata: op: expected attention, "),
+        ("bad-json", attention().metadata("config", "{"), "metadata: config: EOF while parsing"),
+        ("unknown-option", attention().metadata("config", r#"{"casual":"none"}"#), "unknown field `casual`"),
+        ("unknown-value", attention().metadata("config", r#"{"causal":true}"#), "metadata: config: "),
+        (
+            "bad-option",
+            attention().metadata("config", r#"{"softcap":-1}"#),
+            "option softcap: expected a finite number above 0, got -1",
+        ),
+        ("no-q", attention().without("q"), "q: is missing"),
+        ("unknown-tensor", attention().f32("queries", &[1]), "takes no tensor queries; it takes q, k, v, "),
+        ("unknown-output", attention().metadata("outputs", "lse,state"), "attention has no output state"),
+        (
+            "f64",
+            attention().with("q", Dtype::F64, &[1, 2, 3, 4], f64s),
+            "q: element type: expected F32, F16 or BF16, got F64",
+        ),
+        ("f32-mask", attention().f32("mask", &[5]), "mask: element type: expected BOOL or U8, got F32"),
+        ("f32-lens", attention().f32("kv_lens", &[1]), "kv_lens: element type: expected U32, I32 or I64, got F32"),
+        ("negative", attention().with("kv_lens", Dtype::I32, &[1], vec![255; 4]), "kv_lens: -1 does not fit u32"),
+        ("rank", attention().f32("q", &[2, 3, 4]), "q: expected 4 axes, got shape [2, 3, 4]"),
+        (
+            "rank-of-bias",
+            attention().f32("bias", &[1, 1, 1, 3, 5]),
+            "bias: expected at most 4 axes, got shape [1, 1, 1, 3, 5]",
+        ),
+        ("head-dim", attention().f32("k", &[1, 2, 5, 3]), "k: axis head_dim: expected 4 (the head_dim of q), got 3"),
+        ("heads", attention().f32("q", &[1, 3, 3, 4]), "q: axis q_heads: expected a multiple of the 2 kv_heads, got 3"),
+        ("bias-shape", attention().f32("bias", &[3, 4]), "bias: axis kv_len: expected 5"),
+        ("bias-inner", attention().f32("bias", &[3, 1]), "bias: stride of axis kv_len: expected 1, got 0"),
+        ("row-scale", attention().f32("row_scale", &[3]), "row_scale: is given, but the scale is not per_row"),
+        (
+            "no-row-scale",
+            attention().metadata("config", r#"{"scale":"per_row"}"#),
+            "row_scale: the per_row scale needs it",
+        ),
+    ];
+    for (name, file, message) in table {
+        let err = refuse(name, &file);
+        assert!(err.contains(message), "{name}: got {err}, want {message}");
+    }
+}
+
+#[test]
+fn what_is_wrong_with_files_and_arguments() {
+    let (input, output) = (path("arguments"), path("arguments-out"));
+    File::attention().write(&input);
+    let garbage = path("garbage");
+    std::fs::write(&garbage, b"not safetensors").unwrap();
+    let nowhere = path("nowhere").join("out.safetensors");
+    let table: [(&[&Path], &str); 6] = [
+        (&[], "required"),
+        (&[&input], "required"),
+        (&[&input, &output, Path::new("--fast")], "--fast"),
+        (&[&path("absent"), &output], "op-absent.safetensors"),
+        (&[&garbage, &output], "op-garbage.safetensors"),
+        (&[&input, &nowhere], "op-nowhere"),
+    ];
+    for (args, message) in table {
+        let (code, _, err) = call(args);
+        assert_eq!(code, ExitCode::from(2), "{args:?}");
+        assert!(err.contains(message), "{args:?}: got {err}");
+    }
+    let (code, _, err) = call(&[&input, &output, Path::new("--adapter"), Path::new("no such adapter")]);
+    assert_eq!(code, ExitCode::from(2));
+    assert!(err.contains("no adapter is called `no such adapter`; there are ["), "{err}");
+    let (code, out, _) = call(&[Path::new("--help")]);
+    assert_eq!(code, ExitCode::SUCCESS);
+    assert!(out.contains("--adapter"), "{out}");
+}
