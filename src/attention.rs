@@ -8,6 +8,7 @@ mod shapes;
 use std::sync::Mutex;
 
 pub use config::{AttentionConfig, Causal, Scale, Window};
+pub(crate) use config::{UNBOUNDED, Visibility, config_error};
 #[doc(hidden)]
 pub use plan::specializations;
 pub use shapes::AttentionShapes;

@@ -186,6 +186,11 @@ impl<'c> PlanBuilder<'c> {
         Self { context, steps: Vec::new(), workspace_bytes: 0 }
     }
 
+    /// Bytes of workspace set aside so far.
+    pub fn workspace_bytes(&self) -> u64 {
+        self.workspace_bytes
+    }
+
     /// Sets `bytes` of workspace aside; `what` names the content in errors.
     pub fn workspace(&mut self, what: &str, bytes: u64) -> Result<Slot> {
         let limits = &self.context.capabilities().limits;

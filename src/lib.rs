@@ -6,6 +6,7 @@ mod blocking;
 mod context;
 mod dispatch;
 mod error;
+pub mod gated_attention;
 mod host;
 mod params;
 mod quirks;
@@ -21,6 +22,10 @@ pub use blocking::Uploaded;
 pub use context::{Context, ContextOptions};
 pub use dispatch::{Plan, Prepared, Workspace};
 pub use error::{Error, Result};
+pub use gated_attention::{
+    Divisor, GatedAttention, GatedAttentionConfig, GatedAttentionInputs, GatedAttentionOutputs, GatedAttentionShapes,
+    GauMode, GauWeights, LinearDivisor, QuadraticDivisor,
+};
 pub use host::HostView;
 pub use tensor::{DType, Element, TensorView};
 pub use wgpu;

@@ -1,0 +1,327 @@
+// Gated attention: o = u * (A v) with A = relu(scale q kT)^2 / divisor or softmax(scale q kT), one pass over the keys,
+// eight a step. With CHUNKED, A reaches no further than a chunk of tokens and the chunks' states add the rest.
+//
+// One workgroup owns 4 * WORKGROUP consecutive queries of one (batch, query head), one range of the keys, and V_BLOCK
+// chunks of four value dims; workgroups with other value dims compute the same scores again.
+// One invocation owns four queries. A vec4 holds one number for each of them; a mat4x4 holds four dims of them, its
+// columns being the dims. q and o stay with the invocation and are walked once a step, so that eight keys share each
+// visit; k and v are read at addresses that are uniform in the workgroup, and so is all control flow.
+// Workgroup memory: none. Features: none.
+// Source: Hua et al., "Transformer Quality in Linear Time", 2022, sections 3 and 4.
+const WORKGROUP: u32 = 32u;
+const KEY_DIM: u32 = 128u;
+const V_DIM: u32 = 1536u;
+const V_BLOCK: u32 = 32u;
+const SOFTMAX: bool = false; // relu squared otherwise
+const LOG_N: bool = false; // the scale grows with log n, n being the row's number of visible keys
+const DIVISOR: u32 = 2u; // see divisor.wgsl
+const CHUNKED: bool = false;
+
+const KEY_CHUNKS: u32 = (KEY_DIM + 3u) / 4u;
+const V_CHUNKS: u32 = (V_DIM + 3u) / 4u;
+const KEYS: u32 = 8u; // per step
+const_assert KEY_DIM >= 1u && V_DIM >= 1u && V_BLOCK >= 1u && V_BLOCK <= V_CHUNKS;
+
+struct Params {
+    first_workgroup: u32, // of this dispatch
+    end_workgroup: u32,
+    q_heads: u32,
+    kv_heads: u32,
+    group: u32, // query heads per kv head
+    q_len: u32, // tokens
+    kv_len: u32, // tokens
+    query_tiles: u32, // per (batch, query head)
+    splits: u32, // ranges that the keys are cut into
+    split_keys: u32, // keys per range, a multiple of KEYS
+    first_block: u32, // of value dims, in V_BLOCK chunks
+    blocks: u32, // of value dims, in this dispatch
+    offset: i32, // of the diagonal to the right of j = i, tokens
+    align_end: u32, // 1: the diagonal moves by (visible keys - q_len) as well
+    left: i32, // keys visible left of the diagonal
+    right: i32, // and right of it
+    scale: f32, // or its factor, if LOG_N: scale * log(max(n, scale_floor))
+    scale_floor: u32,
+    divisor: f32, // see divisor.wgsl
+    chunk: u32, // tokens
+    chunk_tiles: u32, // query tiles per chunk
+    chunks: u32,
+    state_first: u32, // first chunk of value dims in `states`
+    state_chunks: u32, // chunks of value dims in `states`
+    chunk_causal: u32, // 1: a chunk's linear part stops before it
+    linear_tokens: u32, // 1: and is divided by the tokens in it; 0: by linear_divisor
+    linear_divisor: f32,
+    q_start: u32, // starts and strides in elements
+    q_batch: u32,
+    q_head: u32,
+    q_row: u32,
+    k_start: u32,
+    k_batch: u32,
+    k_head: u32,
+    k_row: u32,
+    v_start: u32,
+    v_batch: u32,
+    v_head: u32,
+    v_row: u32,
+    u_start: u32,
+    u_batch: u32,
+    u_head: u32,
+    u_row: u32,
+    o_start: u32,
+    o_batch: u32,
+    o_head: u32,
+    o_row: u32,
+    q_lin_start: u32,
+    q_lin_batch: u32,
+    q_lin_head: u32,
+    q_lin_row: u32,
+    kv_lens_start: u32,
+    kv_lens_stride: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+
+// A score is never below this, and no row's maximum starts elsewhere; differences of two such stay finite.
+const LOWEST: f32 = -1.0e38;
+
+// The four rows of this invocation.
+var<private> row: vec4<u32>; // query positions
+var<private> lo: vec4<i32>; // first visible key by position
+var<private> hi: vec4<i32>; // one past the last
+var<private> visible: vec4<f32>; // keys that the row sees, in all ranges
+var<private> q_block: array<mat4x4<f32>, KEY_CHUNKS>; // scaled, times the gamma of the keys
+var<private> q_beta: vec4<f32>; // scaled, times the beta of the keys: where every score starts
+var<private> o_block: array<mat4x4<f32>, V_BLOCK>; // not yet divided or gated
+var<private> row_max: vec4<f32>; // if SOFTMAX
+var<private> sum: vec4<f32>; // of the weights before division
+// Where they lie; uniform.
+var<private> batch: u32;
+var<private> head: u32;
+var<private> end_row: u32; // rows from here on belong to other workgroups
+var<private> v_first: u32; // first chunk of value dims
+var<private> v_own: u32; // chunks before this one, counted from v_first, belong to the block before
+
+@compute @workgroup_size(WORKGROUP)
+fn main(
+    @builtin(workgroup_id) workgroup_id: vec3<u32>,
+    @builtin(num_workgroups) num_workgroups: vec3<u32>,
+    @builtin(local_invocation_index) invocation: u32,
+) {
+    let workgroup = workgroup_index(workgroup_id, num_workgroups);
+    if (workgroup >= params.end_workgroup) {
+        return;
+    }
+    let block = params.first_block + workgroup % params.blocks;
+    let split = (workgroup / params.blocks) % params.splits;
+    let tile = (workgroup / params.blocks / params.splits) % params.query_tiles;
+    let batch_head = workgroup / params.blocks / params.splits / params.query_tiles;
+    batch = batch_head / params.q_heads;
+    head = batch_head % params.q_heads;
+    let kv_head = head / params.group;
+    // The last block starts early enough to be whole.
+    v_first = min(block * V_BLOCK, V_CHUNKS - V_BLOCK);
+    v_own = block * V_BLOCK - v_first;
+    let k_base = params.k_start + batch * params.k_batch + kv_head * params.k_head;
+    let v_base = params.v_start + batch * params.v_batch + kv_head * params.v_head;
+
+    // Which rows and which keys?
+    var first_row = tile * 4u * WORKGROUP;
+    var first_key = split * params.split_keys;
+    var end_key = min(first_key + params.split_keys, params.kv_len);
+    end_row = params.q_len;
+    let chunk = tile / params.chunk_tiles;
+    if (CHUNKED) {
+        first_key = chunk * params.chunk;
+        end_key = min(first_key + params.chunk, params.kv_len);
+        first_row = first_key + (tile % params.chunk_tiles) * 4u * WORKGROUP;
+        end_row = end_key;
+        if (first_row >= end_row) {
+            return; // the last chunk is short
+        }
+    }
+    let last_row = min(first_row + 4u * WORKGROUP, end_row) - 1u;
+
+    // Which of the keys does each row see by its position?
+    let len = i32(kv_len_of(batch));
+    let diagonal = params.offset + select(0, len - i32(params.q_len), params.align_end == 1u);
+    row = min(vec4(first_row + 4u * invocation) + vec4(0u, 1u, 2u, 3u), vec4(last_row));
+    lo = max(vec4<i32>(row) + diagonal - params.left, vec4(0));
+    hi = clamp(vec4<i32>(row) + diagonal + params.right + 1, vec4(0), vec4(len));
+    visible = vec4<f32>(max(hi - lo, vec4(0)));
+    if (CHUNKED) {
+        visible = vec4(f32(len)); // of its chunk or of the others
+    }
+    hi = min(hi, vec4(i32(end_key)));
+    // Keys that some row of the workgroup sees, from a multiple of KEYS on; and keys that all of them see.
+    let some_begin = max(i32(first_row) + diagonal - params.left, 0);
+    let begin = max(some_begin - some_begin % i32(KEYS), i32(first_key));
+    let end = min(clamp(i32(last_row) + diagonal + params.right + 1, 0, len), i32(end_key));
+    let all_begin = max(i32(last_row) + diagonal - params.left, 0);
+    let all_end = min(clamp(i32(first_row) + diagonal + params.right + 1, 0, len), i32(end_key));
+
+    load_queries(row_scales());
+    for (var c = 0u; c < V_BLOCK; c++) {
+        o_block[c] = mat4x4<f32>();
+    }
+    row_max = vec4(LOWEST);
+    sum = vec4(0.0);
+
+    for (var j = begin; j < end; j += i32(KEYS)) {
+        let edge = j < all_begin || j + i32(KEYS) > all_end;
+        step(u32(j), u32(end) - 1u, edge, k_base, v_base);
+    }
+    add_other_chunks(kv_head, chunk, u32(len));
+
+    write_rows(split, first_row + 4u * invocation);
+}
+
+fn row_scales() -> vec4<f32> {
+    if (LOG_N) {
+        return params.scale * log(max(visible, vec4(f32(params.scale_floor))));
+    }
+    return vec4(params.scale);
+}
+
+// The queries, scaled. An affine map of the keys moves to the queries: q . (gamma z + beta) = (q gamma) . z + q . beta.
+fn load_queries(scale: vec4<f32>) {
+    let base = vec4(params.q_start + batch * params.q_batch + head * params.q_head) + row * params.q_row;
+    q_beta = vec4(0.0);
+    for (var c = 0u; c < KEY_CHUNKS; c++) {
+        let gamma = affine_gamma(Q_MAP, head, c);
+        let beta = affine_beta(Q_MAP, head, c);
+        let rows = mat4x4(
+            load_q(base.x, c) * gamma + beta,
+            load_q(base.y, c) * gamma + beta,
+            load_q(base.z, c) * gamma + beta,
+            load_q(base.w, c) * gamma + beta,
+        );
+        let key_gamma = affine_gamma(K_MAP, head, c);
+        let dims = transpose(rows);
+        q_beta += scale * (dims * affine_beta(K_MAP, head, c));
+        q_block[c] = mat4x4(
+            dims[0] * (scale * key_gamma.x),
+            dims[1] * (scale * key_gamma.y),
+            dims[2] * (scale * key_gamma.z),
+            dims[3] * (scale * key_gamma.w),
+        );
+    }
+}
+
+// Eight keys from j on, none past `last`. `edge`: some row does not see some of them.
+fn step(j: u32, last: u32, edge: bool, k_base: u32, v_base: u32) {
+    let key0 = min(vec4(j, j + 1u, j + 2u, j + 3u), vec4(last));
+    let key1 = min(vec4(j + 4u, j + 5u, j + 6u, j + 7u), vec4(last));
+
+    // Scores: s[key] = scale * q . k[key], for four rows at once.
+    var s0 = q_beta;
+    var s1 = q_beta;
+    var s2 = q_beta;
+    var s3 = q_beta;
+    var s4 = q_beta;
+    var s5 = q_beta;
+    var s6 = q_beta;
+    var s7 = q_beta;
+    let k0 = vec4(k_base) + key0 * params.k_row;
+    let k1 = vec4(k_base) + key1 * params.k_row;
+    for (var c = 0u; c < KEY_CHUNKS; c++) {
+        let q4 = q_block[c];
+        s0 += q4 * load_k(k0.x, c);
+        s1 += q4 * load_k(k0.y, c);
+        s2 += q4 * load_k(k0.z, c);
+        s3 += q4 * load_k(k0.w, c);
+        s4 += q4 * load_k(k1.x, c);
+        s5 += q4 * load_k(k1.y, c);
+        s6 += q4 * load_k(k1.z, c);
+        s7 += q4 * load_k(k1.w, c);
+    }
+
+    // Which of the keys does each row see?
+    var see0 = vec4(true);
+    var see1 = vec4(true);
+    var see2 = vec4(true);
+    var see3 = vec4(true);
+    var see4 = vec4(true);
+    var see5 = vec4(true);
+    var see6 = vec4(true);
+    var see7 = vec4(true);
+    if (edge) {
+        see0 = sees(j);
+        see1 = sees(j + 1u);
+        see2 = sees(j + 2u);
+        see3 = sees(j + 3u);
+        see4 = sees(j + 4u);
+        see5 = sees(j + 5u);
+        see6 = sees(j + 6u);
+        see7 = sees(j + 7u);
+        let lowest = vec4(LOWEST);
+        s0 = select(lowest, s0, see0);
+        s1 = select(lowest, s1, see1);
+        s2 = select(lowest, s2, see2);
+        s3 = select(lowest, s3, see3);
+        s4 = select(lowest, s4, see4);
+        s5 = select(lowest, s5, see5);
+        s6 = select(lowest, s6, see6);
+        s7 = select(lowest, s7, see7);
+    }
+
+    // Weights; exactly 0 where a row does not see the key. The softmax's are relative to the new maximum, by which what
+    // was summed so far shrinks.
+    var shrink = vec4(1.0);
+    if (SOFTMAX) {
+        let new_max = max(max(max(max(row_max, s0), max(s1, s2)), max(max(s3, s4), max(s5, s6))), s7);
+        shrink = exp(row_max - new_max);
+        row_max = new_max;
+    }
+    let p0 = weight(s0, see0);
+    let p1 = weight(s1, see1);
+    let p2 = weight(s2, see2);
+    let p3 = weight(s3, see3);
+    let p4 = weight(s4, see4);
+    let p5 = weight(s5, see5);
+    let p6 = weight(s6, see6);
+    let p7 = weight(s7, see7);
+    sum = shrink * sum + (((p0 + p1) + (p2 + p3)) + ((p4 + p5) + (p6 + p7)));
+
+    // o = shrink * o + p v.
+    let v0 = vec4(v_base) + key0 * params.v_row;
+    let v1 = vec4(v_base) + key1 * params.v_row;
+    for (var b = 0u; b < V_BLOCK; b++) {
+        let c = v_first + b;
+        var o4 = o_block[b];
+        if (SOFTMAX) {
+            o4 = mat4x4(o4[0] * shrink, o4[1] * shrink, o4[2] * shrink, o4[3] * shrink);
+        }
+        if (edge) {
+            o4 += seen_product(p0, load_v(v0.x, c), see0);
+            o4 += seen_product(p1, load_v(v0.y, c), see1);
+            o4 += seen_product(p2, load_v(v0.z, c), see2);
+            o4 += seen_product(p3, load_v(v0.w, c), see3);
+            o4 += seen_product(p4, load_v(v1.x, c), see4);
+            o4 += seen_product(p5, load_v(v1.y, c), see5);
+            o4 += seen_product(p6, load_v(v1.z, c), see6);
+            o4 += seen_product(p7, load_v(v1.w, c), see7);
+        } else {
+            o4 += product(p0, load_v(v0.x, c));
+            o4 += product(p1, load_v(v0.y, c));
+            o4 += product(p2, load_v(v0.z, c));
+            o4 += product(p3, load_v(v0.w, c));
+            o4 += product(p4, load_v(v1.x, c));
+            o4 += product(p5, load_v(v1.y, c));
+            o4 += product(p6, load_v(v1.z, c));
+            o4 += product(p7, load_v(v1.w, c));
+        }
+        o_block[b] = o4;
+    }
+}
+
+fn sees(j: u32) -> vec4<bool> {
+    return (vec4(i32(j)) >= lo) & (vec4(i32(j)) < hi);
+}
+
+fn weight(s: vec4<f32>, see: vec4<bool>) -> vec4<f32> {
+    if (SOFTMAX) {
+        return select(vec4(0.0), exp(s - row_max), see);
+    }
+    // A key that a row does not see has the lowest score.
+    let positive = max(s, vec4(0.0));
+    return positive * positive;
+}

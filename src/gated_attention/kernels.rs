@@ -1,0 +1,358 @@
+//! The kernels of gated attention: their bindings, their uniforms, and the source of each specialization.
+
+use super::config::{Divisor, GatedAttentionConfig, GauMode, GauWeights, QuadraticDivisor};
+use super::plan::{Choice, Problem};
+use crate::Causal;
+use crate::params::params;
+use crate::wgsl::{Constant, Source, Specialization, source};
+
+/// Operand slots, and the `@binding` numbers of what is no operand.
+pub(super) mod slot {
+    /// q, or the z that takes its place.
+    pub const Q: usize = 1;
+    pub const K: usize = 2;
+    pub const V: usize = 3;
+    pub const O: usize = 4;
+    pub const U: usize = 5;
+    pub const MAPS: u32 = 6;
+    pub const STATES: u32 = 7;
+    pub const Q_LIN: usize = 8;
+    pub const KV_LENS: usize = 9;
+    pub const K_LIN: usize = 10;
+    pub const PARTIALS: u32 = 11;
+    /// γ of q, k, q_lin and k_lin.
+    pub const GAMMA: usize = 12;
+    /// β of q, k, q_lin and k_lin.
+    pub const BETA: usize = 16;
+    pub const COUNT: usize = 20;
+}
+
+params! {
+    /// Uniform of `gated_attention/quadratic.wgsl`; units are there.
+    #[derive(Default)]
+    struct QuadraticParams {
+        first_workgroup: u32,
+        end_workgroup: u32,
+        q_heads: u32,
+        kv_heads: u32,
+        group: u32,
+        q_len: u32,
+        kv_len: u32,
+        query_tiles: u32,
+        splits: u32,
+        split_keys: u32,
+        first_block: u32,
+        blocks: u32,
+        offset: i32,
+        align_end: u32,
+        left: i32,
+        right: i32,
+        scale: f32,
+        scale_floor: u32,
+        divisor: f32,
+        chunk: u32,
+        chunk_tiles: u32,
+        chunks: u32,
+        state_first: u32,
+        state_chunks: u32,
+        chunk_causal: u32,
+        linear_tokens: u32,
+        linear_divisor: f32,
+        q_start: u32,
+        q_batch: u32,
+        q_head: u32,
+        q_row: u32,
+        k_start: u32,
+        k_batch: u32,
+        k_head: u32,
+        k_row: u32,
+        v_start: u32,
+        v_batch: u32,
+        v_head: u32,
+        v_row: u32,
+        u_start: u32,
+        u_batch: u32,
+        u_head: u32,
+        u_row: u32,
+        o_start: u32,
+        o_batch: u32,
+        o_head: u32,
+        o_row: u32,
+        q_lin_start: u32,
+        q_lin_batch: u32,
+        q_lin_head: u32,
+        q_lin_row: u32,
+        kv_lens_start: u32,
+        kv_lens_stride: u32,
+    }
+}
+
+params! {
+    /// Uniform of `gated_attention/combine.wgsl`; units are there.
+    struct CombineParams {
+        first_workgroup: u32,
+        end_workgroup: u32,
+        rows: u32,
+        q_heads: u32,
+        q_len: u32,
+        splits: u32,
+        divisor: f32,
+        u_start: u32,
+        u_batch: u32,
+        u_head: u32,
+        u_row: u32,
+        o_start: u32,
+        o_batch: u32,
+        o_head: u32,
+        o_row: u32,
+    }
+}
+
+params! {
+    /// Uniform of `gated_attention/gather_maps.wgsl`; units are there.
+    struct GatherParams {
+        first_workgroup: u32,
+        end_workgroup: u32,
+        heads: u32,
+        first_map: u32,
+        query_beta: u32,
+        key_beta: u32,
+        query_gamma_start: u32,
+        query_gamma_head: u32,
+        query_beta_start: u32,
+        query_beta_head: u32,
+        key_gamma_start: u32,
+        key_gamma_head: u32,
+        key_beta_start: u32,
+        key_beta_head: u32,
+    }
+}
+
+params! {
+    /// Uniform of `gated_attention/chunk_state.wgsl`; units are there.
+    struct StateParams {
+        first_workgroup: u32,
+        end_workgroup: u32,
+        q_heads: u32,
+        kv_heads: u32,
+        kv_len: u32,
+        chunk: u32,
+        chunks: u32,
+        key_tiles: u32,
+        first_block: u32,
+        blocks: u32,
+        state_first: u32,
+        state_chunks: u32,
+        k_start: u32,
+        k_batch: u32,
+        k_head: u32,
+        k_row: u32,
+        v_start: u32,
+        v_batch: u32,
+        v_head: u32,
+        v_row: u32,
+        kv_lens_start: u32,
+        kv_lens_stride: u32,
+    }
+}
+
+params! {
+    /// Uniform of `gated_attention/prefix.wgsl`; units are there.
+    struct PrefixParams {
+        first_workgroup: u32,
+        end_workgroup: u32,
+        size: u32,
+        chunks: u32,
+        total: u32,
+    }
+}
+
+/// Invocations of the kernels that only move or add.
+pub(super) const FLAT_WORKGROUP: u32 = 64;
+/// How scores become weights, as the kernels take it.
+pub(super) struct Weighing {
+    pub softmax: bool,
+    pub log_n: bool,
+    pub scale: f64,
+    pub scale_floor: u32,
+    /// One of the laws of `divisor.wgsl`, and its number.
+    pub divisor_law: u32,
+    pub divisor: f64,
+}
+
+/// The laws of `gated_attention/divisor.wgsl`.
+mod divide_by {
+    pub const NONE: u32 = 0;
+    pub const FIXED: u32 = 1;
+    pub const LEN: u32 = 2;
+    pub const LEN_SQUARED: u32 = 3;
+    pub const SUM: u32 = 4;
+}
+
+impl Weighing {
+    pub fn new(config: &GatedAttentionConfig, key_dim: u32) -> Self {
+        let s = f64::from(key_dim);
+        let squared_relu = |divisor_law, divisor| Self {
+            softmax: false,
+            log_n: false,
+            scale: 1.0,
+            scale_floor: 1,
+            divisor_law,
+            divisor,
+        };
+        let softmax = |scale| Self { softmax: true, scale, ..squared_relu(divide_by::SUM, 0.0) };
+        if let GauMode::MixedChunk { chunk, quadratic, .. } = config.mode {
+            let divisor = match quadratic {
+                QuadraticDivisor::ChunkDim => f64::from(chunk) * s,
+                QuadraticDivisor::Fixed(divisor) => divisor.into(),
+            };
+            // The linear part has another divisor, so this one goes into the scale of q·k before it is squared.
+            return Self { scale: divisor.sqrt().recip(), ..squared_relu(divide_by::NONE, 1.0) };
+        }
+        match config.weights {
+            GauWeights::SquaredRelu(Divisor::LenDim) => squared_relu(divide_by::LEN, s),
+            GauWeights::SquaredRelu(Divisor::FixedLenDim { len }) => squared_relu(divide_by::FIXED, f64::from(len) * s),
+            GauWeights::SquaredRelu(Divisor::LenSquared) => squared_relu(divide_by::LEN_SQUARED, 1.0),
+            GauWeights::SquaredRelu(Divisor::RowSum { eps }) => squared_relu(divide_by::SUM, eps.into()),
+            GauWeights::Softmax => softmax(s.sqrt().recip()),
+            GauWeights::SoftmaxLogN { base, floor } => {
+                let scale = (s.sqrt() * f64::from(base).ln()).recip();
+                Self { log_n: true, scale_floor: floor, ..softmax(scale) }
+            }
+        }
+    }
+}
+
+fn pick<T>(on: bool, yes: T, no: T) -> T {
+    if on { yes } else { no }
+}
+
+pub(super) fn quadratic(config: &GatedAttentionConfig, problem: &Problem, choice: &Choice) -> Specialization {
+    let shapes = &problem.shapes;
+    let weighing = Weighing::new(config, shapes.key_dim);
+    let chunked = config.chunk().is_some();
+    let vec4_keys = problem.q.is_vec4() && problem.k.is_vec4() && (!chunked || problem.q_lin.is_vec4());
+    let mut fragments = vec![
+        pick(vec4_keys, source!("gated_attention/q_vec4"), source!("gated_attention/q_scalar")),
+        match (shapes.shared_z, vec4_keys) {
+            (true, _) => source!("gated_attention/k_is_q"),
+            (false, true) => source!("gated_attention/k_vec4"),
+            (false, false) => source!("gated_attention/k_scalar"),
+        },
+        pick(problem.v.is_vec4(), source!("gated_attention/v_vec4"), source!("gated_attention/v_scalar")),
+        pick(shapes.kv_lens, source!("shared/kv_lens"), source!("shared/no_kv_lens")),
+        pick(chunked, source!("gated_attention/other_chunks"), source!("gated_attention/no_other_chunks")),
+        source!("shared/product"),
+        source!("shared/workgroup_index"),
+    ];
+    fragments.extend(map_fragments(problem, choice.splits > 1));
+    if chunked {
+        fragments.push(match (shapes.shared_z, vec4_keys) {
+            (true, _) => source!("gated_attention/q_lin_is_q"),
+            (false, true) => source!("gated_attention/q_lin_vec4"),
+            (false, false) => source!("gated_attention/q_lin_scalar"),
+        });
+    }
+    if choice.splits > 1 {
+        fragments.push(source!("gated_attention/write_partial"));
+    } else {
+        fragments.push(source!("gated_attention/write_result"));
+        fragments.extend(output_fragments(problem));
+    }
+    Specialization {
+        kernel: source!("gated_attention/quadratic"),
+        constants: vec![
+            ("WORKGROUP", Constant::U32(choice.workgroup)),
+            ("KEY_DIM", Constant::U32(shapes.key_dim)),
+            ("V_DIM", Constant::U32(shapes.v_dim)),
+            ("V_BLOCK", Constant::U32(choice.v_block)),
+            ("SOFTMAX", Constant::Bool(weighing.softmax)),
+            ("LOG_N", Constant::Bool(weighing.log_n)),
+            ("DIVISOR", Constant::U32(weighing.divisor_law)),
+            ("CHUNKED", Constant::Bool(chunked)),
+        ],
+        fragments,
+    }
+}
+
+/// The files by which a kernel reads the affine maps of z, if there is a z.
+fn map_fragments(problem: &Problem, writes_workspace: bool) -> Vec<&'static Source> {
+    match (problem.shapes.shared_z, writes_workspace) {
+        (false, _) => vec![source!("gated_attention/no_maps")],
+        (true, false) => vec![source!("gated_attention/maps"), source!("gated_attention/bind_maps")],
+        (true, true) => vec![source!("gated_attention/maps"), source!("gated_attention/bind_maps_read_write")],
+    }
+}
+
+/// The files by which a kernel divides, gates and writes o.
+fn output_fragments(problem: &Problem) -> [&'static Source; 3] {
+    [
+        source!("gated_attention/divisor"),
+        match problem.u.map(|u| u.is_vec4()) {
+            Some(true) => source!("gated_attention/gate_vec4"),
+            Some(false) => source!("gated_attention/gate_scalar"),
+            None => source!("gated_attention/no_gate"),
+        },
+        pick(problem.o.is_vec4(), source!("shared/store_vec4"), source!("shared/store_scalar")),
+    ]
+}
+
+pub(super) fn combine(config: &GatedAttentionConfig, problem: &Problem) -> Specialization {
+    let weighing = Weighing::new(config, problem.shapes.key_dim);
+    let mut fragments = output_fragments(problem).to_vec();
+    fragments.push(source!("shared/workgroup_index"));
+    Specialization {
+        kernel: source!("gated_attention/combine"),
+        constants: vec![
+            ("WORKGROUP", Constant::U32(FLAT_WORKGROUP)),
+            ("V_DIM", Constant::U32(problem.shapes.v_dim)),
+            ("SOFTMAX", Constant::Bool(weighing.softmax)),
+            ("DIVISOR", Constant::U32(weighing.divisor_law)),
+        ],
+        fragments,
+    }
+}
+
+pub(super) fn gather_maps(problem: &Problem) -> Specialization {
+    Specialization {
+        kernel: source!("gated_attention/gather_maps"),
+        constants: vec![
+            ("WORKGROUP", Constant::U32(FLAT_WORKGROUP)),
+            ("KEY_DIM", Constant::U32(problem.shapes.key_dim)),
+        ],
+        fragments: vec![source!("shared/workgroup_index")],
+    }
+}
+
+pub(super) fn chunk_state(problem: &Problem, choice: &Choice) -> Specialization {
+    let shapes = &problem.shapes;
+    let mut fragments = vec![
+        pick(problem.k_lin.is_vec4(), source!("gated_attention/k_vec4"), source!("gated_attention/k_scalar")),
+        pick(problem.v.is_vec4(), source!("gated_attention/v_vec4"), source!("gated_attention/v_scalar")),
+        pick(shapes.kv_lens, source!("shared/kv_lens"), source!("shared/no_kv_lens")),
+        source!("shared/product"),
+        source!("shared/workgroup_index"),
+    ];
+    fragments.extend(map_fragments(problem, true));
+    Specialization {
+        kernel: source!("gated_attention/chunk_state"),
+        constants: vec![
+            ("WORKGROUP", Constant::U32(choice.workgroup)),
+            ("KEY_DIM", Constant::U32(shapes.key_dim)),
+            ("V_DIM", Constant::U32(shapes.v_dim)),
+            ("V_BLOCK", Constant::U32(choice.v_block)),
+        ],
+        fragments,
+    }
+}
+
+pub(super) fn prefix(config: &GatedAttentionConfig) -> Specialization {
+    Specialization {
+        kernel: source!("gated_attention/prefix"),
+        constants: vec![
+            ("WORKGROUP", Constant::U32(FLAT_WORKGROUP)),
+            ("CAUSAL", Constant::Bool(config.causal != Causal::None)),
+        ],
+        fragments: vec![source!("shared/workgroup_index")],
+    }
+}

@@ -1,0 +1,652 @@
+//! Which kernels run for a problem, and with what numbers.
+
+use std::ops::Range;
+
+use super::config::{GatedAttentionConfig, GauMode, LinearDivisor};
+use super::kernels::{
+    self, CombineParams, FLAT_WORKGROUP, GatherParams, PrefixParams, QuadraticParams, StateParams, Weighing, slot,
+};
+use super::shapes::GatedAttentionShapes;
+use crate::context::{Capabilities, Context};
+use crate::dispatch::{Plan, PlanBuilder, Slot};
+use crate::params::ParamsLayout;
+use crate::tensor::Layout;
+use crate::wgsl::Specialization;
+use crate::{Causal, Error, Result};
+
+/// Where γ and β of one affine map of z lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Map {
+    pub gamma: Layout<2>,
+    pub beta: Option<Layout<2>>,
+}
+
+/// Everything that a plan depends on besides the config: sizes, and where the tensors lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Problem {
+    pub shapes: GatedAttentionShapes,
+    /// q, or z.
+    pub q: Layout<4>,
+    /// k, or z.
+    pub k: Layout<4>,
+    /// q_lin, or z; in full mode nothing looks at it.
+    pub q_lin: Layout<4>,
+    /// k_lin, or z; in full mode nothing looks at it.
+    pub k_lin: Layout<4>,
+    /// The maps from z to those four.
+    pub maps: [Option<Map>; 4],
+    pub v: Layout<4>,
+    pub u: Option<Layout<4>>,
+    pub o: Layout<4>,
+    pub kv_lens: Option<Layout<1>>,
+}
+
+impl Problem {
+    /// Contiguous tensors, each at the start of its buffer.
+    pub fn contiguous(shapes: GatedAttentionShapes) -> Self {
+        let GatedAttentionShapes { batch, q_heads, kv_heads, q_len, kv_len, key_dim, v_dim, .. } = shapes;
+        let q = Layout::contiguous([batch, q_heads, q_len, key_dim]);
+        let k = Layout::contiguous([batch, kv_heads, kv_len, key_dim]);
+        let o = Layout::contiguous([batch, q_heads, q_len, v_dim]);
+        let row = Layout::contiguous([q_heads, key_dim]);
+        Self {
+            shapes,
+            q,
+            k,
+            q_lin: q,
+            k_lin: k,
+            maps: [shapes.shared_z.then_some(Map { gamma: row, beta: Some(row) }); 4],
+            v: Layout::contiguous([batch, kv_heads, kv_len, v_dim]),
+            u: shapes.gate.then_some(o),
+            o,
+            kv_lens: shapes.kv_lens.then(|| Layout::contiguous([batch])),
+        }
+    }
+}
+
+/// Tiles of the quadratic and the state kernel: the first row that applies.
+///
+/// | adapter | queries | invocations | value dims | why |
+/// |---|---|---|---|---|
+/// | CPU | any | 8 | 256 | one vector of eight lanes; the outputs of a workgroup stay in the cache |
+/// | GPU | up to 32 | 8 | 128 | fewer idle lanes |
+/// | GPU | more | 32 | 128 | one subgroup of most GPUs; 128 queries share every key read |
+const TILES: &[Tile] = &[
+    Tile { adapter: Adapter::Cpu, queries: u32::MAX, workgroup: 8, v_chunks: 64 },
+    Tile { adapter: Adapter::Gpu, queries: 32, workgroup: 8, v_chunks: 32 },
+    Tile { adapter: Adapter::Gpu, queries: u32::MAX, workgroup: 32, v_chunks: 32 },
+];
+
+#[derive(Clone, Copy, Debug)]
+struct Tile {
+    adapter: Adapter,
+    /// For up to this many queries (of a chunk, if there are chunks).
+    queries: u32,
+    /// Invocations per workgroup, of four queries or four key dims each.
+    workgroup: u32,
+    /// Most chunks of four value dims per workgroup.
+    v_chunks: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Adapter {
+    Cpu,
+    Gpu,
+}
+
+/// Keys that the quadratic kernel, and tokens that the state kernel, take in one step.
+const KEYS_PER_STEP: u32 = 8;
+
+/// What was chosen for a problem, before anything is compiled.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Choice {
+    pub workgroup: u32,
+    /// Chunks of four value dims per workgroup, and how many workgroups that makes.
+    pub v_block: u32,
+    pub blocks: u32,
+    pub splits: u32,
+    pub split_keys: u32,
+    pub reason: String,
+}
+
+/// Picks tiles: a pure function of config, problem and device.
+fn select(config: &GatedAttentionConfig, problem: &Problem, capabilities: &Capabilities) -> Result<Choice> {
+    let shapes = &problem.shapes;
+    let adapter = if capabilities.is_cpu { Adapter::Cpu } else { Adapter::Gpu };
+    let queries = config.chunk().map_or(shapes.q_len, |chunk| chunk.min(shapes.q_len));
+    let tile = TILES.iter().find(|tile| tile.adapter == adapter && queries <= tile.queries).unwrap_or(&TILES[0]);
+    let v_chunks = shapes.v_dim.div_ceil(4);
+    let v_block = v_chunks.div_ceil(v_chunks.div_ceil(tile.v_chunks));
+    let blocks = v_chunks.div_ceil(v_block);
+    let workgroup = tile.workgroup;
+    let mut reasons = vec![format!("{workgroup} invocations, four queries each, on a {adapter:?}")];
+    if blocks > 1 {
+        reasons.push(format!("{blocks} blocks of {} value dims", 4 * v_block));
+    }
+
+    let whole = Choice {
+        workgroup,
+        v_block,
+        blocks,
+        splits: 1,
+        split_keys: shapes.kv_len.next_multiple_of(KEYS_PER_STEP),
+        reason: String::new(),
+    };
+    if let Some(chunk) = config.chunk() {
+        if let Some(cap) = capabilities.loop_cap {
+            check_chunks_under_loop_cap(shapes, chunk, v_block, cap)?;
+        }
+        reasons.push(format!("chunks of {chunk} tokens"));
+        return Ok(Choice { reason: reasons.join("; "), ..whole });
+    }
+
+    // The fewest splits that the driver, the work bound and the caller's own bound allow.
+    let mut bound = capabilities.options.max_keys_per_split.unwrap_or(u32::MAX).max(KEYS_PER_STEP);
+    if let Some(cap) = capabilities.loop_cap {
+        let keys = keys_under_loop_cap(shapes, v_block, cap);
+        if keys < shapes.kv_len {
+            reasons.push(format!("at most {keys} keys a workgroup, under the driver's cap of {cap} loop iterations"));
+        }
+        bound = bound.min(keys);
+    }
+    let flops_per_key = u64::from(4 * workgroup) * 2 * u64::from(shapes.key_dim + 4 * v_block);
+    let by_work = capabilities.options.max_flops_per_dispatch / flops_per_key;
+    bound = bound.min(u32::try_from(by_work).unwrap_or(u32::MAX).max(KEYS_PER_STEP));
+    let split_keys = (bound - bound % KEYS_PER_STEP).min(whole.split_keys);
+    let splits = shapes.kv_len.div_ceil(split_keys);
+    if splits > 1 {
+        reasons.push(format!("{splits} ranges of {split_keys} keys, then combined"));
+    }
+    // The combine kernel walks the ranges twice.
+    if let Some(cap) = capabilities.loop_cap.filter(|&cap| splits > (cap - 16) / 2) {
+        let reason = format!("combining {splits} ranges of keys passes this driver's cap of {cap} loop iterations");
+        return Err(Error::Unsupported { reasons: vec![reason] });
+    }
+    Ok(Choice { splits, split_keys, reason: reasons.join("; "), ..whole })
+}
+
+/// Loop iterations of one invocation of the quadratic kernel, each run of a loop counting one more for its exit: once,
+/// and per step of keys.
+fn quadratic_iterations(shapes: &GatedAttentionShapes, v_block: u32) -> (u32, u32) {
+    let key_chunks = shapes.key_dim.div_ceil(4);
+    // Load, clear and write (four rows of every chunk).
+    let once = key_chunks + 1 + v_block + 1 + 6 * v_block + 16;
+    (once, 1 + key_chunks + 1 + v_block + 1)
+}
+
+/// Keys that one workgroup can walk without meeting the driver's cap on loop iterations.
+fn keys_under_loop_cap(shapes: &GatedAttentionShapes, v_block: u32, cap: u32) -> u32 {
+    let (once, per_step) = quadratic_iterations(shapes, v_block);
+    (cap.saturating_sub(once) / per_step).saturating_mul(KEYS_PER_STEP)
+}
+
+fn check_chunks_under_loop_cap(shapes: &GatedAttentionShapes, chunk: u32, v_block: u32, cap: u32) -> Result<()> {
+    let (once, per_step) = quadratic_iterations(shapes, v_block);
+    let steps = u64::from(chunk.min(shapes.kv_len).div_ceil(KEYS_PER_STEP));
+    let linear = shapes.key_dim.div_ceil(4).div_ceil(2) * (v_block + 2) + 1;
+    let needed = [
+        ("a chunk", u64::from(once + linear) + steps * u64::from(per_step)),
+        ("the state of a chunk", u64::from(once) + steps * u64::from(v_block + 2)),
+        ("the sum over chunks", u64::from(shapes.kv_len.div_ceil(chunk)) + 1),
+    ];
+    let over = needed.into_iter().filter(|&(_, needed)| needed > cap.into());
+    let reasons: Vec<String> = over
+        .map(|(what, needed)| {
+            format!(
+                "{what} takes {needed} loop iterations, past this driver's cap of {cap}, with chunks of {chunk} tokens"
+            )
+        })
+        .collect();
+    if reasons.is_empty() { Ok(()) } else { Err(Error::Unsupported { reasons }) }
+}
+
+/// Compiles what the problem needs and lays out the dispatches.
+pub(super) fn build(context: &Context, config: &GatedAttentionConfig, problem: &Problem) -> Result<Plan> {
+    let shapes = &problem.shapes;
+    let mut plan = PlanBuilder::new(context);
+    if shapes.is_empty() {
+        return Ok(plan.finish(0, 0, "nothing to do".into()));
+    }
+    let choice = select(config, problem, context.capabilities())?;
+    let mut call = Call { plan: &mut plan, config, problem, choice: &choice, maps: None };
+    call.gather_maps()?;
+    match config.chunk() {
+        None => call.full()?,
+        Some(chunk) => call.mixed_chunk(chunk, context.capabilities())?,
+    }
+    Ok(plan.finish(shapes.flops(config), least_bytes(config, problem), choice.reason))
+}
+
+/// A plan in the making.
+struct Call<'a, 'c> {
+    plan: &'a mut PlanBuilder<'c>,
+    config: &'a GatedAttentionConfig,
+    problem: &'a Problem,
+    choice: &'a Choice,
+    /// Where the maps of z are gathered.
+    maps: Option<(u32, Slot)>,
+}
+
+/// The states of some blocks of value dims, in the workspace.
+#[derive(Clone)]
+struct States {
+    binding: (u32, Slot),
+    blocks: Range<u32>,
+    /// Chunks of value dims that they hold.
+    chunks: Range<u32>,
+}
+
+fn operand(slot: usize) -> (u32, Slot) {
+    (slot as u32, Slot::Operand(slot))
+}
+
+impl Call<'_, '_> {
+    /// One dispatch for the maps of q and k, one for those of q_lin and k_lin.
+    fn gather_maps(&mut self) -> Result<()> {
+        let shapes = &self.problem.shapes;
+        let pairs = if self.config.chunk().is_some() { 2 } else { 1 };
+        let chunks = u64::from(shapes.q_heads) * u64::from(shapes.key_dim.div_ceil(4));
+        for pair in 0..pairs {
+            let first = 2 * pair;
+            let (Some(query), Some(key)) = (self.problem.maps[first], self.problem.maps[first + 1]) else {
+                return Ok(());
+            };
+            let maps = match self.maps {
+                Some(maps) => maps,
+                None => (slot::MAPS, self.plan.workspace("affine maps of z", 2 * pairs as u64 * 2 * chunks * 16)?),
+            };
+            self.maps = Some(maps);
+            // A β that is not given is 0; its binding holds γ, which nothing reads there.
+            let beta =
+                |map: Map, index| Slot::Operand(if map.beta.is_some() { slot::BETA } else { slot::GAMMA } + index);
+            let bindings = [
+                (1, Slot::Operand(slot::GAMMA + first)),
+                (2, beta(query, first)),
+                (3, Slot::Operand(slot::GAMMA + first + 1)),
+                (4, beta(key, first + 1)),
+                maps,
+            ];
+            let place = |layout: Option<Layout<2>>| layout.map_or([0; 2], |l| [l.start, l.strides[0]]);
+            let params = |first_workgroup, end_workgroup| {
+                let [query_gamma_start, query_gamma_head] = place(Some(query.gamma));
+                let [query_beta_start, query_beta_head] = place(query.beta);
+                let [key_gamma_start, key_gamma_head] = place(Some(key.gamma));
+                let [key_beta_start, key_beta_head] = place(key.beta);
+                GatherParams {
+                    first_workgroup,
+                    end_workgroup,
+                    heads: shapes.q_heads,
+                    first_map: first as u32,
+                    query_beta: query.beta.is_some().into(),
+                    key_beta: key.beta.is_some().into(),
+                    query_gamma_start,
+                    query_gamma_head,
+                    query_beta_start,
+                    query_beta_head,
+                    key_gamma_start,
+                    key_gamma_head,
+                    key_beta_start,
+                    key_beta_head,
+                }
+            };
+            let workgroups = chunks.div_ceil(FLAT_WORKGROUP.into());
+            self.plan.dispatch(&kernels::gather_maps(self.problem), &bindings, workgroups, 1, params)?;
+        }
+        Ok(())
+    }
+
+    /// What the quadratic kernel reads.
+    fn inputs(&self) -> Vec<(u32, Slot)> {
+        let shapes = &self.problem.shapes;
+        let mut inputs = vec![operand(slot::Q), operand(slot::V)];
+        inputs.extend((!shapes.shared_z).then(|| operand(slot::K)));
+        inputs.extend(self.maps);
+        inputs.extend(shapes.kv_lens.then(|| operand(slot::KV_LENS)));
+        inputs
+    }
+
+    fn outputs(&self) -> Vec<(u32, Slot)> {
+        let gate = self.problem.shapes.gate.then(|| operand(slot::U));
+        gate.into_iter().chain([operand(slot::O)]).collect()
+    }
+
+    fn full(&mut self) -> Result<()> {
+        let (shapes, choice) = (&self.problem.shapes, self.choice);
+        let tiles = shapes.q_len.div_ceil(4 * choice.workgroup);
+        let groups = self.batch_heads() * u64::from(tiles) * u64::from(choice.splits);
+        let pairs = self.config.visibility().pairs(shapes.q_len, shapes.kv_len).saturating_mul(self.batch_heads());
+        let flops = pairs / groups * self.flops_per_pair();
+        let workgroups = groups * u64::from(choice.blocks);
+        let specialization = kernels::quadratic(self.config, self.problem, choice);
+        let base = QuadraticParams { query_tiles: tiles, blocks: choice.blocks, ..self.quadratic_params() };
+        let params = |first_workgroup, end_workgroup| QuadraticParams { first_workgroup, end_workgroup, ..base };
+        let mut bindings = self.inputs();
+        if choice.splits == 1 {
+            bindings.extend(self.outputs());
+            return self.plan.dispatch(&specialization, &bindings, workgroups, flops, params);
+        }
+
+        let limit = |what: &str, needed: u64| {
+            let limit = u32::MAX.into();
+            if needed > limit { Err(Error::LimitExceeded { what: what.into(), needed, limit }) } else { Ok(()) }
+        };
+        let v_chunks = u64::from(shapes.v_dim.div_ceil(4));
+        let rows = self.batch_heads().saturating_mul(shapes.q_len.into());
+        let partials = rows.saturating_mul(choice.splits.into()).saturating_mul(1 + v_chunks);
+        limit("partial results", partials)?;
+        let partials = (slot::PARTIALS, self.plan.workspace("partial results", partials * 16)?);
+        bindings.push(partials);
+        self.plan.dispatch(&specialization, &bindings, workgroups, flops, params)?;
+
+        let mut bindings = self.outputs();
+        bindings.push(partials);
+        let workgroups = (rows * v_chunks).div_ceil(FLAT_WORKGROUP.into());
+        let flops = u64::from(FLAT_WORKGROUP * choice.splits) * 16;
+        let specialization = kernels::combine(self.config, self.problem);
+        self.plan.dispatch(&specialization, &bindings, workgroups, flops, |first_workgroup, end_workgroup| {
+            CombineParams {
+                first_workgroup,
+                end_workgroup,
+                rows: rows as u32,
+                q_heads: shapes.q_heads,
+                q_len: shapes.q_len,
+                splits: choice.splits,
+                divisor: base.divisor,
+                u_start: base.u_start,
+                u_batch: base.u_batch,
+                u_head: base.u_head,
+                u_row: base.u_row,
+                o_start: base.o_start,
+                o_batch: base.o_batch,
+                o_head: base.o_head,
+                o_row: base.o_row,
+            }
+        })
+    }
+
+    /// States of each chunk, their sums over the chunks, then the output; for as many blocks of value dims at a time as
+    /// the workspace holds.
+    fn mixed_chunk(&mut self, chunk: u32, capabilities: &Capabilities) -> Result<()> {
+        let (shapes, choice) = (&self.problem.shapes, self.choice);
+        let chunks = shapes.kv_len.div_ceil(chunk);
+        let rows = 4 * u64::from(shapes.key_dim.div_ceil(4));
+        let states = u64::from(shapes.batch) * u64::from(shapes.kv_heads) * u64::from(chunks);
+        let bytes_per_chunk = states.saturating_mul(rows * 16);
+        let capacity = capabilities
+            .options
+            .max_workspace_bytes
+            .min(capabilities.limits.max_storage_buffer_binding_size)
+            .min(capabilities.limits.max_buffer_size)
+            // The maps of z and the alignment of regions.
+            .saturating_sub(self.plan.workspace_bytes() + 1024);
+        let per_block = bytes_per_chunk.saturating_mul(choice.v_block.into());
+        let blocks = u32::try_from(capacity / per_block).unwrap_or(u32::MAX).clamp(1, choice.blocks);
+
+        let v_chunks = shapes.v_dim.div_ceil(4);
+        // The last block starts early enough to be whole.
+        let start = |block: u32| (block * choice.v_block).min(v_chunks - choice.v_block);
+        let held = u64::from((blocks * choice.v_block).min(v_chunks));
+        let binding =
+            (slot::STATES, self.plan.workspace("states of the chunks", bytes_per_chunk.saturating_mul(held))?);
+        for first in (0..choice.blocks).step_by(blocks as usize) {
+            let end = (first + blocks).min(choice.blocks);
+            let chunks = start(first)..start(end - 1) + choice.v_block;
+            let states = States { binding, blocks: first..end, chunks };
+            self.chunk_states(chunk, &states)?;
+            self.prefix(chunk, &states)?;
+            self.chunk_outputs(chunk, &states)?;
+        }
+        Ok(())
+    }
+
+    fn chunk_states(&mut self, chunk: u32, states: &States) -> Result<()> {
+        let (shapes, problem, choice) = (&self.problem.shapes, self.problem, self.choice);
+        let chunks = shapes.kv_len.div_ceil(chunk);
+        let key_tiles = shapes.key_dim.div_ceil(4).div_ceil(choice.workgroup);
+        let blocks = states.blocks.len() as u32;
+        let groups = u64::from(shapes.batch) * u64::from(shapes.kv_heads) * u64::from(chunks);
+        let workgroups = groups * u64::from(key_tiles) * u64::from(blocks);
+        let flops = u64::from(chunk) * 2 * u64::from(4 * choice.workgroup) * u64::from(4 * choice.v_block);
+        let mut bindings = vec![operand(slot::V), states.binding];
+        bindings.push((slot::K as u32, Slot::Operand(if shapes.shared_z { slot::Q } else { slot::K_LIN })));
+        bindings.extend(self.maps);
+        bindings.extend(shapes.kv_lens.then(|| operand(slot::KV_LENS)));
+        let [k_start, k_batch, k_head, k_row] = place(problem.k_lin);
+        let [v_start, v_batch, v_head, v_row] = place(problem.v);
+        let [kv_lens_start, kv_lens_stride] = problem.kv_lens.map_or([0; 2], |l| [l.start, l.strides[0]]);
+        let params = |first_workgroup, end_workgroup| StateParams {
+            first_workgroup,
+            end_workgroup,
+            q_heads: shapes.q_heads,
+            kv_heads: shapes.kv_heads,
+            kv_len: shapes.kv_len,
+            chunk,
+            chunks,
+            key_tiles,
+            first_block: states.blocks.start,
+            blocks,
+            state_first: states.chunks.start,
+            state_chunks: states.chunks.len() as u32,
+            k_start,
+            k_batch,
+            k_head,
+            k_row,
+            v_start,
+            v_batch,
+            v_head,
+            v_row,
+            kv_lens_start,
+            kv_lens_stride,
+        };
+        self.plan.dispatch(&kernels::chunk_state(problem, choice), &bindings, workgroups, flops, params)
+    }
+
+    fn prefix(&mut self, chunk: u32, states: &States) -> Result<()> {
+        let shapes = &self.problem.shapes;
+        let chunks = shapes.kv_len.div_ceil(chunk);
+        // At most the length of a binding in vec4, so well within 32 bits.
+        let size = 4 * shapes.key_dim.div_ceil(4) * states.chunks.len() as u32;
+        let total = size * shapes.batch * shapes.kv_heads;
+        let workgroups = u64::from(total.div_ceil(FLAT_WORKGROUP));
+        let flops = u64::from(FLAT_WORKGROUP) * u64::from(chunks) * 16;
+        let params =
+            |first_workgroup, end_workgroup| PrefixParams { first_workgroup, end_workgroup, size, chunks, total };
+        self.plan.dispatch(&kernels::prefix(self.config), &[states.binding], workgroups, flops, params)
+    }
+
+    fn chunk_outputs(&mut self, chunk: u32, states: &States) -> Result<()> {
+        let (shapes, choice) = (&self.problem.shapes, self.choice);
+        let chunk_tiles = chunk.min(shapes.q_len).div_ceil(4 * choice.workgroup);
+        let chunks = shapes.q_len.div_ceil(chunk);
+        let blocks = states.blocks.len() as u32;
+        let workgroups = self.batch_heads() * u64::from(chunks) * u64::from(chunk_tiles) * u64::from(blocks);
+        let rows = u64::from(4 * choice.workgroup);
+        let linear = 2 * u64::from(shapes.key_dim) * u64::from(4 * choice.v_block);
+        let flops = rows * (u64::from(chunk) * self.flops_per_pair() + linear);
+        let query_tiles = chunks.checked_mul(chunk_tiles).ok_or_else(|| Error::LimitExceeded {
+            what: "query tiles".into(),
+            needed: u64::from(chunks) * u64::from(chunk_tiles),
+            limit: u32::MAX.into(),
+        })?;
+        let base = QuadraticParams {
+            query_tiles,
+            first_block: states.blocks.start,
+            blocks,
+            chunk,
+            chunk_tiles,
+            chunks,
+            state_first: states.chunks.start,
+            state_chunks: states.chunks.len() as u32,
+            ..self.quadratic_params()
+        };
+        let mut bindings = self.inputs();
+        bindings.push(states.binding);
+        bindings.extend((!shapes.shared_z).then(|| operand(slot::Q_LIN)));
+        bindings.extend(self.outputs());
+        let specialization = kernels::quadratic(self.config, self.problem, choice);
+        self.plan.dispatch(&specialization, &bindings, workgroups, flops, |first_workgroup, end_workgroup| {
+            QuadraticParams { first_workgroup, end_workgroup, ..base }
+        })
+    }
+
+    fn batch_heads(&self) -> u64 {
+        u64::from(self.problem.shapes.batch) * u64::from(self.problem.shapes.q_heads)
+    }
+
+    /// What one workgroup of the quadratic kernel does for a pair of query and key.
+    fn flops_per_pair(&self) -> u64 {
+        2 * u64::from(self.problem.shapes.key_dim + 4 * self.choice.v_block)
+    }
+
+    fn quadratic_params(&self) -> QuadraticParams {
+        let Self { config, problem, choice, .. } = self;
+        let shapes = &problem.shapes;
+        let weighing = Weighing::new(config, shapes.key_dim);
+        let visibility = config.visibility();
+        let [q_start, q_batch, q_head, q_row] = place(problem.q);
+        let [k_start, k_batch, k_head, k_row] = place(problem.k);
+        let [v_start, v_batch, v_head, v_row] = place(problem.v);
+        let [u_start, u_batch, u_head, u_row] = problem.u.map_or([0; 4], place);
+        let [o_start, o_batch, o_head, o_row] = place(problem.o);
+        let [q_lin_start, q_lin_batch, q_lin_head, q_lin_row] = place(problem.q_lin);
+        let [kv_lens_start, kv_lens_stride] = problem.kv_lens.map_or([0; 2], |l| [l.start, l.strides[0]]);
+        let (linear_tokens, linear_divisor) = match config.mode {
+            GauMode::MixedChunk { linear: LinearDivisor::Fixed(divisor), .. } => (false, divisor),
+            GauMode::MixedChunk { chunk, linear: LinearDivisor::Chunk, .. } => (false, chunk as f32),
+            GauMode::MixedChunk { linear: LinearDivisor::Tokens, .. } | GauMode::Full => (true, 1.0),
+        };
+        QuadraticParams {
+            q_heads: shapes.q_heads,
+            kv_heads: shapes.kv_heads,
+            group: shapes.q_heads / shapes.kv_heads,
+            q_len: shapes.q_len,
+            kv_len: shapes.kv_len,
+            splits: choice.splits,
+            split_keys: choice.split_keys,
+            offset: if let Causal::Offset(offset) = config.causal { offset } else { 0 },
+            // Chunks are of equal lengths, where the two alignments are one.
+            align_end: (config.causal == Causal::BottomRight && config.chunk().is_none()).into(),
+            left: visibility.left(),
+            right: visibility.right(),
+            scale: weighing.scale as f32,
+            scale_floor: weighing.scale_floor,
+            divisor: weighing.divisor as f32,
+            chunk_tiles: 1,
+            chunk_causal: (config.causal != Causal::None).into(),
+            linear_tokens: linear_tokens.into(),
+            linear_divisor,
+            q_start,
+            q_batch,
+            q_head,
+            q_row,
+            k_start,
+            k_batch,
+            k_head,
+            k_row,
+            v_start,
+            v_batch,
+            v_head,
+            v_row,
+            u_start,
+            u_batch,
+            u_head,
+            u_row,
+            o_start,
+            o_batch,
+            o_head,
+            o_row,
+            q_lin_start,
+            q_lin_batch,
+            q_lin_head,
+            q_lin_row,
+            kv_lens_start,
+            kv_lens_stride,
+            ..QuadraticParams::default()
+        }
+    }
+}
+
+/// Start and strides, as the params have them.
+fn place(layout: Layout<4>) -> [u32; 4] {
+    [layout.start, layout.strides[0], layout.strides[1], layout.strides[2]]
+}
+
+/// Every operand once, in bytes; a repeated axis counts once.
+fn least_bytes(config: &GatedAttentionConfig, problem: &Problem) -> u64 {
+    fn elements<const RANK: usize>(layout: Layout<RANK>) -> u64 {
+        (0..RANK).filter(|&axis| layout.strides[axis] > 0).map(|axis| u64::from(layout.shape[axis])).product()
+    }
+    let chunked = config.chunk().is_some();
+    let keys = match (problem.shapes.shared_z, chunked) {
+        (true, _) => elements(problem.q),
+        (false, false) => elements(problem.q) + elements(problem.k),
+        (false, true) => [problem.q, problem.k, problem.q_lin, problem.k_lin].map(elements).iter().sum(),
+    };
+    let maps = problem.maps[..if chunked { 4 } else { 2 }].iter().flatten();
+    let maps: u64 = maps.map(|map| elements(map.gamma) + map.beta.map_or(0, elements)).sum();
+    let rest = elements(problem.v) + problem.u.map_or(0, elements) + elements(problem.o);
+    4 * (keys + maps + rest + problem.kv_lens.map_or(0, elements))
+}
+
+/// Every specialization that a plan can pick, up to the widths (which are sampled), with its uniform's layout.
+#[doc(hidden)]
+#[must_use]
+pub fn specializations() -> Vec<(Specialization, ParamsLayout)> {
+    use super::config::{Divisor, GauWeights};
+    let weights = [
+        GauWeights::SquaredRelu(Divisor::LenDim),
+        GauWeights::SquaredRelu(Divisor::FixedLenDim { len: 512 }),
+        GauWeights::SquaredRelu(Divisor::LenSquared),
+        GauWeights::SquaredRelu(Divisor::RowSum { eps: 1e-6 }),
+        GauWeights::Softmax,
+        GauWeights::SOFTMAX_LOG_N,
+    ];
+    let full = weights.map(|weights| GatedAttentionConfig::new().weights(weights));
+    let chunked = [Causal::None, Causal::TopLeft]
+        .map(|causal| GatedAttentionConfig::new().mode(GauMode::MIXED_CHUNK).causal(causal));
+    let bits = |number: u32, bit: u32| number >> bit & 1 == 1;
+    let mut found = Vec::new();
+    for (key_dim, v_dim) in [(64, 64), (1, 1), (3, 5), (128, 1536), (256, 70)] {
+        for (config, flags) in full.iter().chain(&chunked).flat_map(|config| (0..1u32 << 6).map(move |f| (config, f))) {
+            // All flags on, off, and mixed: only at one size.
+            if key_dim != 64 && ![0, 7, (1 << 6) - 1].contains(&flags) {
+                continue;
+            }
+            let mut shapes = GatedAttentionShapes::new(1, 1, 1, key_dim, v_dim);
+            shapes.shared_z = bits(flags, 0);
+            shapes.gate = bits(flags, 1);
+            shapes.kv_lens = bits(flags, 2);
+            let mut problem = Problem::contiguous(shapes);
+            if bits(flags, 3) {
+                // Off a multiple of four: scalar loads and stores.
+                for layout in [&mut problem.q, &mut problem.k_lin, &mut problem.o] {
+                    layout.start = 1;
+                }
+            }
+            if bits(flags, 4) {
+                problem.v.start = 1;
+            }
+            for tile in TILES {
+                let v_chunks = v_dim.div_ceil(4);
+                let splits = if bits(flags, 5) && config.chunk().is_none() { 2 } else { 1 };
+                let v_block = v_chunks.min(tile.v_chunks);
+                let choice = Choice {
+                    workgroup: tile.workgroup,
+                    v_block,
+                    blocks: 1,
+                    splits,
+                    split_keys: 8,
+                    reason: String::new(),
+                };
+                found.push((kernels::quadratic(config, &problem, &choice), QuadraticParams::LAYOUT));
+                found.push((kernels::combine(config, &problem), CombineParams::LAYOUT));
+                found.push((kernels::chunk_state(&problem, &choice), StateParams::LAYOUT));
+            }
+            found.push((kernels::gather_maps(&problem), GatherParams::LAYOUT));
+            found.push((kernels::prefix(config), PrefixParams::LAYOUT));
+        }
+    }
+    let mut seen = std::collections::HashSet::new();
+    found.retain(|(specialization, _)| seen.insert(specialization.clone()));
+    found
+}
