@@ -8,6 +8,7 @@ mod dispatch;
 mod error;
 pub mod gated_attention;
 mod host;
+pub mod linear_attention;
 mod params;
 mod quirks;
 pub mod reference;
@@ -27,6 +28,10 @@ pub use gated_attention::{
     GauMode, GauWeights, LinearDivisor, QuadraticDivisor,
 };
 pub use host::HostView;
+pub use linear_attention::{
+    FeatureMap, LinearAttention, LinearAttentionConfig, LinearAttentionInputs, LinearAttentionOutputs,
+    LinearAttentionShapes, LinearMode, Normalization,
+};
 pub use tensor::{DType, Element, TensorView};
 pub use wgpu;
 

@@ -183,6 +183,8 @@ pub(crate) struct Operands<'a, const SLOTS: usize> {
     offset_alignment: u64,
     max_binding_size: u64,
     slots: [Option<Checked<'a>>; SLOTS],
+    /// Pairs of an input and an output that no one dispatch binds, and whether the two are the same view.
+    apart: Vec<(usize, usize, bool)>,
 }
 
 impl<'a, const SLOTS: usize> Operands<'a, SLOTS> {
@@ -191,6 +193,7 @@ impl<'a, const SLOTS: usize> Operands<'a, SLOTS> {
             offset_alignment: limits.min_storage_buffer_offset_alignment.into(),
             max_binding_size: limits.max_storage_buffer_binding_size,
             slots: std::array::from_fn(|_| None),
+            apart: Vec::new(),
         }
     }
 
@@ -251,18 +254,33 @@ impl<'a, const SLOTS: usize> Operands<'a, SLOTS> {
         Ok(Layout { start: start as u32, shape: view.shape, strides: std::array::from_fn(used) })
     }
 
+    /// Lets an output lie in the buffer of an input, since no one dispatch binds both: beside it, or as the same view.
+    pub fn keep_apart(&mut self, input: usize, output: usize, same_view: bool) {
+        self.apart.push((input, output, same_view));
+    }
+
     /// Checks the operands against each other and hands them out by slot.
     pub fn finish(self) -> Result<[Option<Bound<'a>>; SLOTS]> {
-        let given: Vec<&Checked> = self.slots.iter().flatten().collect();
-        for (i, a) in given.iter().enumerate() {
-            for b in &given[i + 1..] {
+        let given: Vec<(usize, &Checked)> =
+            self.slots.iter().enumerate().filter_map(|(slot, checked)| Some((slot, checked.as_ref()?))).collect();
+        for (i, &(a_slot, a)) in given.iter().enumerate() {
+            for &(b_slot, b) in &given[i + 1..] {
                 if a.bound.buffer != b.bound.buffer || (a.access == Access::Read && b.access == Access::Read) {
                     continue;
                 }
                 let (output, other) = if a.access == Access::Read { (b, a) } else { (a, b) };
-                let reason = if other.access == Access::Read {
+                let overlap = a.bytes.start < b.bytes.end && b.bytes.start < a.bytes.end;
+                let pair = |&&(input, output, _): &&(usize, usize, bool)| {
+                    (input, output) == (a_slot, b_slot) || (input, output) == (b_slot, a_slot)
+                };
+                let reason = if let Some(&(_, _, same_view)) = self.apart.iter().find(pair) {
+                    if same_view || !overlap {
+                        continue;
+                    }
+                    "overlaps, and is not the same view as, the input"
+                } else if other.access == Access::Read {
                     "lies in the buffer of the input"
-                } else if a.bytes.start < b.bytes.end && b.bytes.start < a.bytes.end {
+                } else if overlap {
                     "overlaps the output"
                 } else {
                     continue;

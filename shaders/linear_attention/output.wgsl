@@ -1,0 +1,153 @@
+// Rows of linear attention: o = phi(q)T S / (phi(q).z + eps), from the state of what comes before the row's chunk and,
+// where CAUSAL, from the chunk's own keys up to the row, eight a step.
+//
+// One workgroup owns 4 * WORKGROUP consecutive queries of one chunk of one (batch, query head).
+// One invocation owns four queries. A vec4 holds one number for each of them; a mat4x4 holds four dims of them, its
+// columns being the dims. The state, keys and values are read at addresses that are uniform in the workgroup.
+// Workgroup memory: the features of eight keys, at most 256 of them at a time: 128 * min(HEAD_DIM, 256) bytes; 32 bytes
+// more per feature for an unbounded map. Features: none.
+// Source: Katharopoulos et al., "Transformers are RNNs", 2020; Sun et al., "Retentive Network", 2023, section 2.2 (chunks).
+const WORKGROUP: u32 = 8u;
+const HEAD_DIM: u32 = 64u; // width of q and k as bound
+const V_DIM: u32 = 64u;
+const FEATURES: u32 = 64u;
+const HEADERS: u32 = 1u; // vec4s before a feature's value dims in a state
+const CAUSAL: bool = true;
+const NORMALIZED: bool = true;
+alias Elem = vec4<f32>; // f32 where a row starts or ends off a multiple of four
+
+const HEAD_CHUNKS: u32 = (HEAD_DIM + 3u) / 4u;
+const V_CHUNKS: u32 = (V_DIM + 3u) / 4u;
+const ROW: u32 = HEADERS + V_CHUNKS; // vec4s per feature of a state
+const KEYS: u32 = 8u; // per step
+const BLOCK: u32 = min(HEAD_CHUNKS, 64u); // vec4s of each key in workgroup memory at a time
+const_assert HEAD_DIM >= 1u && V_DIM >= 1u;
+
+struct Params {
+    first_workgroup: u32, // of this dispatch
+    end_workgroup: u32,
+    first_head: u32, // of this round, counted over batch * kv_heads
+    kv_heads: u32,
+    group: u32, // query heads per kv head
+    q_len: u32, // tokens
+    chunk_len: u32, // tokens
+    first_chunk: u32, // of this round
+    chunks: u32, // in this round
+    tiles: u32, // workgroups per chunk and head: ceil(chunk_len / (4 * WORKGROUP))
+    slots: u32, // states per head in the workspace
+    first_slot: u32, // the state of the round's first chunk
+    slot_step: u32, // from one chunk's state to the next's: 1, or 0 in full mode
+    input_scale: f32, // of the second-order Taylor map
+    eps: f32,
+    log_eps: f32,
+    q_start: u32, // starts and strides in elements; starts may wrap around
+    q_batch: u32,
+    q_head: u32,
+    q_row: u32,
+    k_start: u32,
+    k_batch: u32,
+    k_head: u32,
+    k_row: u32,
+    v_start: u32,
+    v_batch: u32,
+    v_head: u32,
+    v_row: u32,
+    o_start: u32,
+    o_batch: u32,
+    o_head: u32,
+    o_row: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> q: array<Elem>; // [batch, q_heads, q_len, head_dim]
+@group(0) @binding(11) var<storage, read> states: array<vec4<f32>>; // [heads, slots, FEATURES, ROW]
+
+// The four rows of this invocation.
+var<private> row: vec4<u32>; // query positions
+var<private> q_block: array<mat4x4<f32>, HEAD_CHUNKS>;
+var<private> o_block: array<mat4x4<f32>, V_CHUNKS>; // not yet divided
+var<private> sum: vec4<f32>; // of the weights
+
+@compute @workgroup_size(WORKGROUP)
+fn main(
+    @builtin(workgroup_id) workgroup_id: vec3<u32>,
+    @builtin(num_workgroups) num_workgroups: vec3<u32>,
+    @builtin(local_invocation_index) invocation: u32,
+) {
+    let workgroup = workgroup_index(workgroup_id, num_workgroups);
+    if (workgroup >= params.end_workgroup) {
+        return;
+    }
+    let tile = workgroup % params.tiles;
+    let chunk = (workgroup / params.tiles) % params.chunks;
+    let group_head = workgroup / params.tiles / params.chunks;
+    let local_head = group_head / params.group;
+    let batch = (params.first_head + local_head) / params.kv_heads;
+    let kv_head = (params.first_head + local_head) % params.kv_heads;
+    let head = kv_head * params.group + group_head % params.group;
+    let chunk_begin = (params.first_chunk + chunk) * params.chunk_len;
+    let first_row = chunk_begin + tile * 4u * WORKGROUP;
+    let end_row = min(min(first_row + 4u * WORKGROUP, chunk_begin + params.chunk_len), params.q_len);
+    if (first_row >= end_row) {
+        return;
+    }
+    row = min(vec4(first_row + 4u * invocation) + vec4(0u, 1u, 2u, 3u), vec4(end_row - 1u));
+
+    // Load the queries; start from nothing.
+    let q_base = vec4(params.q_start + batch * params.q_batch + head * params.q_head) + row * params.q_row;
+    for (var c = 0u; c < HEAD_CHUNKS; c++) {
+        let rows = mat4x4(
+            query_features(c, load_q(q_base.x, c)),
+            query_features(c, load_q(q_base.y, c)),
+            query_features(c, load_q(q_base.z, c)),
+            query_features(c, load_q(q_base.w, c)),
+        );
+        q_block[c] = transpose(rows);
+    }
+    for (var c = 0u; c < V_CHUNKS; c++) {
+        o_block[c] = mat4x4<f32>();
+    }
+    sum = vec4(0.0);
+
+    add_state((local_head * params.slots + params.first_slot + chunk * params.slot_step) * FEATURES * ROW);
+    if (CAUSAL) {
+        add_own_keys(batch, kv_head, chunk_begin, first_row, end_row, invocation);
+    }
+
+    // Divide, and write.
+    let base = params.o_start + batch * params.o_batch + head * params.o_head;
+    let own_row = first_row + 4u * invocation;
+    for (var c = 0u; c < V_CHUNKS; c++) {
+        let rows = transpose(finish(o_block[c]));
+        for (var r = 0u; r < 4u; r++) {
+            if (own_row + r < end_row) {
+                store_o(base + (own_row + r) * params.o_row, c, rows[r]);
+            }
+        }
+    }
+}
+
+// Adds four features' states, weighted: rows of the state from `at` on, none past `last`.
+fn add_features(w0: vec4<f32>, w1: vec4<f32>, w2: vec4<f32>, w3: vec4<f32>, at: u32, last: u32) {
+    // A feature past the last weighs nothing.
+    let s0 = min(at, last);
+    let s1 = min(at + ROW, last);
+    let s2 = min(at + 2u * ROW, last);
+    let s3 = min(at + 3u * ROW, last);
+    let header = HEADERS - 1u;
+    sum += (w0 * states[s0 + header].x + w1 * states[s1 + header].x)
+        + (w2 * states[s2 + header].x + w3 * states[s3 + header].x);
+    for (var c = 0u; c < V_CHUNKS; c++) {
+        var o4 = o_block[c];
+        o4 += product(w0, states[s0 + HEADERS + c]);
+        o4 += product(w1, states[s1 + HEADERS + c]);
+        o4 += product(w2, states[s2 + HEADERS + c]);
+        o4 += product(w3, states[s3 + HEADERS + c]);
+        o_block[c] = o4;
+    }
+}
+
+// The weights of four rows times four dims of one value: column c is dim c.
+fn product(w: vec4<f32>, value: vec4<f32>) -> mat4x4<f32> {
+    return mat4x4(w * value.x, w * value.y, w * value.z, w * value.w);
+}

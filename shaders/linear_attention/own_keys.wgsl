@@ -1,0 +1,106 @@
+// Causal: the chunk's own keys up to the row.
+@group(0) @binding(2) var<storage, read> k: array<Elem>; // [batch, kv_heads, kv_len, head_dim]
+@group(0) @binding(3) var<storage, read> v: array<Elem>; // [batch, kv_heads, kv_len, v_dim]
+
+// What the weights of eight keys are for the four rows of this invocation.
+struct Weights {
+    w0: vec4<f32>,
+    w1: vec4<f32>,
+    w2: vec4<f32>,
+    w3: vec4<f32>,
+    w4: vec4<f32>,
+    w5: vec4<f32>,
+    w6: vec4<f32>,
+    w7: vec4<f32>,
+}
+
+// Features of the step's keys: vec4 c of key i at [KEYS * c + i].
+var<workgroup> keys: array<vec4<f32>, KEYS * BLOCK>;
+
+fn add_own_keys(batch: u32, kv_head: u32, begin: u32, first_row: u32, end_row: u32, invocation: u32) {
+    let k_base = params.k_start + batch * params.k_batch + kv_head * params.k_head;
+    let v_base = params.v_start + batch * params.v_batch + kv_head * params.v_head;
+    for (var j = begin; j < end_row; j += KEYS) {
+        // Eight keys, none past the last row's.
+        let key0 = min(vec4(j, j + 1u, j + 2u, j + 3u), vec4(end_row - 1u));
+        let key1 = min(vec4(j + 4u, j + 5u, j + 6u, j + 7u), vec4(end_row - 1u));
+        let edge = j + KEYS > first_row + 1u; // some row does not see some of them
+        let w = weigh(vec4(k_base) + key0 * params.k_row, vec4(k_base) + key1 * params.k_row, j, invocation);
+        sum += ((w.w0 + w.w1) + (w.w2 + w.w3)) + ((w.w4 + w.w5) + (w.w6 + w.w7));
+
+        // o += weights times values.
+        let v0 = vec4(v_base) + key0 * params.v_row;
+        let v1 = vec4(v_base) + key1 * params.v_row;
+        for (var c = 0u; c < V_CHUNKS; c++) {
+            var o4 = o_block[c];
+            if (edge) {
+                o4 += seen_product(w.w0, load_v(v0.x, c), j);
+                o4 += seen_product(w.w1, load_v(v0.y, c), j + 1u);
+                o4 += seen_product(w.w2, load_v(v0.z, c), j + 2u);
+                o4 += seen_product(w.w3, load_v(v0.w, c), j + 3u);
+                o4 += seen_product(w.w4, load_v(v1.x, c), j + 4u);
+                o4 += seen_product(w.w5, load_v(v1.y, c), j + 5u);
+                o4 += seen_product(w.w6, load_v(v1.z, c), j + 6u);
+                o4 += seen_product(w.w7, load_v(v1.w, c), j + 7u);
+            } else {
+                o4 += product(w.w0, load_v(v0.x, c));
+                o4 += product(w.w1, load_v(v0.y, c));
+                o4 += product(w.w2, load_v(v0.z, c));
+                o4 += product(w.w3, load_v(v0.w, c));
+                o4 += product(w.w4, load_v(v1.x, c));
+                o4 += product(w.w5, load_v(v1.y, c));
+                o4 += product(w.w6, load_v(v1.z, c));
+                o4 += product(w.w7, load_v(v1.w, c));
+            }
+            o_block[c] = o4;
+        }
+    }
+}
+
+// 0 where a row does not see key j, whatever the weight: a hidden key may be NaN.
+fn seen(w: vec4<f32>, j: u32) -> vec4<f32> {
+    return select(vec4(0.0), w, vec4(j) <= row);
+}
+
+// As product, where a row may not see the value, which may then be NaN: 0 * NaN would leak.
+fn seen_product(w: vec4<f32>, value: vec4<f32>, j: u32) -> mat4x4<f32> {
+    let see = vec4(j) <= row;
+    let zero = vec4(0.0);
+    return mat4x4(
+        select(zero, w * value.x, see),
+        select(zero, w * value.y, see),
+        select(zero, w * value.z, see),
+        select(zero, w * value.w, see),
+    );
+}
+
+fn seen_weights(j: u32, w: Weights) -> Weights {
+    return Weights(
+        seen(w.w0, j),
+        seen(w.w1, j + 1u),
+        seen(w.w2, j + 2u),
+        seen(w.w3, j + 3u),
+        seen(w.w4, j + 4u),
+        seen(w.w5, j + 5u),
+        seen(w.w6, j + 6u),
+        seen(w.w7, j + 7u),
+    );
+}
+
+// Adds to the weights the products of the rows' features with those in workgroup memory, from vec4 `first` of a key on.
+fn add_products(w: Weights, first: u32) -> Weights {
+    var sums = w;
+    for (var c = 0u; c < min(BLOCK, HEAD_CHUNKS - first); c++) {
+        let q4 = row_features(first + c);
+        let at = KEYS * c;
+        sums.w0 += q4 * keys[at];
+        sums.w1 += q4 * keys[at + 1u];
+        sums.w2 += q4 * keys[at + 2u];
+        sums.w3 += q4 * keys[at + 3u];
+        sums.w4 += q4 * keys[at + 4u];
+        sums.w5 += q4 * keys[at + 5u];
+        sums.w6 += q4 * keys[at + 6u];
+        sums.w7 += q4 * keys[at + 7u];
+    }
+    return sums;
+}

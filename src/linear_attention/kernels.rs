@@ -1,0 +1,364 @@
+//! The specializations of the kernels under `shaders/linear_attention/`.
+
+use super::config::{FeatureMap, LinearAttentionConfig, LinearMode, Normalization, RunningMax};
+use super::params::{ChunkStateParams, FeaturesParams, OutputParams, PrefixParams, StateParams};
+use super::plan::Problem;
+use super::shapes::LinearAttentionShapes;
+use crate::context::Capabilities;
+use crate::params::ParamsLayout;
+use crate::wgsl::{Constant, Source, Specialization, source};
+
+/// Invocations per workgroup of the kernels that copy or scan states.
+pub(super) const STATE_WORKGROUP: u32 = 64;
+/// Vec4s of features that one workgroup of `features.wgsl` computes: its `BLOCK`.
+pub(super) const FEATURE_BLOCK: u32 = 16;
+/// Keys that a kernel takes in one step.
+const KEYS_PER_STEP: u32 = 8;
+
+/// What one workgroup owns, by adapter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Tile {
+    /// Invocations, each owning four rows or four features.
+    pub workgroup: u32,
+    /// Keys per chunk, at least: the rows of at least one workgroup.
+    pub chunk_len: u32,
+    /// Value dims, in vec4s, that an invocation of `chunk_state.wgsl` adds up.
+    v_block: u32,
+}
+
+impl Tile {
+    /// One vector of eight lanes, and all value dims of a head of 64, to share each key that is loaded.
+    const CPU: Self = Self { workgroup: 8, chunk_len: 64, v_block: 16 };
+    /// One subgroup of most GPUs, and what its registers hold.
+    const GPU: Self = Self { workgroup: 32, chunk_len: 128, v_block: 4 };
+
+    pub fn select(capabilities: &Capabilities) -> Self {
+        if capabilities.is_cpu { Self::CPU } else { Self::GPU }
+    }
+
+    /// Rows that one workgroup owns.
+    pub fn rows(&self) -> u32 {
+        4 * self.workgroup
+    }
+
+    pub fn v_block(&self, v_dim: u32) -> u32 {
+        self.v_block.min(v_dim.div_ceil(4))
+    }
+}
+
+/// How a map is computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// φ(q)·ψ(k), dim by dim.
+    Plain,
+    /// Σ exp(q + k), dim by dim.
+    Exponential,
+    /// Efficient Attention.
+    Columns,
+    Taylor2,
+}
+
+impl Kind {
+    fn of(config: &LinearAttentionConfig) -> Self {
+        match config.feature_map {
+            FeatureMap::Taylor2 { .. } => Self::Taylor2,
+            _ if config.is_efficient_attention() => Self::Columns,
+            map if map.running_max().is_some() => Self::Exponential,
+            _ => Self::Plain,
+        }
+    }
+}
+
+/// Whether the features of queries, and of keys, are computed by a kernel of their own: maps that need whole rows.
+pub(super) fn needs_features(map: FeatureMap) -> (bool, bool) {
+    match map {
+        FeatureMap::Cosine | FeatureMap::Favor { .. } => (true, true),
+        FeatureMap::Softmax => (true, false),
+        _ => (false, false),
+    }
+}
+
+/// Vec4s before a feature's value dims in a state of the workspace.
+fn headers(config: &LinearAttentionConfig) -> u32 {
+    if config.feature_map.running_max().is_some() { 2 } else { 1 }
+}
+
+/// Vec4s per feature of a state in the workspace.
+pub(super) fn state_row(config: &LinearAttentionConfig, v_dim: u32) -> u32 {
+    headers(config) + v_dim.div_ceil(4)
+}
+
+/// The kernels of one plan.
+#[derive(Clone, Debug)]
+pub(super) struct Kernels {
+    query_features: Option<Specialization>,
+    key_features: Option<Specialization>,
+    pub chunk_state: Specialization,
+    pub prefix: Specialization,
+    pub output: Specialization,
+    pub load_state: Specialization,
+    pub store_state: Specialization,
+}
+
+fn pick<T>(on: bool, yes: T, no: T) -> T {
+    if on { yes } else { no }
+}
+
+impl Kernels {
+    pub fn new(config: &LinearAttentionConfig, problem: &Problem, tile: &Tile) -> Self {
+        let shapes = &problem.shapes;
+        let features = shapes.features(config.feature_map);
+        let kind = Kind::of(config);
+        let (for_queries, for_keys) = needs_features(config.feature_map);
+        let causal = config.mode == LinearMode::Causal;
+        let elem = |vec4| ("Elem", Constant::Type(if vec4 { "vec4<f32>" } else { "f32" }));
+        let u32_constant = |name, value| (name, Constant::U32(value));
+        let flag = |name, on| (name, Constant::Bool(on));
+        // Rows in the workspace are padded to whole vec4s and as wide as a state has rows.
+        let bound_dim = if for_keys { features } else { shapes.head_dim };
+        let k_vec4 = for_keys || problem.k.is_vec4();
+        let q_vec4 = for_queries || problem.q.is_vec4();
+        let kv_vec4 = k_vec4 && problem.v.is_vec4();
+        let state = [
+            u32_constant("V_DIM", shapes.v_dim),
+            u32_constant("FEATURES", features),
+            u32_constant("HEADERS", headers(config)),
+        ];
+        let copies = [&[u32_constant("WORKGROUP", STATE_WORKGROUP)][..], &state].concat();
+        let workgroup = u32_constant("WORKGROUP", tile.workgroup);
+
+        let features_of = |vec4: bool| Specialization {
+            kernel: source!("linear_attention/features"),
+            constants: vec![
+                workgroup,
+                u32_constant("HEAD_DIM", shapes.head_dim),
+                u32_constant("FEATURES", features),
+                elem(vec4),
+            ],
+            fragments: vec![
+                match config.feature_map {
+                    FeatureMap::Cosine => source!("linear_attention/features_cosine"),
+                    FeatureMap::Softmax => source!("linear_attention/features_softmax"),
+                    _ => source!("linear_attention/features_favor"),
+                },
+                pick(vec4, source!("linear_attention/load_q_vec4"), source!("linear_attention/load_q_scalar")),
+                source!("linear_attention/within"),
+                source!("shared/workgroup_index"),
+            ],
+        };
+
+        let load_kv =
+            pick(kv_vec4, source!("linear_attention/load_kv_vec4"), source!("linear_attention/load_kv_scalar"));
+        let mut chunk_state = vec![
+            pick(shapes.kv_lens, source!("shared/kv_lens"), source!("shared/no_kv_lens")),
+            pick(for_keys, source!("linear_attention/k_workspace"), source!("linear_attention/k_operand")),
+            load_kv,
+            source!("shared/workgroup_index"),
+        ];
+        match kind {
+            Kind::Plain => chunk_state.extend([
+                source!("linear_attention/keys_plain"),
+                elementwise(config.feature_map),
+                source!("linear_attention/within"),
+            ]),
+            Kind::Exponential | Kind::Columns => {
+                chunk_state.extend([source!("linear_attention/keys_exponential"), source!("linear_attention/within")])
+            }
+            Kind::Taylor2 => chunk_state.push(source!("linear_attention/keys_taylor2")),
+        }
+
+        // One element type for all that the output kernel reads; in full mode that is q alone.
+        let output_vec4 = q_vec4 && (!causal || kv_vec4);
+        let mut output = vec![
+            pick(output_vec4, source!("linear_attention/load_q_vec4"), source!("linear_attention/load_q_scalar")),
+            pick(problem.o.is_vec4(), source!("shared/store_vec4"), source!("shared/store_scalar")),
+            source!("linear_attention/within"),
+            source!("shared/workgroup_index"),
+        ];
+        output.push(match kind {
+            Kind::Plain => source!("linear_attention/rows_plain"),
+            Kind::Exponential => source!("linear_attention/rows_exponential"),
+            Kind::Columns => source!("linear_attention/rows_columns"),
+            Kind::Taylor2 => source!("linear_attention/rows_taylor2"),
+        });
+        if kind == Kind::Plain {
+            output.push(elementwise(config.feature_map));
+        }
+        if causal {
+            output.extend([
+                source!("linear_attention/own_keys"),
+                pick(output_vec4, source!("linear_attention/load_kv_vec4"), source!("linear_attention/load_kv_scalar")),
+                pick(
+                    kind == Kind::Exponential,
+                    source!("linear_attention/weigh_exponential"),
+                    source!("linear_attention/weigh_plain"),
+                ),
+            ]);
+        } else {
+            output.push(source!("linear_attention/no_own_keys"));
+        }
+        let output_dim = if for_queries { features } else { shapes.head_dim };
+
+        Self {
+            query_features: for_queries.then(|| features_of(problem.q.is_vec4())),
+            key_features: for_keys.then(|| features_of(problem.k.is_vec4())),
+            chunk_state: Specialization {
+                kernel: source!("linear_attention/chunk_state"),
+                constants: [
+                    &[workgroup, u32_constant("HEAD_DIM", bound_dim)][..],
+                    &state,
+                    &[u32_constant("V_BLOCK", tile.v_block(shapes.v_dim)), elem(kv_vec4)],
+                ]
+                .concat(),
+                fragments: chunk_state,
+            },
+            prefix: Specialization {
+                kernel: source!("linear_attention/prefix"),
+                constants: [&copies[..], &[flag("CAUSAL", causal)]].concat(),
+                fragments: vec![source!("shared/workgroup_index")],
+            },
+            output: Specialization {
+                kernel: source!("linear_attention/output"),
+                constants: [
+                    &[workgroup, u32_constant("HEAD_DIM", output_dim)][..],
+                    &state,
+                    &[
+                        flag("CAUSAL", causal),
+                        flag("NORMALIZED", config.normalization != Normalization::None),
+                        elem(output_vec4),
+                    ],
+                ]
+                .concat(),
+                fragments: output,
+            },
+            load_state: Specialization {
+                kernel: source!("linear_attention/load_state"),
+                constants: copies.clone(),
+                fragments: vec![
+                    match config.feature_map.running_max() {
+                        None => source!("linear_attention/no_load_max"),
+                        Some(_) => source!("linear_attention/load_max"),
+                    },
+                    source!("shared/workgroup_index"),
+                ],
+            },
+            store_state: Specialization {
+                kernel: source!("linear_attention/store_state"),
+                constants: copies,
+                fragments: vec![
+                    match config.feature_map.running_max() {
+                        None => source!("linear_attention/no_store_max"),
+                        Some(RunningMax::PerFeature) => source!("linear_attention/store_max_feature"),
+                        Some(RunningMax::PerHead) => source!("linear_attention/store_max_head"),
+                    },
+                    source!("shared/workgroup_index"),
+                ],
+            },
+        }
+    }
+
+    /// The kernel that computes features of queries, or of keys, where the map needs one.
+    pub fn features(&self, queries: bool) -> Option<&Specialization> {
+        if queries { self.query_features.as_ref() } else { self.key_features.as_ref() }
+    }
+
+    fn all(self) -> Vec<(Specialization, ParamsLayout)> {
+        let mut all = vec![
+            (self.chunk_state, ChunkStateParams::LAYOUT),
+            (self.prefix, PrefixParams::LAYOUT),
+            (self.output, OutputParams::LAYOUT),
+            (self.load_state, StateParams::LAYOUT),
+            (self.store_state, StateParams::LAYOUT),
+        ];
+        all.extend(self.query_features.map(|kernel| (kernel, FeaturesParams::LAYOUT)));
+        all.extend(self.key_features.map(|kernel| (kernel, FeaturesParams::LAYOUT)));
+        all
+    }
+}
+
+/// The file of a map that takes each dim for itself; what another kernel has computed is taken as it is.
+fn elementwise(map: FeatureMap) -> &'static Source {
+    match map {
+        FeatureMap::EluPlusOne => source!("linear_attention/map_elu_plus_one"),
+        FeatureMap::Relu => source!("linear_attention/map_relu"),
+        FeatureMap::OnePlusRelu => source!("linear_attention/map_one_plus_relu"),
+        _ => source!("linear_attention/map_identity"),
+    }
+}
+
+/// The most loop iterations of one invocation over all kernels, counting one more for the exit of each run of a loop.
+pub(super) fn most_loop_iterations(
+    config: &LinearAttentionConfig,
+    shapes: &LinearAttentionShapes,
+    tile: &Tile,
+    chunk_len: u32,
+    chunks: u32,
+) -> u64 {
+    let features = u64::from(shapes.features(config.feature_map));
+    let v_chunks = u64::from(shapes.v_dim.div_ceil(4));
+    let (chunk_len, chunks) = (u64::from(chunk_len), u64::from(chunks));
+    let kind = Kind::of(config);
+    let dim_chunks = if kind == Kind::Taylor2 { u64::from(shapes.head_dim) } else { features }.div_ceil(4);
+    let steps = chunk_len.div_ceil(KEYS_PER_STEP.into());
+
+    let v_block = u64::from(tile.v_block(shapes.v_dim));
+    let feature_search = if kind == Kind::Taylor2 { u64::from(shapes.head_dim) + 8 } else { 8 };
+    let maximum = if kind == Kind::Exponential || kind == Kind::Columns { chunk_len } else { 0 };
+    let chunk_state = feature_search + maximum + steps * (v_block + 2) + 6 * (v_block + 2);
+
+    let state = features.div_ceil(4) * (v_chunks + 2) + dim_chunks + 2;
+    // A step fills and multiplies all dims; an exponential one also finds maxima, may weigh each term for itself, and
+    // rescales the sums up to nine times.
+    let own = match kind {
+        Kind::Exponential => 7 * (dim_chunks + 2) + 10 * (v_chunks + 1),
+        _ => 3 * (dim_chunks + 2) + v_chunks + 2,
+    };
+    let own = if config.mode == LinearMode::Causal { steps * (own + v_chunks + 2) } else { 0 };
+    let output = dim_chunks + v_chunks + state + own + 6 * (v_chunks + 1) + 8;
+
+    let rows = u64::from(shapes.head_dim) + 2;
+    let features_kernel = 4 * rows + u64::from(FEATURE_BLOCK) * (rows + 8);
+    [chunk_state, output, chunks + 2, features + 2, features_kernel].into_iter().max().unwrap_or(0)
+}
+
+/// Every specialization that a plan can pick, up to the head dims (which are sampled), with its uniform's layout.
+#[doc(hidden)]
+#[must_use]
+pub fn specializations() -> Vec<(Specialization, ParamsLayout)> {
+    let favor = FeatureMap::Favor { scale: None };
+    let maps = [
+        FeatureMap::EluPlusOne,
+        FeatureMap::Exp,
+        FeatureMap::Relu,
+        FeatureMap::OnePlusRelu,
+        FeatureMap::Identity,
+        FeatureMap::Softmax,
+        FeatureMap::Cosine,
+        FeatureMap::Taylor2 { scale: None },
+        favor,
+    ];
+    let mut found = Vec::new();
+    for map in maps {
+        for (head_dim, v_dim, projection) in [(1, 1, 1), (3, 5, 7), (64, 64, 128), (256, 256, 1024), (72, 80, 30)] {
+            for mode in [LinearMode::Full, LinearMode::Causal] {
+                for normalization in [Normalization::default(), Normalization::None] {
+                    let config = LinearAttentionConfig::new().mode(mode).feature_map(map).normalization(normalization);
+                    if config.check().is_err() {
+                        continue;
+                    }
+                    let mut shapes = LinearAttentionShapes::new(1, 1, 1, head_dim);
+                    shapes.v_dim = v_dim;
+                    shapes.projection_rows = (map == favor).then_some(projection);
+                    shapes.kv_lens = mode == LinearMode::Full && normalization == Normalization::None;
+                    let problem = Problem::contiguous(&config, shapes);
+                    for tile in [Tile::CPU, Tile::GPU] {
+                        found.extend(Kernels::new(&config, &problem, &tile).all());
+                    }
+                }
+            }
+        }
+    }
+    let mut seen = std::collections::HashSet::new();
+    found.retain(|(specialization, _)| seen.insert(specialization.clone()));
+    found
+}

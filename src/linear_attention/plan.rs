@@ -1,0 +1,552 @@
+//! Which kernels run for a problem, in what rounds, and with what numbers.
+
+use super::config::{LinearAttentionConfig, LinearMode, Normalization};
+use super::kernels::{self, Kernels, Tile};
+use super::params::{ChunkStateParams, FeaturesParams, OutputParams, PrefixParams, StateParams};
+use super::shapes::LinearAttentionShapes;
+use crate::context::{Capabilities, Context};
+use crate::dispatch::{Plan, PlanBuilder, Slot};
+use crate::tensor::Layout;
+use crate::{Error, Result};
+
+/// Operand slots.
+pub(super) mod slot {
+    pub const Q: usize = 0;
+    pub const K: usize = 1;
+    pub const V: usize = 2;
+    pub const O: usize = 3;
+    pub const PROJECTION: usize = 4;
+    pub const KV_LENS: usize = 5;
+    pub const STATE_IN: [usize; 3] = [6, 7, 8];
+    pub const STATE_OUT: [usize; 3] = [9, 10, 11];
+    pub const COUNT: usize = 12;
+}
+
+/// `@binding` numbers of the kernels.
+mod binding {
+    pub const Q: u32 = 1;
+    pub const K: u32 = 2;
+    pub const V: u32 = 3;
+    pub const O: u32 = 4;
+    pub const STATE: [u32; 3] = [5, 6, 7];
+    pub const PROJECTION: u32 = 8;
+    pub const KV_LENS: u32 = 9;
+    pub const FEATURES: u32 = 10;
+    pub const STATES: u32 = 11;
+}
+
+/// Where the tensors of a state lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct StateLayout {
+    pub s: Layout<4>,
+    pub z: Layout<3>,
+    pub max: Option<Layout<3>>,
+}
+
+/// Everything that a plan depends on besides the config: sizes, and where the tensors lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Problem {
+    pub shapes: LinearAttentionShapes,
+    pub q: Layout<4>,
+    pub k: Layout<4>,
+    pub v: Layout<4>,
+    pub o: Layout<4>,
+    pub projection: Option<Layout<2>>,
+    pub kv_lens: Option<Layout<1>>,
+    pub state_in: Option<StateLayout>,
+    pub state_out: Option<StateLayout>,
+}
+
+impl Problem {
+    /// Contiguous tensors, each at the start of its buffer.
+    pub fn contiguous(config: &LinearAttentionConfig, shapes: LinearAttentionShapes) -> Self {
+        let LinearAttentionShapes { batch, q_heads, kv_heads, q_len, kv_len, head_dim, v_dim, .. } = shapes;
+        let features = shapes.features(config.feature_map);
+        let state = StateLayout {
+            s: Layout::contiguous([batch, kv_heads, features, v_dim]),
+            z: Layout::contiguous([batch, kv_heads, features]),
+            max: config.feature_map.running_max().map(|max| Layout::contiguous([batch, kv_heads, max.count(features)])),
+        };
+        Self {
+            shapes,
+            q: Layout::contiguous([batch, q_heads, q_len, head_dim]),
+            k: Layout::contiguous([batch, kv_heads, kv_len, head_dim]),
+            v: Layout::contiguous([batch, kv_heads, kv_len, v_dim]),
+            o: Layout::contiguous([batch, q_heads, q_len, v_dim]),
+            projection: shapes.projection_rows.map(|rows| Layout::contiguous([rows, head_dim])),
+            kv_lens: shapes.kv_lens.then(|| Layout::contiguous([batch])),
+            state_in: shapes.state_in.then_some(state),
+            state_out: shapes.state_out.then_some(state),
+        }
+    }
+}
+
+/// How the work is cut: what stands in the workspace at one time is a round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Rounds {
+    /// Keys per chunk.
+    chunk_len: u32,
+    /// Chunks of the whole sequence.
+    chunks: u32,
+    /// Heads of k, over the whole batch, per round.
+    heads_per_round: u32,
+    chunks_per_round: u32,
+    /// Queries per round, in full mode.
+    rows_per_round: u32,
+}
+
+/// Keys per chunk at least; a state of F features costs as much as F / 2 keys or so, hence longer chunks for wide maps.
+const LONGEST_CAUSAL_CHUNK: u32 = 512;
+/// In full mode a chunk is a share of the keys that one workgroup adds up.
+const FULL_CHUNKS: u32 = 32;
+const LONGEST_FULL_CHUNK: u32 = 4096;
+
+/// Picks chunks and rounds: a pure function of config, shapes and device.
+fn rounds(
+    config: &LinearAttentionConfig,
+    shapes: &LinearAttentionShapes,
+    tile: &Tile,
+    capabilities: &Capabilities,
+) -> Rounds {
+    let features = shapes.features(config.feature_map);
+    let chunk_len = match config.mode {
+        LinearMode::Causal => (features / 2).next_power_of_two().clamp(tile.chunk_len, LONGEST_CAUSAL_CHUNK),
+        LinearMode::Full => {
+            shapes.kv_len.div_ceil(FULL_CHUNKS).next_multiple_of(8).clamp(tile.chunk_len, LONGEST_FULL_CHUNK)
+        }
+    };
+    let heads = shapes.batch.saturating_mul(shapes.kv_heads);
+    let chunks = shapes.kv_len.div_ceil(chunk_len);
+    let mut rounds = Rounds {
+        chunk_len,
+        chunks,
+        heads_per_round: heads,
+        chunks_per_round: chunks.max(1),
+        rows_per_round: shapes.q_len.next_multiple_of(tile.rows()),
+    };
+    // Fewer chunks and rows at a time, then fewer heads, until a round fits; the plan reports what never does.
+    let limits = &capabilities.limits;
+    let fits = |rounds: &Rounds| {
+        let regions = regions(config, shapes, rounds).map(|bytes| bytes.next_multiple_of(256));
+        let total = regions.iter().fold(0, |sum: u64, bytes| sum.saturating_add(*bytes));
+        regions.iter().all(|&bytes| bytes <= limits.max_storage_buffer_binding_size)
+            && total <= capabilities.options.max_workspace_bytes.min(limits.max_buffer_size)
+    };
+    while !fits(&rounds) {
+        let rows_left = config.mode == LinearMode::Full && rounds.rows_per_round > tile.rows();
+        if rounds.chunks_per_round > 1 || rows_left {
+            rounds.chunks_per_round = rounds.chunks_per_round.div_ceil(2);
+            rounds.rows_per_round = rounds.rows_per_round.div_ceil(2).next_multiple_of(tile.rows());
+        } else if rounds.heads_per_round > 1 {
+            rounds.heads_per_round = rounds.heads_per_round.div_ceil(2);
+        } else {
+            break;
+        }
+    }
+    rounds
+}
+
+/// Slots for states per head: one per chunk, and two that the total is carried in by turns.
+fn slots(rounds: &Rounds) -> u32 {
+    rounds.chunks_per_round + 2
+}
+
+/// Bytes of workspace per round: states, features of keys, features of queries.
+fn regions(config: &LinearAttentionConfig, shapes: &LinearAttentionShapes, rounds: &Rounds) -> [u64; 3] {
+    let features = u64::from(shapes.features(config.feature_map));
+    let heads = u64::from(rounds.heads_per_round);
+    let state = features * u64::from(kernels::state_row(config, shapes.v_dim)) * 16;
+    let row = features.div_ceil(4) * 16;
+    let round_keys = u64::from(rounds.chunks_per_round) * u64::from(rounds.chunk_len);
+    let keys = round_keys.min(shapes.kv_len.into());
+    let queries = match config.mode {
+        LinearMode::Causal => keys,
+        LinearMode::Full => u64::from(rounds.rows_per_round.min(shapes.q_len)),
+    };
+    let group = u64::from(shapes.q_heads / shapes.kv_heads);
+    let (query_features, key_features) = kernels::needs_features(config.feature_map);
+    [
+        heads.saturating_mul(u64::from(slots(rounds))).saturating_mul(state),
+        if key_features { heads.saturating_mul(keys).saturating_mul(row) } else { 0 },
+        if query_features { (heads * group).saturating_mul(queries).saturating_mul(row) } else { 0 },
+    ]
+}
+
+/// Compiles the kernels and lays out the dispatches.
+pub(super) fn build(context: &Context, config: &LinearAttentionConfig, problem: &Problem) -> Result<Plan> {
+    let shapes = &problem.shapes;
+    let mut plan = PlanBuilder::new(context);
+    if shapes.is_empty() {
+        return Ok(plan.finish(0, 0, "nothing to do".into()));
+    }
+    let capabilities = context.capabilities();
+    let tile = Tile::select(capabilities);
+    let rounds = rounds(config, shapes, &tile, capabilities);
+    if let Some(cap) = capabilities.loop_cap {
+        let needed = kernels::most_loop_iterations(config, shapes, &tile, rounds.chunk_len, rounds.chunks_per_round);
+        if needed > u64::from(cap) {
+            let reason = format!("{needed} loop iterations in one invocation, this driver ends them after {cap}");
+            return Err(Error::Unsupported { reasons: vec![reason] });
+        }
+    }
+    let [state_bytes, key_bytes, query_bytes] = regions(config, shapes, &rounds);
+    let mut region = |what, bytes| if bytes > 0 { plan.workspace(what, bytes).map(Some) } else { Ok(None) };
+    let states = region("states of the chunks", state_bytes)?;
+    let key_features = region("features of keys", key_bytes)?;
+    let query_features = region("features of queries", query_bytes)?;
+    let mut builder = Builder {
+        kernels: Kernels::new(config, problem, &tile),
+        plan,
+        config,
+        problem,
+        tile,
+        rounds,
+        states: states.unwrap_or(Slot::Workspace { offset: 0, size: 0 }),
+        key_features,
+        query_features,
+    };
+    let heads = shapes.batch * shapes.kv_heads;
+    for first in (0..heads).step_by(rounds.heads_per_round as usize) {
+        builder.head_round(first, rounds.heads_per_round.min(heads - first))?;
+    }
+
+    let features = u64::from(shapes.features(config.feature_map));
+    let rows = u64::from(shapes.batch)
+        * (u64::from(shapes.kv_heads) * u64::from(shapes.kv_len) + u64::from(shapes.q_heads) * u64::from(shapes.q_len));
+    let flops = 2 * features * u64::from(shapes.v_dim) * rows;
+    let reason = format!(
+        "chunks of {} keys, {} of {} at a time, for {} of {heads} heads; {} rows per workgroup",
+        rounds.chunk_len,
+        rounds.chunks_per_round.min(rounds.chunks),
+        rounds.chunks,
+        rounds.heads_per_round,
+        tile.rows(),
+    );
+    Ok(builder.plan.finish(flops, least_bytes(problem), reason))
+}
+
+/// Rows of q or k as a kernel sees them: the operand itself, or its features in the workspace.
+#[derive(Clone, Copy)]
+struct Rows {
+    slot: Slot,
+    /// start, batch, head, row.
+    place: [u32; 4],
+}
+
+/// What the dispatches of one plan have in common.
+struct Builder<'c> {
+    plan: PlanBuilder<'c>,
+    kernels: Kernels,
+    config: &'c LinearAttentionConfig,
+    problem: &'c Problem,
+    tile: Tile,
+    rounds: Rounds,
+    states: Slot,
+    key_features: Option<Slot>,
+    query_features: Option<Slot>,
+}
+
+/// A range of heads or of positions.
+#[derive(Clone, Copy)]
+struct Span {
+    first: u32,
+    count: u32,
+}
+
+impl Builder<'_> {
+    /// All dispatches for some heads of k.
+    fn head_round(&mut self, first_head: u32, heads: u32) -> Result<()> {
+        let problem = self.problem;
+        let shapes = &problem.shapes;
+        let heads = Span { first: first_head, count: heads };
+        let (mut carry, mut other) = (self.rounds.chunks_per_round, self.rounds.chunks_per_round + 1);
+        let mut fresh = problem.state_in.is_none();
+        if let Some(state) = &problem.state_in {
+            self.copy_state(heads, state, carry, false)?;
+        }
+        let causal = self.config.mode == LinearMode::Causal;
+        for first_chunk in (0..self.rounds.chunks).step_by(self.rounds.chunks_per_round as usize) {
+            let chunks =
+                Span { first: first_chunk, count: self.rounds.chunks_per_round.min(self.rounds.chunks - first_chunk) };
+            let first = first_chunk * self.rounds.chunk_len;
+            let rows = Span { first, count: (chunks.count * self.rounds.chunk_len).min(shapes.kv_len - first) };
+            let k = self.rows(false, heads, rows)?;
+            self.chunk_state(heads, chunks, &k)?;
+            self.prefix(heads, chunks.count, [carry, other], fresh)?;
+            (carry, other, fresh) = (other, carry, false);
+            if causal {
+                let q = self.rows(true, heads, rows)?;
+                self.output(heads, chunks, [&q, &k], [0, 1])?;
+            }
+        }
+        if fresh {
+            // No keys and no state: an empty one.
+            self.prefix(heads, 0, [other, carry], true)?;
+        }
+        if !causal {
+            for first in (0..shapes.q_len).step_by(self.rounds.rows_per_round as usize) {
+                let rows = Span { first, count: self.rounds.rows_per_round.min(shapes.q_len - first) };
+                let q = self.rows(true, heads, rows)?;
+                let tiles = Span { first: first / self.tile.rows(), count: rows.count.div_ceil(self.tile.rows()) };
+                self.output(heads, tiles, [&q, &q], [carry, 0])?;
+            }
+        }
+        if let Some(state) = &problem.state_out {
+            self.copy_state(heads, state, carry, true)?;
+        }
+        Ok(())
+    }
+
+    /// Queries or keys for the round; computes their features first where the map needs whole rows.
+    fn rows(&mut self, queries: bool, kv_heads: Span, rows: Span) -> Result<Rows> {
+        let problem = self.problem;
+        let shapes = &problem.shapes;
+        let (operand, layout, workspace, all_heads, group) = if queries {
+            (slot::Q, &problem.q, self.query_features, shapes.q_heads, shapes.q_heads / shapes.kv_heads)
+        } else {
+            (slot::K, &problem.k, self.key_features, shapes.kv_heads, 1)
+        };
+        let source = Rows { slot: Slot::Operand(operand), place: place(layout) };
+        let (Some(workspace), Some(kernel)) = (workspace, self.kernels.features(queries)) else { return Ok(source) };
+
+        let heads = Span { first: kv_heads.first * group, count: kv_heads.count * group };
+        let features = shapes.features(self.config.feature_map);
+        let tiles = rows.count.div_ceil(self.tile.rows());
+        let blocks = features.div_ceil(4).div_ceil(kernels::FEATURE_BLOCK);
+        let mut bindings = vec![(binding::Q, source.slot), (binding::FEATURES, workspace)];
+        let (mut projection_start, mut projection_row) = (0, 0);
+        if let Some(projection) = &problem.projection {
+            bindings.push((binding::PROJECTION, Slot::Operand(slot::PROJECTION)));
+            (projection_start, projection_row) = (projection.start, projection.strides[0]);
+        }
+        let flops = u64::from(self.tile.rows() * kernels::FEATURE_BLOCK) * 8 * u64::from(shapes.head_dim);
+        let [q_start, q_batch, q_head, q_row] = source.place;
+        self.plan.dispatch(
+            kernel,
+            &bindings,
+            u64::from(heads.count) * u64::from(tiles) * u64::from(blocks),
+            flops,
+            |first_workgroup, end_workgroup| FeaturesParams {
+                first_workgroup,
+                end_workgroup,
+                first_head: heads.first,
+                heads: all_heads,
+                first_row: rows.first,
+                rows: rows.count,
+                tiles,
+                blocks,
+                input_scale: self.config.feature_map.input_scale(shapes.head_dim) as f32,
+                log_norm: (0.5 * f64::from(features).ln()) as f32,
+                q_start,
+                q_batch,
+                q_head,
+                q_row,
+                projection_start,
+                projection_row,
+            },
+        )?;
+        // The workspace starts at the round's first head and row: kernels that count over all of them come out right
+        // by a start that wraps around.
+        let row = features.next_multiple_of(4);
+        let head = rows.count.wrapping_mul(row);
+        let start = heads.first.wrapping_mul(head).wrapping_add(rows.first.wrapping_mul(row)).wrapping_neg();
+        Ok(Rows { slot: workspace, place: [start, all_heads.wrapping_mul(head), head, row] })
+    }
+
+    fn chunk_state(&mut self, heads: Span, chunks: Span, k: &Rows) -> Result<()> {
+        let (problem, rounds) = (self.problem, self.rounds);
+        let shapes = &problem.shapes;
+        let features = shapes.features(self.config.feature_map);
+        let feature_tiles = features.div_ceil(4 * self.tile.workgroup);
+        let v_block = self.tile.v_block(shapes.v_dim);
+        let value_blocks = shapes.v_dim.div_ceil(4).div_ceil(v_block);
+        let mut bindings =
+            vec![(binding::K, k.slot), (binding::V, Slot::Operand(slot::V)), (binding::STATES, self.states)];
+        bindings.extend(problem.kv_lens.map(|_| (binding::KV_LENS, Slot::Operand(slot::KV_LENS))));
+        let [kv_lens_start, kv_lens_stride] = problem.kv_lens.map_or([0; 2], |l| [l.start, l.strides[0]]);
+        let [k_start, k_batch, k_head, k_row] = k.place;
+        let [v_start, v_batch, v_head, v_row] = place(&problem.v);
+        self.plan.dispatch(
+            &self.kernels.chunk_state,
+            &bindings,
+            u64::from(heads.count) * u64::from(chunks.count) * u64::from(feature_tiles) * u64::from(value_blocks),
+            u64::from(rounds.chunk_len) * u64::from(self.tile.workgroup) * u64::from(v_block) * 32,
+            |first_workgroup, end_workgroup| ChunkStateParams {
+                first_workgroup,
+                end_workgroup,
+                first_head: heads.first,
+                kv_heads: shapes.kv_heads,
+                kv_len: shapes.kv_len,
+                chunk_len: rounds.chunk_len,
+                first_chunk: chunks.first,
+                chunks: chunks.count,
+                slots: slots(&rounds),
+                feature_tiles,
+                value_blocks,
+                input_scale: self.config.feature_map.input_scale(shapes.head_dim) as f32,
+                k_start,
+                k_batch,
+                k_head,
+                k_row,
+                v_start,
+                v_batch,
+                v_head,
+                v_row,
+                kv_lens_start,
+                kv_lens_stride,
+            },
+        )
+    }
+
+    /// Vec4s of the states of some heads, one invocation each.
+    fn vectors(&self, heads: Span) -> u32 {
+        let shapes = &self.problem.shapes;
+        heads.count * shapes.features(self.config.feature_map) * (1 + shapes.v_dim.div_ceil(4))
+    }
+
+    fn prefix(&mut self, heads: Span, chunks: u32, [carry_in, carry_out]: [u32; 2], fresh: bool) -> Result<()> {
+        let vectors = self.vectors(heads);
+        self.plan.dispatch(
+            &self.kernels.prefix,
+            &[(binding::STATES, self.states)],
+            vectors.div_ceil(kernels::STATE_WORKGROUP).into(),
+            u64::from(kernels::STATE_WORKGROUP) * 8 * u64::from(chunks),
+            |first_workgroup, end_workgroup| PrefixParams {
+                first_workgroup,
+                end_workgroup,
+                vectors,
+                slots: slots(&self.rounds),
+                chunks,
+                carry_in,
+                carry_out,
+                fresh: fresh.into(),
+            },
+        )
+    }
+
+    fn output(
+        &mut self,
+        heads: Span,
+        chunks: Span,
+        [q, k]: [&Rows; 2],
+        [first_slot, slot_step]: [u32; 2],
+    ) -> Result<()> {
+        let problem = self.problem;
+        let shapes = &problem.shapes;
+        let causal = self.config.mode == LinearMode::Causal;
+        let group = shapes.q_heads / shapes.kv_heads;
+        let chunk_len = if causal { self.rounds.chunk_len } else { self.tile.rows() };
+        let tiles = chunk_len.div_ceil(self.tile.rows());
+        let eps = match self.config.normalization {
+            Normalization::Sum { eps } => eps,
+            Normalization::None => 1.0,
+        };
+        let mut bindings =
+            vec![(binding::Q, q.slot), (binding::O, Slot::Operand(slot::O)), (binding::STATES, self.states)];
+        if causal {
+            bindings.extend([(binding::K, k.slot), (binding::V, Slot::Operand(slot::V))]);
+        }
+        let (features, v_dim) = (u64::from(shapes.features(self.config.feature_map)), u64::from(shapes.v_dim));
+        let own = if causal { u64::from(chunk_len) * (u64::from(shapes.head_dim) + v_dim) } else { 0 };
+        let [q_start, q_batch, q_head, q_row] = q.place;
+        let [k_start, k_batch, k_head, k_row] = k.place;
+        let [v_start, v_batch, v_head, v_row] = place(&problem.v);
+        let [o_start, o_batch, o_head, o_row] = place(&problem.o);
+        self.plan.dispatch(
+            &self.kernels.output,
+            &bindings,
+            u64::from(heads.count) * u64::from(group) * u64::from(chunks.count) * u64::from(tiles),
+            u64::from(self.tile.rows()) * (2 * features * v_dim + own),
+            |first_workgroup, end_workgroup| OutputParams {
+                first_workgroup,
+                end_workgroup,
+                first_head: heads.first,
+                kv_heads: shapes.kv_heads,
+                group,
+                q_len: shapes.q_len,
+                chunk_len,
+                first_chunk: chunks.first,
+                chunks: chunks.count,
+                tiles,
+                slots: slots(&self.rounds),
+                first_slot,
+                slot_step,
+                input_scale: self.config.feature_map.input_scale(shapes.head_dim) as f32,
+                eps,
+                log_eps: f64::from(eps).ln() as f32,
+                q_start,
+                q_batch,
+                q_head,
+                q_row,
+                k_start,
+                k_batch,
+                k_head,
+                k_row,
+                v_start,
+                v_batch,
+                v_head,
+                v_row,
+                o_start,
+                o_batch,
+                o_head,
+                o_row,
+            },
+        )
+    }
+
+    /// Copies a state of the caller's to a slot of the workspace, or back.
+    fn copy_state(&mut self, heads: Span, state: &StateLayout, slot: u32, out: bool) -> Result<()> {
+        let (kernel, operands) =
+            if out { (&self.kernels.store_state, slot::STATE_OUT) } else { (&self.kernels.load_state, slot::STATE_IN) };
+        let given = if state.max.is_some() { 3 } else { 2 };
+        let mut bindings = vec![(binding::STATES, self.states)];
+        bindings.extend(binding::STATE.into_iter().zip(operands.map(Slot::Operand)).take(given));
+        let vectors = self.vectors(heads);
+        let [s_start, s_batch, s_head, s_row] = place(&state.s);
+        let [z_batch, z_head, _] = state.z.strides;
+        let [max_start, max_batch, max_head, max_feature] =
+            state.max.map_or([0; 4], |l| [l.start, l.strides[0], l.strides[1], l.strides[2]]);
+        self.plan.dispatch(
+            kernel,
+            &bindings,
+            vectors.div_ceil(kernels::STATE_WORKGROUP).into(),
+            u64::from(kernels::STATE_WORKGROUP) * 8,
+            |first_workgroup, end_workgroup| StateParams {
+                first_workgroup,
+                end_workgroup,
+                first_head: heads.first,
+                kv_heads: self.problem.shapes.kv_heads,
+                vectors,
+                slots: slots(&self.rounds),
+                slot,
+                s_start,
+                s_batch,
+                s_head,
+                s_row,
+                z_start: state.z.start,
+                z_batch,
+                z_head,
+                max_start,
+                max_batch,
+                max_head,
+                max_feature,
+            },
+        )
+    }
+}
+
+fn place(layout: &Layout<4>) -> [u32; 4] {
+    [layout.start, layout.strides[0], layout.strides[1], layout.strides[2]]
+}
+
+/// Every operand once, in bytes; a repeated axis counts once.
+fn least_bytes(problem: &Problem) -> u64 {
+    fn elements<const RANK: usize>(layout: Layout<RANK>) -> u64 {
+        (0..RANK).filter(|&axis| layout.strides[axis] > 0).map(|axis| u64::from(layout.shape[axis])).product()
+    }
+    let state = |state: &StateLayout| elements(state.s) + elements(state.z) + state.max.map_or(0, elements);
+    4 * ([problem.q, problem.k, problem.v, problem.o].map(elements).iter().sum::<u64>()
+        + problem.projection.map_or(0, elements)
+        + problem.kv_lens.map_or(0, elements)
+        + problem.state_in.iter().chain(&problem.state_out).map(state).sum::<u64>())
+}

@@ -1,0 +1,330 @@
+//! The CPU twin of linear attention: the weights of all pairs, one by one, as the formula has them.
+
+use super::config::{FeatureMap, LinearAttentionConfig, LinearMode, Normalization, RunningMax};
+use super::shapes::{LinearAttentionShapes, StateShapes, TensorShapes};
+use crate::Result;
+use crate::host::HostView;
+use crate::reference::{Real, SumOrder};
+
+/// The inputs of linear attention in host memory; see [`LinearAttentionInputs`](crate::LinearAttentionInputs) for shapes.
+#[derive(Clone, Copy, Debug)]
+pub struct HostInputs<'a> {
+    /// Queries.
+    pub q: HostView<'a, f32, 4>,
+    /// Keys.
+    pub k: HostView<'a, f32, 4>,
+    /// Values.
+    pub v: HostView<'a, f32, 4>,
+    /// The rows of FAVOR+.
+    pub projection: Option<HostView<'a, f32, 2>>,
+    /// Visible keys per batch.
+    pub kv_lens: Option<HostView<'a, u32, 1>>,
+    /// What came before: sums of ψ(k) vᵀ.
+    pub state_s: Option<HostView<'a, f32, 4>>,
+    /// What came before: sums of ψ(k).
+    pub state_z: Option<HostView<'a, f32, 3>>,
+    /// What came before: the running maximum.
+    pub state_max: Option<HostView<'a, f32, 3>>,
+}
+
+impl<'a> HostInputs<'a> {
+    /// Queries, keys and values, and nothing optional.
+    #[must_use]
+    pub fn new(q: HostView<'a, f32, 4>, k: HostView<'a, f32, 4>, v: HostView<'a, f32, 4>) -> Self {
+        Self { q, k, v, projection: None, kv_lens: None, state_s: None, state_z: None, state_max: None }
+    }
+
+    /// The problem's sizes.
+    ///
+    /// # Errors
+    /// As [`LinearAttention::prepare`](crate::LinearAttention::prepare), for what concerns shapes.
+    pub fn shapes(&self, config: &LinearAttentionConfig) -> Result<LinearAttentionShapes> {
+        TensorShapes {
+            q: self.q.shape_u32(),
+            k: self.k.shape_u32(),
+            v: self.v.shape_u32(),
+            projection: self.projection.map(|view| view.shape_u32()),
+            kv_lens: self.kv_lens.map(|view| view.shape_u32()),
+            state_in: StateShapes {
+                s: self.state_s.map(|view| view.shape_u32()),
+                z: self.state_z.map(|view| view.shape_u32()),
+                max: self.state_max.map(|view| view.shape_u32()),
+            },
+            ..TensorShapes::default()
+        }
+        .check(config)
+    }
+}
+
+/// The whole result.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HostOutputs<T> {
+    /// `[batch, q_heads, q_len, v_dim]`.
+    pub o: Vec<T>,
+    /// `[batch, kv_heads, features, v_dim]`.
+    pub state_s: Vec<T>,
+    /// `[batch, kv_heads, features]`.
+    pub state_z: Vec<T>,
+    /// `[batch, kv_heads, features]`, or 1 for FAVOR+; empty for a bounded map. −∞ where no key was seen.
+    pub state_max: Vec<T>,
+}
+
+/// Linear attention in f64.
+///
+/// # Errors
+/// As [`HostInputs::shapes`], and for a config out of range.
+pub fn linear_attention(config: &LinearAttentionConfig, inputs: &HostInputs) -> Result<HostOutputs<f64>> {
+    linear_attention_in(config, inputs, SumOrder::InOrder)
+}
+
+/// [`linear_attention`] in another arithmetic or order of summation.
+///
+/// # Errors
+/// As [`linear_attention`].
+pub fn linear_attention_in<T: Real>(
+    config: &LinearAttentionConfig,
+    inputs: &HostInputs,
+    order: SumOrder,
+) -> Result<HostOutputs<T>> {
+    let shapes = inputs.shapes(config)?;
+    let group = (shapes.q_heads / shapes.kv_heads) as usize;
+    let mut out = HostOutputs { o: Vec::new(), state_s: Vec::new(), state_z: Vec::new(), state_max: Vec::new() };
+    for b in 0..shapes.batch as usize {
+        for kv_head in 0..shapes.kv_heads as usize {
+            let head = Head::new(config, inputs, &shapes, [b, kv_head], order);
+            for h in kv_head * group..(kv_head + 1) * group {
+                for i in 0..shapes.q_len as usize {
+                    out.o.extend(head.row(h, i));
+                }
+            }
+            head.state(&mut out);
+        }
+    }
+    Ok(out)
+}
+
+/// The row of query `[batch, q_head, position]`.
+///
+/// # Errors
+/// As [`linear_attention`].
+///
+/// # Panics
+/// If the query is outside the shapes.
+pub fn linear_attention_row<T: Real>(
+    config: &LinearAttentionConfig,
+    inputs: &HostInputs,
+    [b, h, i]: [usize; 3],
+    order: SumOrder,
+) -> Result<Vec<T>> {
+    let shapes = inputs.shapes(config)?;
+    let kv_head = h / (shapes.q_heads / shapes.kv_heads) as usize;
+    Ok(Head::new(config, inputs, &shapes, [b, kv_head], order).row(h, i))
+}
+
+/// One head of k and v, with what stands for every row.
+struct Head<'a, T> {
+    config: &'a LinearAttentionConfig,
+    inputs: &'a HostInputs<'a>,
+    at: [usize; 2],
+    order: SumOrder,
+    features: usize,
+    v_dim: usize,
+    /// ψ of every visible key; its logarithm where the map is unbounded.
+    keys: Vec<Vec<T>>,
+    feature_order: Vec<usize>,
+}
+
+impl<'a, T: Real> Head<'a, T> {
+    fn new(
+        config: &'a LinearAttentionConfig,
+        inputs: &'a HostInputs<'a>,
+        shapes: &LinearAttentionShapes,
+        [b, h]: [usize; 2],
+        order: SumOrder,
+    ) -> Self {
+        let len = inputs.kv_lens.map_or(u32::MAX, |lens| lens.at([b])).min(shapes.kv_len) as usize;
+        let dims = shapes.head_dim as usize;
+        let features = shapes.features(config.feature_map) as usize;
+        let mut head = Self {
+            config,
+            inputs,
+            at: [b, h],
+            order,
+            features,
+            v_dim: shapes.v_dim as usize,
+            keys: Vec::new(),
+            feature_order: order.indices(features),
+        };
+        head.keys = (0..len).map(|j| head.map((0..dims).map(|c| inputs.k.at([b, h, j, c])).collect(), false)).collect();
+        head
+    }
+
+    /// φ of a query or ψ of a key; its logarithm where the map is unbounded.
+    fn map(&self, raw: Vec<f32>, query: bool) -> Vec<T> {
+        let (zero, one) = (T::new(0.0), T::new(1.0));
+        let scale = T::new(self.config.feature_map.input_scale(raw.len() as u32));
+        let x: Vec<T> = raw.into_iter().map(|x| scale * T::new(x.into())).collect();
+        let sum = |term: &dyn Fn(usize) -> T| {
+            let mut sum = zero;
+            for c in self.order.indices(x.len()) {
+                sum += term(c);
+            }
+            sum
+        };
+        match self.config.feature_map {
+            FeatureMap::EluPlusOne => x.iter().map(|&x| if x < zero { x.exp() } else { x + one }).collect(),
+            FeatureMap::Relu => x.iter().map(|&x| x.max(zero)).collect(),
+            FeatureMap::OnePlusRelu => x.iter().map(|&x| one + x.max(zero)).collect(),
+            FeatureMap::Softmax if query => {
+                let max = x.iter().copied().fold(x[0], Real::max);
+                let log_sum = max + sum(&|c| (x[c] - max).exp()).ln();
+                x.iter().map(|&x| x - log_sum).collect()
+            }
+            FeatureMap::Identity | FeatureMap::Exp | FeatureMap::Softmax => x,
+            FeatureMap::Cosine => {
+                let norm = sum(&|c| x[c] * x[c]).sqrt().max(T::new(1e-6));
+                std::iter::once(one).chain(x.iter().map(|&x| x / norm)).collect()
+            }
+            FeatureMap::Taylor2 { .. } => {
+                let mut features = vec![one];
+                features.extend(&x);
+                for a in 0..x.len() {
+                    features.push(x[a] * x[a] * T::new(0.5f64.sqrt()));
+                    features.extend((a + 1..x.len()).map(|b| x[a] * x[b]));
+                }
+                features
+            }
+            FeatureMap::Favor { .. } => {
+                let constant = T::new(0.5) * sum(&|c| x[c] * x[c]) + T::new(0.5 * (self.features as f64).ln());
+                let dot = |r| sum(&|c| T::new(self.inputs.projection.map_or(0.0, |w| w.at([r, c])).into()) * x[c]);
+                (0..self.features).map(|r| dot(r) - constant).collect()
+            }
+        }
+    }
+
+    fn value(&self, j: usize, c: usize) -> T {
+        T::new(self.inputs.v.at([self.at[0], self.at[1], j, c]).into())
+    }
+
+    /// A feature's maximum in the incoming state; `None` where that has seen no key.
+    fn incoming_max(&self, f: usize) -> Option<T> {
+        let max = self.inputs.state_max?;
+        let f = if self.config.feature_map.running_max() == Some(RunningMax::PerHead) { 0 } else { f };
+        let max = max.at([self.at[0], self.at[1], f]);
+        (max != f32::NEG_INFINITY).then(|| T::new(max.into()))
+    }
+
+    /// The maximum of feature f over the incoming state and these keys; `None` where there is neither.
+    fn key_max(&self, f: usize, keys: usize) -> Option<T> {
+        self.keys[..keys].iter().map(|key| key[f]).chain(self.incoming_max(f)).reduce(Real::max)
+    }
+
+    /// The row of query i of query head h.
+    fn row(&self, h: usize, i: usize) -> Vec<T> {
+        let [b, kv_head] = self.at;
+        let HostInputs { q, state_s, state_z, .. } = self.inputs;
+        let zero = T::new(0.0);
+        let query = self.map((0..q.shape()[3]).map(|c| q.at([b, h, i, c])).collect(), true);
+        let keys = if self.config.mode == LinearMode::Causal { i + 1 } else { self.keys.len() };
+        let unbounded = self.config.feature_map.running_max().is_some();
+        let maxima: Vec<Option<T>> =
+            if unbounded { (0..self.features).map(|f| self.key_max(f, keys)).collect() } else { Vec::new() };
+
+        // Weights of unbounded maps carry the factor exp(-log_scale), so that the largest term of the row is 1.
+        let log_scale = if self.config.is_efficient_attention() {
+            zero
+        } else {
+            let tops = maxima.iter().zip(&query).filter_map(|(max, &a)| max.map(|max| a + max));
+            tops.reduce(Real::max).unwrap_or(zero)
+        };
+        // What each key feature is divided by: its sum over the sequence, for Efficient Attention alone.
+        let divisor = |f: usize| {
+            let max = maxima[f].unwrap_or(zero);
+            let mut sum = zero;
+            for j in self.order.indices(keys) {
+                sum += (self.keys[j][f] - max).exp();
+            }
+            if let (Some(z), Some(m)) = (state_z, self.incoming_max(f)) {
+                sum += T::new(z.at([b, kv_head, f]).into()) * (m - max).exp();
+            }
+            (max, sum)
+        };
+        let divisors: Vec<(T, T)> =
+            if self.config.is_efficient_attention() { (0..self.features).map(divisor).collect() } else { Vec::new() };
+        // φ(q)_f times a key's ψ(k)_f, or times a state's entry with that maximum.
+        let pair = |f: usize, key: T| match (unbounded, divisors.get(f)) {
+            (false, _) => query[f] * key,
+            (true, None) => (query[f] + key - log_scale).exp(),
+            (true, Some(&(max, sum))) => (query[f] + (key - max)).exp() / sum,
+        };
+
+        let (mut sum, mut o) = (zero, vec![zero; self.v_dim]);
+        if let (Some(s), Some(z)) = (state_s, state_z) {
+            for &f in &self.feature_order {
+                let Some(max) = (if unbounded { self.incoming_max(f) } else { Some(T::new(1.0)) }) else { continue };
+                let weight = pair(f, max);
+                sum += weight * T::new(z.at([b, kv_head, f]).into());
+                for (c, o) in o.iter_mut().enumerate() {
+                    *o += weight * T::new(s.at([b, kv_head, f, c]).into());
+                }
+            }
+        }
+        for j in self.order.indices(keys) {
+            let mut weight = zero;
+            for &f in &self.feature_order {
+                weight += pair(f, self.keys[j][f]);
+            }
+            sum += weight;
+            for (c, o) in o.iter_mut().enumerate() {
+                *o += weight * self.value(j, c);
+            }
+        }
+        match self.config.normalization {
+            Normalization::Sum { eps } => {
+                let divisor = sum + (T::new(f64::from(eps).ln()) - log_scale).exp();
+                o.iter().map(|&o| o / divisor).collect()
+            }
+            Normalization::None => o.iter().map(|&o| o * log_scale.exp()).collect(),
+        }
+    }
+
+    /// The state after the last key, appended to `out`.
+    fn state(&self, out: &mut HostOutputs<T>) {
+        let [b, h] = self.at;
+        let zero = T::new(0.0);
+        let running_max = self.config.feature_map.running_max();
+        let per_feature: Vec<Option<T>> = match running_max {
+            Some(_) => (0..self.features).map(|f| self.key_max(f, self.keys.len())).collect(),
+            None => Vec::new(),
+        };
+        let per_head = per_feature.iter().copied().flatten().reduce(Real::max);
+        for f in 0..self.features {
+            let max =
+                if running_max == Some(RunningMax::PerHead) { per_head } else { *per_feature.get(f).unwrap_or(&None) };
+            let relative = |log: T| max.map_or(log, |max| (log - max).exp());
+            let (mut z, mut s) = (zero, vec![zero; self.v_dim]);
+            if let (Some(state_s), Some(state_z)) = (self.inputs.state_s, self.inputs.state_z) {
+                let incoming =
+                    if running_max.is_some() { self.incoming_max(f).map(relative) } else { Some(T::new(1.0)) };
+                if let Some(factor) = incoming {
+                    z += factor * T::new(state_z.at([b, h, f]).into());
+                    for (c, s) in s.iter_mut().enumerate() {
+                        *s += factor * T::new(state_s.at([b, h, f, c]).into());
+                    }
+                }
+            }
+            for j in self.order.indices(self.keys.len()) {
+                let key = relative(self.keys[j][f]);
+                z += key;
+                for (c, s) in s.iter_mut().enumerate() {
+                    *s += key * self.value(j, c);
+                }
+            }
+            out.state_s.extend(s);
+            out.state_z.push(z);
+            if running_max == Some(RunningMax::PerFeature) || (running_max.is_some() && f == 0) {
+                out.state_max.push(max.unwrap_or(T::new(f64::NEG_INFINITY)));
+            }
+        }
+    }
+}
