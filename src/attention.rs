@@ -7,7 +7,6 @@ mod shapes;
 
 use std::sync::Mutex;
 
-pub(crate) use config::config_error;
 pub use config::{AttentionConfig, Causal, Scale, Window};
 pub(crate) use config::{UNBOUNDED, Visibility, config_error};
 #[doc(hidden)]

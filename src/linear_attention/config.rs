@@ -216,8 +216,9 @@ impl LinearAttentionConfig {
 }
 
 fn check_positive(option: &'static str, value: f32) -> Result<(), Error> {
-    if value.is_finite() && value > 0.0 {
+    // A GPU may take a subnormal number for 0.
+    if value.is_normal() && value > 0.0 {
         return Ok(());
     }
-    Err(config_error(option, "a finite number above 0", value))
+    Err(config_error(option, "a finite number above 0 (and not subnormal)", value))
 }
