@@ -1,0 +1,99 @@
+//! One variant on one set of tensors: the call, and what the twin says of parts of its output.
+
+mod attention;
+
+use wgpu_attention::reference::SumOrder;
+use wgpu_attention::{Causal, Context, Prepared, Result};
+
+use super::tensors::Tensors;
+use super::variants::{Kind, Variant};
+
+/// A variant with what it needs to run.
+pub trait Case: Sync {
+    /// The call that is timed.
+    fn prepare(&self) -> Result<Prepared<'_>>;
+
+    /// The same call with the entropy of each row as a second output, where the op has that.
+    fn prepare_with_entropy(&self) -> Option<Result<Prepared<'_>>> {
+        None
+    }
+
+    /// The call's work grows as length to this power.
+    fn slope(&self) -> i32 {
+        2
+    }
+
+    /// Parts of the output that the twin computes within about `work` multiply-adds: everything, or a sample.
+    fn parts(&self, work: u64) -> Vec<Part>;
+
+    /// What the twin says of a part.
+    fn twin(&self, part: &Part, arithmetic: Arithmetic) -> Result<Twin>;
+
+    /// A bound on the relative error, in ULP, that a weight may have from WGSL's exp: it grows with the argument.
+    fn exp_ulps(&self, truth: &Twin) -> f64;
+}
+
+/// Positions in one `[batch, q_head]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    pub head: [usize; 2],
+    pub rows: Vec<usize>,
+    /// Multiply-adds that the twin spends on it.
+    pub work: u64,
+    /// Bytes that the twin holds meanwhile.
+    pub memory: u64,
+}
+
+/// How the twin computes.
+#[derive(Clone, Copy, Debug)]
+pub enum Arithmetic {
+    /// f64, in order.
+    Truth,
+    /// f32, sums shuffled by a seed.
+    Naive(u64),
+}
+
+/// The twin's numbers.
+#[derive(Clone, Debug, Default)]
+pub struct Twin {
+    /// Row by row.
+    pub o: Vec<f64>,
+    /// One for each row, where the op has that.
+    pub entropy: Vec<f64>,
+}
+
+/// Sets a variant up on tensors.
+pub fn case<'t>(context: &Context, variant: &Variant, tensors: &'t Tensors) -> Result<Box<dyn Case + 't>> {
+    let causal = if tensors.shape.causal { Causal::BottomRight } else { Causal::None };
+    Ok(match variant.kind {
+        Kind::Softmax(scale) => Box::new(attention::SoftmaxCase::new(context, causal, scale, tensors)?),
+    })
+}
+
+/// Rows that are compared when not all are.
+const SAMPLED_ROWS: u64 = 32;
+
+/// All rows, one a part, if that is within `work` at `row_work` each; else some, spread over batch, heads and positions.
+fn row_parts(tensors: &Tensors, row_work: u64, work: u64) -> Vec<Part> {
+    let [batch, heads, len] = tensors.shape.rows().map(u64::from);
+    let rows = batch * heads * len;
+    let count = if rows.saturating_mul(row_work) <= work { rows } else { SAMPLED_ROWS.min(rows) };
+    let part = |row: u64| {
+        let [b, h, i] = [row / len / heads, row / len % heads, row % len].map(|index| index as usize);
+        Part { head: [b, h], rows: vec![i], work: row_work, memory: 16 * len }
+    };
+    spread(rows, count).map(part).collect()
+}
+
+/// `count` of the numbers below `total`, from the first to the last.
+fn spread(total: u64, count: u64) -> impl Iterator<Item = u64> {
+    (0..count).map(move |index| index * (total - 1) / (count - 1).max(1))
+}
+
+/// The arithmetic as a twin takes it: whether in f64, and the order of sums.
+fn order(arithmetic: Arithmetic) -> (bool, SumOrder) {
+    match arithmetic {
+        Arithmetic::Truth => (true, SumOrder::InOrder),
+        Arithmetic::Naive(seed) => (false, SumOrder::Shuffled(seed)),
+    }
+}

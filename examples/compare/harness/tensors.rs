@@ -1,0 +1,137 @@
+//! The tensors that every variant of one length shares.
+
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use rand_distr::{Distribution, StandardNormal};
+use wgpu_attention::{Context, HostView, TensorView, wgpu};
+
+use super::Failure;
+
+/// The sizes of one case. Every variant gets the same, so that their times compare.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    pub batch: u32,
+    pub heads: u32,
+    pub kv_heads: u32,
+    pub len: u32,
+    pub head_dim: u32,
+    pub causal: bool,
+}
+
+impl Shape {
+    pub fn q(&self) -> [u32; 4] {
+        [self.batch, self.heads, self.len, self.head_dim]
+    }
+
+    pub fn kv(&self) -> [u32; 4] {
+        [self.batch, self.kv_heads, self.len, self.head_dim]
+    }
+
+    /// Rows of the output: `[batch, q_heads, q_len]`.
+    pub fn rows(&self) -> [u32; 3] {
+        [self.batch, self.heads, self.len]
+    }
+}
+
+/// Numbers from N(0, 1).
+pub fn normal(seed: u64, count: usize) -> Vec<f32> {
+    StandardNormal.sample_iter(StdRng::seed_from_u64(seed)).take(count).collect()
+}
+
+/// `[batch, heads, len, head_dim]` in host memory.
+pub struct HostTensors {
+    pub q: Vec<f32>,
+    pub k: Vec<f32>,
+    pub v: Vec<f32>,
+}
+
+impl HostTensors {
+    /// Independent numbers from N(0, 1), the same on every run.
+    pub fn random(shape: &Shape) -> Self {
+        let tensor = |seed, extents| normal(seed, elements(extents));
+        Self { q: tensor(1, shape.q()), k: tensor(2, shape.kv()), v: tensor(3, shape.kv()) }
+    }
+}
+
+/// The tensors on the device, with their host copies for the twin.
+pub struct Tensors {
+    pub shape: Shape,
+    pub host: HostTensors,
+    q: wgpu::Buffer,
+    k: wgpu::Buffer,
+    v: wgpu::Buffer,
+    pub o: wgpu::Buffer,
+    pub entropy: wgpu::Buffer,
+}
+
+impl Tensors {
+    /// Whether the device can hold and bind tensors of this shape.
+    pub fn check(context: &Context, shape: &Shape) -> Result<(), Failure> {
+        let limits = context.device().limits();
+        let limit = limits.max_buffer_size.min(limits.max_storage_buffer_binding_size);
+        let bytes = shape.q().iter().fold(4u64, |product, &extent| product.saturating_mul(extent.into()));
+        if bytes > limit {
+            return Err(Failure::Refused(format!("q is {bytes} bytes, the device binds at most {limit}")));
+        }
+        Ok(())
+    }
+
+    pub fn upload(context: &Context, shape: Shape, host: HostTensors) -> Result<Self, Failure> {
+        let scope = context.device().push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let [q, k, v] = [&host.q, &host.k, &host.v].map(|data| context.upload(data));
+        let o = context.allocate(elements(shape.q()));
+        let entropy = context.allocate(elements(shape.rows()));
+        // On native backends a scope is ready as soon as it is popped.
+        let mut popped = std::pin::pin!(scope.pop());
+        let mut waker = std::task::Context::from_waker(std::task::Waker::noop());
+        if let std::task::Poll::Ready(Some(error)) = popped.as_mut().poll(&mut waker) {
+            return Err(Failure::Refused(error.to_string()));
+        }
+        Ok(Self { shape, host, q, k, v, o, entropy })
+    }
+
+    /// Zeroes the outputs, so that a call that writes nothing is not taken for the call before it.
+    pub fn clear_outputs(&self, context: &Context) {
+        let mut encoder = context.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        encoder.clear_buffer(&self.o, 0, None);
+        encoder.clear_buffer(&self.entropy, 0, None);
+        context.queue().submit([encoder.finish()]);
+    }
+
+    pub fn q(&self) -> TensorView<'_, 4> {
+        TensorView::f32(&self.q, self.shape.q())
+    }
+
+    pub fn k(&self) -> TensorView<'_, 4> {
+        TensorView::f32(&self.k, self.shape.kv())
+    }
+
+    pub fn v(&self) -> TensorView<'_, 4> {
+        TensorView::f32(&self.v, self.shape.kv())
+    }
+
+    pub fn o(&self) -> TensorView<'_, 4> {
+        TensorView::f32(&self.o, self.shape.q())
+    }
+
+    pub fn host_q(&self) -> HostView<'_, f32, 4> {
+        view(&self.host.q, self.shape.q())
+    }
+
+    pub fn host_k(&self) -> HostView<'_, f32, 4> {
+        view(&self.host.k, self.shape.kv())
+    }
+
+    pub fn host_v(&self) -> HostView<'_, f32, 4> {
+        view(&self.host.v, self.shape.kv())
+    }
+}
+
+/// A view of host data that was made for this shape.
+pub fn view<const RANK: usize>(data: &[f32], shape: [u32; RANK]) -> HostView<'_, f32, RANK> {
+    HostView::new(data, shape.map(|extent| extent as usize)).expect("the data was made for this shape")
+}
+
+pub fn elements<const RANK: usize>(shape: [u32; RANK]) -> usize {
+    shape.iter().map(|&extent| extent as usize).product()
+}

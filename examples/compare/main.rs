@@ -1,0 +1,77 @@
+//! Compares attention variants over sequence lengths on this machine.
+//!
+//! `cargo run --release --example compare -- --help` lists the options and the variants with their formulas.
+
+mod crossover;
+mod figures;
+mod harness;
+mod minilm;
+mod options;
+mod plot;
+mod record;
+mod report;
+mod run;
+mod schedule;
+mod table;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser;
+use wgpu_attention::{Context, ContextOptions};
+
+use crossover::{Point, crossover};
+use options::Options;
+use record::Record;
+use report::Remarks;
+use run::Comparison;
+
+fn main() -> ExitCode {
+    match compare(&Options::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            // With standard error closed there is nobody to tell.
+            let _ = writeln!(std::io::stderr(), "error: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Whether all went well: something was measured and nothing was wrong.
+fn compare(options: &Options) -> Result<bool> {
+    options.check()?;
+    let context = if options.adapter.is_empty() {
+        Context::headless()?
+    } else {
+        Context::headless_with(&options.adapter, ContextOptions::default())?
+    };
+    let mut comparison = Comparison::new(context, options)?;
+    comparison.run()?;
+    let crossovers = crossovers(&comparison.records);
+    for sentence in &crossovers {
+        comparison.print(sentence)?;
+    }
+    if let Some(folder) = &options.report {
+        let Comparison { setting, records, notes, failures, .. } = &comparison;
+        report::write(folder, records, &Remarks { setting, crossovers: &crossovers, notes, failures })?;
+        comparison.print(&format!("Report: {}", folder.join("report.html").display()))?;
+    }
+    Ok(comparison.failures.is_empty() && !comparison.records.is_empty())
+}
+
+/// Where each linear variant overtakes softmax and the gated attention unit.
+fn crossovers(records: &[Record]) -> Vec<String> {
+    let curve = |name: &str| -> Vec<Point> {
+        let records = records.iter().filter(|record| record.variant == name);
+        records.map(|record| (record.shape.len, record.median_ms)).collect()
+    };
+    let mut linear: Vec<&str> = records.iter().map(|record| record.variant).collect();
+    linear.retain(|name| name.starts_with("linear_"));
+    linear.sort_unstable();
+    linear.dedup();
+    let pairs = linear.iter().flat_map(|&linear| [(linear, "softmax"), (linear, "gau")]);
+    let pairs = pairs.filter(|(_, incumbent)| !curve(incumbent).is_empty());
+    pairs.map(|(linear, other)| crossover(&curve(linear), &curve(other)).sentence(linear, other)).collect()
+}

@@ -1,0 +1,141 @@
+//! The command line.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use clap::{Parser, ValueEnum};
+
+use crate::harness::variants::{DEFAULT, VARIANTS, Variant};
+use crate::minilm;
+
+/// Compares attention variants over sequence lengths on this machine: time, throughput, memory, accuracy against an
+/// f64 twin, and row entropy. Every result is verified before it is timed.
+#[derive(Debug, Parser)]
+#[command(name = "compare", after_help = variant_table())]
+pub struct Options {
+    /// Sequence lengths. Default: powers of two, from 256 on a CPU adapter and from 512 on a GPU
+    #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
+    pub seq_lens: Vec<u32>,
+    /// Variants by name (see below), or `all`
+    #[arg(long, value_delimiter = ',', default_values = DEFAULT)]
+    pub variants: Vec<String>,
+    /// Sequences at once. Default: 1; with minilm its 6 layers
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    pub batch: Option<u32>,
+    /// Query heads. Default: 8; with minilm its 12
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    pub heads: Option<u32>,
+    /// Key and value heads, a divisor of the query heads. Default: as many as query heads
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    pub kv_heads: Option<u32>,
+    /// Width of a head. Default: 64; with minilm its 32
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    pub head_dim: Option<u32>,
+    /// A query sees no later key
+    #[arg(long)]
+    pub causal: bool,
+    /// Where q, k and v come from
+    #[arg(long, value_enum, default_value_t = Data::Random)]
+    pub data: Data,
+    /// Take the adapter whose name contains this
+    #[arg(long, value_name = "SUBSTRING", default_value = "")]
+    pub adapter: String,
+    /// Timed samples of each case. Default: about a second's worth, 5 to 30
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    pub samples: Option<u32>,
+    /// Seconds for the whole run; a variant stops before the length that would pass them. First calls, where drivers
+    /// compile, are not counted. Default: 60 on a CPU adapter, 120 on a GPU; none where --seq-lens is given
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub budget: Option<f64>,
+    /// Write report.html, results.json and results.csv there
+    #[arg(long, value_name = "DIR")]
+    pub report: Option<PathBuf>,
+}
+
+/// Where q, k and v come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Data {
+    /// Independent numbers from N(0, 1)
+    Random,
+    /// data/minilm_qkv.safetensors: all-MiniLM-L6-v2 over 512 tokens of text, one layer a batch entry
+    Minilm,
+}
+
+impl Data {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Random => "random",
+            Self::Minilm => "minilm",
+        }
+    }
+}
+
+/// Batch, heads, kv_heads and head_dim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    pub batch: u32,
+    pub heads: u32,
+    pub kv_heads: u32,
+    pub head_dim: u32,
+}
+
+impl Options {
+    /// Refuses what cannot be, before anything is started.
+    pub fn check(&self) -> Result<()> {
+        self.chosen()?;
+        self.sizes()?;
+        Ok(())
+    }
+
+    /// The variants asked for, each once, in the order of the table.
+    pub fn chosen(&self) -> Result<Vec<&'static Variant>> {
+        if self.variants.iter().any(|name| name == "all") {
+            return Ok(VARIANTS.iter().collect());
+        }
+        for name in &self.variants {
+            if !VARIANTS.iter().any(|variant| variant.name == name) {
+                let names: Vec<&str> = VARIANTS.iter().map(|variant| variant.name).collect();
+                bail!("--variants: there is no variant `{name}`; there are {} and `all`", names.join(", "));
+            }
+        }
+        Ok(VARIANTS.iter().filter(|variant| self.variants.iter().any(|name| name == variant.name)).collect())
+    }
+
+    pub fn sizes(&self) -> Result<Sizes> {
+        let [batch, heads, head_dim] = match self.data {
+            Data::Random => [1, 8, 64],
+            Data::Minilm => [minilm::LAYERS, minilm::HEADS, minilm::HEAD_DIM],
+        };
+        let heads = self.heads.unwrap_or(heads);
+        let sizes = Sizes {
+            batch: self.batch.unwrap_or(batch),
+            heads,
+            kv_heads: self.kv_heads.unwrap_or(heads),
+            head_dim: self.head_dim.unwrap_or(head_dim),
+        };
+        if !sizes.heads.is_multiple_of(sizes.kv_heads) {
+            bail!("--kv-heads: {} does not divide the {} query heads", sizes.kv_heads, sizes.heads);
+        }
+        if self.data == Data::Minilm {
+            minilm::check(sizes, &self.seq_lens)?;
+        }
+        Ok(sizes)
+    }
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let seconds = text.parse().map_err(|_| "not a number".to_string())?;
+    if f64::is_finite(seconds) && seconds > 0.0 { Ok(seconds) } else { Err("must be above 0".into()) }
+}
+
+fn variant_table() -> String {
+    let width = VARIANTS.iter().map(|variant| variant.name.len()).max().unwrap_or(0);
+    let mut text = "Variants (n: keys that a row sees; d: head_dim; * in the default set):\n".to_string();
+    for variant in VARIANTS {
+        let mark = if DEFAULT.contains(&variant.name) { "*" } else { " " };
+        // Writing to a string does not fail.
+        let _ = writeln!(text, " {mark} {:width$}  {}", variant.name, variant.formula);
+    }
+    text
+}

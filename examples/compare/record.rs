@@ -1,0 +1,132 @@
+//! One measured case, and the files that hold them.
+
+use std::io::Write;
+use std::path::Path;
+
+use anyhow::Result;
+use serde_json::Value;
+use wgpu_attention::wgpu;
+
+use crate::harness::tensors::Shape;
+use crate::harness::verify::Checked;
+
+/// What was measured of one variant at one length.
+#[derive(Clone, Debug)]
+pub struct Record {
+    pub variant: &'static str,
+    pub shape: Shape,
+    pub samples: usize,
+    pub median_ms: f64,
+    pub min_ms: f64,
+    pub tflops: f64,
+    pub gbps: f64,
+    pub workspace_bytes: u64,
+    pub tensor_bytes: u64,
+    pub dispatches: usize,
+    pub kernel: String,
+    pub checked: Checked,
+    /// Time relative to softmax at this length.
+    pub relative: Option<f64>,
+}
+
+/// Where and on what everything was measured.
+#[derive(Clone, Debug)]
+pub struct Setting {
+    pub adapter: String,
+    pub driver: String,
+    pub backend: String,
+    pub timer: &'static str,
+    pub data: &'static str,
+}
+
+impl Setting {
+    pub fn new(info: &wgpu::AdapterInfo, timer: &'static str, data: &'static str) -> Self {
+        let driver = [info.driver.as_str(), info.driver_info.as_str()].map(str::trim);
+        Self {
+            adapter: info.name.clone(),
+            driver: driver.iter().filter(|text| !text.is_empty()).copied().collect::<Vec<_>>().join(" "),
+            backend: info.backend.to_string(),
+            timer,
+            data,
+        }
+    }
+
+    pub fn timer_in_words(&self) -> &'static str {
+        match self.timer {
+            "timestamp" => "GPU timestamps in the pass",
+            _ => "wall clock from submit to done: this device has no timestamps",
+        }
+    }
+
+    pub fn data_in_words(&self) -> &'static str {
+        match self.data {
+            "random" => "random normal",
+            _ => "q, k, v of all-MiniLM-L6-v2, a layer a batch entry",
+        }
+    }
+}
+
+/// The fields of `results.json` and the columns of `results.csv`, in order.
+fn fields(record: &Record, setting: &Setting) -> Vec<(&'static str, Value)> {
+    let Shape { batch, heads, kv_heads, len, head_dim, causal } = record.shape;
+    vec![
+        ("variant", record.variant.into()),
+        ("seq_len", len.into()),
+        ("batch", batch.into()),
+        ("heads", heads.into()),
+        ("kv_heads", kv_heads.into()),
+        ("head_dim", head_dim.into()),
+        ("causal", causal.into()),
+        ("dtype", "f32".into()),
+        ("data", setting.data.into()),
+        ("adapter", setting.adapter.as_str().into()),
+        ("driver", setting.driver.as_str().into()),
+        ("backend", setting.backend.as_str().into()),
+        ("kernel", record.kernel.as_str().into()),
+        ("dispatches", record.dispatches.into()),
+        ("timer", setting.timer.into()),
+        ("samples", record.samples.into()),
+        ("median_ms", record.median_ms.into()),
+        ("min_ms", record.min_ms.into()),
+        ("relative_to_softmax", record.relative.into()),
+        ("tflops", record.tflops.into()),
+        ("gbps", record.gbps.into()),
+        ("workspace_bytes", record.workspace_bytes.into()),
+        ("tensor_bytes", record.tensor_bytes.into()),
+        ("rows_checked", record.checked.rows.into()),
+        ("max_abs_err", record.checked.max_abs_err.into()),
+        ("max_abs_err_allowed", record.checked.allowed.into()),
+        ("rms_err", record.checked.rms_err.into()),
+        ("mean_entropy", record.checked.mean_entropy.into()),
+    ]
+}
+
+/// `results.json`: an array of objects.
+pub fn write_json(path: &Path, records: &[Record], setting: &Setting) -> Result<()> {
+    let objects = records.iter().map(|record| {
+        let members = fields(record, setting).into_iter();
+        let members: Vec<String> = members.map(|(name, value)| format!("{}: {value}", Value::from(name))).collect();
+        format!("  {{{}}}", members.join(", "))
+    });
+    let objects: Vec<String> = objects.collect();
+    let mut file = std::fs::File::create(path)?;
+    writeln!(file, "[\n{}\n]", objects.join(",\n"))?;
+    Ok(())
+}
+
+/// `results.csv`: the same, a row each; empty where there is no number.
+pub fn write_csv(path: &Path, records: &[Record], setting: &Setting) -> Result<()> {
+    let mut file = csv::Writer::from_path(path)?;
+    for (index, record) in records.iter().enumerate() {
+        let fields = fields(record, setting);
+        if index == 0 {
+            file.write_record(fields.iter().map(|(name, _)| name))?;
+        }
+        file.write_record(fields.into_iter().map(|(_, value)| match value {
+            Value::Null => String::new(),
+            Value::String(text) => text,
+            other => other.to_string(),
+        }))?;
+    }
+    Ok(file.flush()?)
+}

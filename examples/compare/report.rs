@@ -1,0 +1,147 @@
+//! `report.html`: one file with figures and table, and the two files of numbers beside it.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+
+use crate::figures;
+use crate::record::{Record, Setting, write_csv, write_json};
+use crate::table;
+
+/// What the report says besides the records.
+pub struct Remarks<'a> {
+    pub setting: &'a Setting,
+    /// Where linear attention overtakes others.
+    pub crossovers: &'a [String],
+    /// What was not run, and why.
+    pub notes: &'a [String],
+    /// What was wrong.
+    pub failures: &'a [String],
+}
+
+const STYLE: &str = "
+:root { color-scheme: light; }
+body { font: 16px/1.5 system-ui, 'Helvetica Neue', Arial, sans-serif; color: #222; background: #fff;
+       max-width: 62rem; margin: 2.5rem auto; padding: 0 1.25rem; }
+h1 { font-size: 1.6rem; line-height: 1.25; margin: 0 0 .75rem; }
+h2 { font-size: 1.15rem; margin: 2.5rem 0 .5rem; }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1.25rem; margin: 0 0 1rem; font-size: .92rem; }
+dt { color: #666; } dd { margin: 0; }
+figure { margin: 1.75rem 0 2.25rem; break-inside: avoid; }
+figure svg { display: block; width: 100%; max-width: 50rem; height: auto; }
+figcaption { max-width: 48rem; font-size: .92rem; color: #333; margin-top: .35rem; }
+.error { color: #b00020; font-weight: 600; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; font-size: .84rem; font-variant-numeric: tabular-nums; white-space: nowrap; }
+th, td { padding: .16rem .6rem; text-align: right; }
+th:first-child, td:first-child { text-align: left; padding-left: 0; }
+thead th { border-bottom: 1.5px solid #222; font-weight: 600; vertical-align: bottom; }
+tbody tr.first td { border-top: 1px solid #ccc; }
+tbody tr.first:first-child td { border-top: none; }
+.method { font-size: .92rem; max-width: 48rem; }
+@media print { body { font-size: 11pt; margin: 0; max-width: none; } .scroll { overflow: visible; } table { font-size: 7pt; } }
+";
+
+/// Writes the three files into `folder`, making it if need be.
+pub fn write(folder: &Path, records: &[Record], remarks: &Remarks) -> Result<()> {
+    let file = |name: &str| folder.join(name);
+    std::fs::create_dir_all(folder).with_context(|| format!("--report {}", folder.display()))?;
+    write_json(&file("results.json"), records, remarks.setting).context("results.json")?;
+    write_csv(&file("results.csv"), records, remarks.setting).context("results.csv")?;
+    std::fs::write(file("report.html"), page(records, remarks)?).context("report.html")
+}
+
+fn page(records: &[Record], remarks: &Remarks) -> Result<String> {
+    let mut page = String::new();
+    let title = "Attention variants over sequence length";
+    write!(
+        page,
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" \
+         content=\"width=device-width\">\n<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n\
+         <h1>{title}</h1>\n"
+    )?;
+    page += &setting(records, remarks.setting);
+    for failure in remarks.failures {
+        writeln!(page, "<p class=\"error\">{}</p>", escape(failure))?;
+    }
+    if !remarks.crossovers.is_empty() {
+        let sentences: Vec<String> = remarks.crossovers.iter().map(|sentence| escape(sentence)).collect();
+        writeln!(page, "<p>{}</p>", sentences.join("<br>\n"))?;
+    }
+    for (number, figure) in figures::all(records)?.iter().enumerate() {
+        writeln!(page, "<figure>")?;
+        for svg in &figure.panels {
+            let svg = svg.replacen("<svg ", &format!("<svg role=\"img\" aria-label=\"{}\" ", escape(&figure.title)), 1);
+            page += &svg;
+        }
+        let (number, title, caption) = (number + 1, escape(&figure.title), escape(&figure.caption));
+        writeln!(page, "<figcaption><b>Figure {number}. {title}.</b> {caption}</figcaption>\n</figure>")?;
+    }
+    page += "<h2>Every case</h2>\n<div class=\"scroll\">\n";
+    page += &results(records);
+    page += "</div>\n";
+    for note in remarks.notes {
+        writeln!(page, "<p class=\"method\">{}</p>", escape(note))?;
+    }
+    page += &method(remarks.setting);
+    page += "</body>\n</html>\n";
+    Ok(page)
+}
+
+fn setting(records: &[Record], setting: &Setting) -> String {
+    let mut list = vec![
+        ("adapter", setting.adapter.clone()),
+        ("driver", format!("{} ({})", setting.driver, setting.backend)),
+        ("timer", setting.timer_in_words().to_string()),
+        ("data", setting.data_in_words().to_string()),
+    ];
+    if let Some(Record { shape, .. }) = records.first() {
+        let kv_heads = match shape.kv_heads {
+            same if same == shape.heads => String::new(),
+            fewer => format!(" ({fewer} of keys and values)"),
+        };
+        let mask = if shape.causal { "causal" } else { "every key visible" };
+        let text =
+            format!("batch {}, {} heads{kv_heads}, head_dim {}, f32, {mask}", shape.batch, shape.heads, shape.head_dim);
+        list.push(("tensors", text));
+    }
+    let items = list.iter().map(|(name, value)| format!("<dt>{name}</dt><dd>{}</dd>\n", escape(value)));
+    format!("<dl>\n{}</dl>\n", items.collect::<String>())
+}
+
+fn results(records: &[Record]) -> String {
+    let mut html = "<table>\n<thead><tr>".to_string();
+    for heading in std::iter::once("variant").chain(table::COLUMNS.iter().map(|(heading, _)| *heading)) {
+        html += &format!("<th>{}</th>", heading.replace("x softmax", "× softmax"));
+    }
+    html += "</tr></thead>\n<tbody>\n";
+    let mut len = None;
+    for record in records {
+        let class = if len.replace(record.shape.len) == Some(record.shape.len) { "" } else { " class=\"first\"" };
+        let cells = table::cells(record).map(|cell| format!("<td>{}</td>", escape(&cell).replace('-', "−")));
+        html += &format!("<tr{class}><td>{}</td>{}</tr>\n", record.variant, cells.concat());
+    }
+    html + "</tbody>\n</table>\n"
+}
+
+fn method(setting: &Setting) -> String {
+    let clock = match setting.timer {
+        "timestamp" => "between two GPU timestamps around the compute pass",
+        _ => "on the wall clock from submit to done, for want of GPU timestamps",
+    };
+    format!(
+        "<h2>How it was measured</h2>\n<p class=\"method\">Every result was compared with a reference in f64 on the CPU \
+         before it was timed: all rows where that is cheap, rows spread over batch, heads and positions where not \
+         (column rows). The largest error may be twice the worst of eight plain f32 computations with shuffled sums, \
+         plus what WGSL grants its exp and division. Times are medians of the samples, taken {clock}, after a \
+         warm-up and in turns over the variants; a sample of a call shorter than a millisecond is the mean of several \
+         in one pass. Entropy comes from a separate call, so that it costs the timed one nothing. TFLOP/s counts two \
+         for each multiply-add of the products and nothing for the weights; GB/s takes every tensor as moved once. \
+         All variants run on the same q, k and v; the GAU takes q as its shared z and k as its gate.</p>\n"
+    )
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}

@@ -1,0 +1,286 @@
+//! The run itself: length by length, verify every variant, then time them in turns, then print.
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use indicatif::{ProgressBar, ProgressStyle};
+use wgpu_attention::{Context, wgpu};
+
+use crate::harness::Failure;
+use crate::harness::case::{Case, case};
+use crate::harness::tensors::{HostTensors, Shape, Tensors};
+use crate::harness::timer::{Timed, Timer};
+use crate::harness::variants::Variant;
+use crate::harness::verify::{Checked, verify};
+use crate::minilm::{self, MiniLm};
+use crate::options::{Data, Options, Sizes};
+use crate::record::{Record, Setting};
+use crate::schedule::{self, Cost};
+use crate::table;
+
+/// Seconds for a run with default lengths.
+const BUDGET_ON_CPU: f64 = 60.0;
+const BUDGET_ON_GPU: f64 = 120.0;
+
+/// A whole comparison and what comes of it.
+pub struct Comparison {
+    context: Context,
+    timer: Timer,
+    sizes: Sizes,
+    causal: bool,
+    samples: Option<u32>,
+    lengths: Vec<u32>,
+    budget: Option<Duration>,
+    minilm: Option<MiniLm>,
+    /// Those that have not stopped.
+    active: Vec<&'static Variant>,
+    costs: HashMap<&'static str, Cost>,
+    bar: ProgressBar,
+    name_width: usize,
+    pub setting: Setting,
+    pub records: Vec<Record>,
+    /// Wrong results and errors of drivers.
+    pub failures: Vec<String>,
+    /// What was not run, and why.
+    pub notes: Vec<String>,
+}
+
+/// What came of a variant at one length.
+type Outcome = Result<(Record, Cost), Failure>;
+
+/// A variant at one length, verified and warm.
+struct Ready<'t, 'a> {
+    checked: Checked,
+    timed: Timed<'t, 'a>,
+    wanted: usize,
+    samples: Vec<Duration>,
+}
+
+impl Comparison {
+    pub fn new(context: Context, options: &Options) -> Result<Self> {
+        let (active, sizes) = (options.chosen()?, options.sizes()?);
+        let info = context.device().adapter_info();
+        let on_cpu = info.device_type == wgpu::DeviceType::Cpu;
+        let (default_lengths, default_budget) = match options.data {
+            Data::Minilm => (minilm::LENS, None),
+            Data::Random if on_cpu => (schedule::ON_CPU, Some(BUDGET_ON_CPU)),
+            Data::Random => (schedule::ON_GPU, Some(BUDGET_ON_GPU)),
+        };
+        let mut lengths = options.seq_lens.clone();
+        lengths.sort_unstable();
+        lengths.dedup();
+        let default_budget = default_budget.filter(|_| lengths.is_empty());
+        if lengths.is_empty() {
+            lengths = schedule::doubling(default_lengths);
+        }
+        let timer = Timer::new(&context);
+        let setting = Setting::new(&info, timer.name(), options.data.name());
+        let bar = ProgressBar::new(0);
+        bar.set_style(ProgressStyle::with_template("{bar:24} {elapsed} {wide_msg}")?);
+        Ok(Self {
+            timer,
+            sizes,
+            causal: options.causal,
+            samples: options.samples,
+            lengths,
+            budget: options.budget.or(default_budget).map(Duration::from_secs_f64),
+            minilm: (options.data == Data::Minilm).then(MiniLm::open).transpose()?,
+            name_width: active.iter().map(|variant| variant.name.len()).max().unwrap_or(0),
+            active,
+            costs: HashMap::new(),
+            bar,
+            setting,
+            records: Vec::new(),
+            failures: Vec::new(),
+            notes: Vec::new(),
+            context,
+        })
+    }
+
+    /// Measures everything, printing as it goes.
+    pub fn run(&mut self) -> Result<()> {
+        let start = Instant::now();
+        // Some drivers take seconds for a kernel, at its first call and never again: no part of the budget.
+        let mut compiling = Duration::ZERO;
+        for line in self.head() {
+            self.print(&line)?;
+        }
+        for index in 0..self.lengths.len() {
+            let len = self.lengths[index];
+            self.stop_what_is_over_budget(len, start.elapsed().saturating_sub(compiling))?;
+            let steps = (self.lengths.len() - index) * self.active.len() * 2;
+            self.bar.set_length(self.bar.position() + steps as u64);
+            let mut outcomes = self.measure(len);
+
+            let median = |outcome: &Outcome| outcome.as_ref().ok().map(|(record, _)| record.median_ms);
+            let softmax = outcomes.iter().find(|(variant, _)| variant.name == "softmax");
+            let softmax = softmax.and_then(|(_, outcome)| median(outcome));
+            for (variant, outcome) in &mut outcomes {
+                match outcome {
+                    Ok((record, cost)) => {
+                        compiling += record.checked.first_calls;
+                        record.relative = softmax.map(|softmax| record.median_ms / softmax);
+                        self.print(&table::row(record, self.name_width))?;
+                        self.records.push(record.clone());
+                        self.costs.insert(variant.name, *cost);
+                    }
+                    Err(failure) => {
+                        self.print(&table::failure(variant.name, len, failure, self.name_width))?;
+                        let line = format!("{} at n = {len}: {failure}", variant.name);
+                        match failure {
+                            Failure::Failed(_) => self.failures.push(line),
+                            Failure::Refused(_) => self.notes.push(line),
+                        }
+                        // What failed or was refused at this length will be at the next.
+                        self.active.retain(|other| other.name != variant.name);
+                    }
+                }
+            }
+            if !outcomes.is_empty() {
+                self.print("")?;
+            }
+        }
+        self.bar.finish_and_clear();
+        Ok(())
+    }
+
+    /// A line on standard output, clear of the progress bar.
+    pub fn print(&self, line: &str) -> Result<()> {
+        self.bar.suspend(|| writeln!(std::io::stdout(), "{line}"))?;
+        Ok(())
+    }
+
+    fn head(&self) -> Vec<String> {
+        let Setting { adapter, driver, backend, .. } = &self.setting;
+        let Sizes { batch, heads, kv_heads, head_dim } = self.sizes;
+        vec![
+            format!("adapter  {adapter} ({backend}; {driver})"),
+            format!("timer    {}", self.setting.timer_in_words()),
+            format!(
+                "tensors  {batch} x {heads} heads x n x {head_dim}, f32, {kv_heads} key and value heads, {}, {}",
+                if self.causal { "causal" } else { "every key visible" },
+                self.setting.data_in_words(),
+            ),
+            "columns  ms: median; GB/s: the tensors moved once; rows: compared with the f64 twin; err: absolute; \
+             entropy: mean of a row, nat"
+                .into(),
+            String::new(),
+            table::header(self.name_width),
+        ]
+    }
+
+    fn stop_what_is_over_budget(&mut self, len: u32, spent: Duration) -> Result<()> {
+        let Some(budget) = self.budget else { return Ok(()) };
+        let predict = |variant: &&Variant| self.costs.get(variant.name).map(|cost| cost.at(len, self.samples));
+        let predicted: Vec<Duration> = self.active.iter().map(|v| predict(v).unwrap_or_default()).collect();
+        let admitted = schedule::admit(&predicted, budget.saturating_sub(spent));
+        let stopped = self.active.iter().zip(&predicted).zip(&admitted).filter(|(_, admitted)| !**admitted);
+        let stopped = stopped.map(|((v, took), _)| format!("{} (about {:.0} s)", v.name, took.as_secs_f64().ceil()));
+        let stopped: Vec<String> = stopped.collect();
+        if stopped.is_empty() {
+            return Ok(());
+        }
+        let note = format!(
+            "Stopped before n = {len}: {}; that would pass the budget of {:.0} s (--budget).",
+            stopped.join(", "),
+            budget.as_secs_f64(),
+        );
+        self.print(&note)?;
+        self.print("")?;
+        self.notes.push(note);
+        let mut admitted = admitted.into_iter();
+        self.active.retain(|_| admitted.next() == Some(true));
+        Ok(())
+    }
+
+    /// Every active variant at one length.
+    fn measure(&self, len: u32) -> Vec<(&'static Variant, Outcome)> {
+        let Sizes { batch, heads, kv_heads, head_dim } = self.sizes;
+        let shape = Shape { batch, heads, kv_heads, len, head_dim, causal: self.causal };
+        if self.active.is_empty() {
+            return Vec::new();
+        }
+        let tensors = match self.tensors(shape) {
+            Ok(tensors) => tensors,
+            Err(failure) => return self.active.iter().map(|&variant| (variant, Err(failure.clone()))).collect(),
+        };
+        let cases = self.active.iter().map(|variant| case(&self.context, variant, &tensors).map_err(Failure::from));
+        let cases: Vec<Result<Box<dyn Case + '_>, Failure>> = cases.collect();
+
+        let mut ready: Vec<Result<Ready, Failure>> = Vec::new();
+        for (variant, case) in self.active.iter().zip(&cases) {
+            self.bar.set_message(format!("n = {len}: verifying {}", variant.name));
+            ready.push(case.as_ref().map_err(Clone::clone).and_then(|case| self.ready(&**case, &tensors)));
+            self.bar.inc(1);
+        }
+        // In turns, so that a slow spell of the machine meets all alike.
+        let rounds = ready.iter().flatten().map(|ready| ready.wanted).max().unwrap_or(0);
+        for round in 0..rounds {
+            self.bar.set_message(format!("n = {len}: timing, sample {} of {rounds}", round + 1));
+            for slot in &mut ready {
+                let Ok(Ready { timed, wanted, samples, .. }) = slot else { continue };
+                if round < *wanted {
+                    match timed.sample() {
+                        Ok(sample) => samples.push(sample),
+                        Err(failure) => *slot = Err(failure),
+                    }
+                }
+            }
+        }
+        self.bar.inc(self.active.len() as u64);
+        let outcomes = self.active.iter().zip(ready).zip(&cases).map(|((&variant, ready), case)| {
+            let slope = case.as_ref().map_or(1, |case| case.slope());
+            (variant, ready.map(|ready| ready.outcome(variant, shape, slope)))
+        });
+        outcomes.collect()
+    }
+
+    fn tensors(&self, shape: Shape) -> Result<Tensors, Failure> {
+        Tensors::check(&self.context, &shape)?;
+        self.bar.set_message(format!("n = {}: making tensors", shape.len));
+        let host = match &self.minilm {
+            Some(file) => file.tensors(&shape).map_err(|error| Failure::Failed(format!("{error:#}")))?,
+            None => HostTensors::random(&shape),
+        };
+        Tensors::upload(&self.context, shape, host)
+    }
+
+    fn ready<'t, 'a>(&'t self, case: &'a (dyn Case + 'a), tensors: &Tensors) -> Result<Ready<'t, 'a>, Failure> {
+        let checked = verify(&self.context, case, tensors)?;
+        let timed = self.timer.warm_up(case.prepare()?)?;
+        let wanted = schedule::samples(timed.took, self.samples);
+        Ok(Ready { checked, timed, wanted, samples: Vec::with_capacity(wanted) })
+    }
+}
+
+impl Ready<'_, '_> {
+    fn outcome(mut self, variant: &'static Variant, shape: Shape, slope: i32) -> (Record, Cost) {
+        self.samples.sort_unstable();
+        let seconds = |sample: Duration| sample.as_secs_f64();
+        let middle = self.samples.len() / 2;
+        let mut median = seconds(self.samples[middle]);
+        if self.samples.len().is_multiple_of(2) {
+            median = 0.5 * (median + seconds(self.samples[middle - 1]));
+        }
+        let plan = self.timed.prepared.plan();
+        let record = Record {
+            variant: variant.name,
+            shape,
+            samples: self.samples.len(),
+            median_ms: 1e3 * median,
+            min_ms: 1e3 * seconds(self.samples[0]),
+            tflops: plan.flops() as f64 / median * 1e-12,
+            gbps: plan.bytes() as f64 / median * 1e-9,
+            workspace_bytes: plan.workspace_bytes(),
+            tensor_bytes: plan.bytes(),
+            dispatches: plan.dispatches(),
+            kernel: plan.kernel(),
+            checked: self.checked,
+            relative: None,
+        };
+        let cost = Cost { len: shape.len, twin: self.checked.twin_time, took: self.timed.took, slope };
+        (record, cost)
+    }
+}

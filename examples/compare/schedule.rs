@@ -1,0 +1,85 @@
+//! Which lengths run, and when a variant stops for the sake of the budget.
+
+use std::time::Duration;
+
+/// First and last default length: on software a small case is slow enough to be timed.
+pub const ON_CPU: [u32; 2] = [256, 65_536];
+pub const ON_GPU: [u32; 2] = [512, 65_536];
+
+/// Powers of two.
+pub fn doubling([first, last]: [u32; 2]) -> Vec<u32> {
+    std::iter::successors(Some(first), |len| len.checked_mul(2)).take_while(|&len| len <= last).collect()
+}
+
+/// Samples of a case by default: as many as fit this time, within bounds.
+const SAMPLING: Duration = Duration::from_secs(1);
+const SAMPLES: [f64; 2] = [5.0, 30.0];
+
+/// How often a call that takes this long is timed.
+pub fn samples(took: Duration, asked: Option<u32>) -> usize {
+    let fit = SAMPLING.as_secs_f64() / took.as_secs_f64().max(1e-9);
+    asked.map_or(fit.clamp(SAMPLES[0], SAMPLES[1]) as usize, |asked| asked as usize)
+}
+
+/// What a case took, from which the next length is predicted.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Cost {
+    pub len: u32,
+    /// The twin.
+    pub twin: Duration,
+    /// One call.
+    pub took: Duration,
+    /// The call's work grows as length to this power.
+    pub slope: i32,
+}
+
+impl Cost {
+    pub fn at(&self, len: u32, asked_samples: Option<u32>) -> Duration {
+        let growth = (f64::from(len) / f64::from(self.len)).powi(self.slope);
+        let took = self.took.mul_f64(growth);
+        // The samples, and what comes before: verified with and without entropy, and warmed up.
+        let calls = 3 + samples(took, asked_samples);
+        self.twin.mul_f64(growth) + took.mul_f64(calls as f64)
+    }
+}
+
+/// Admits the cheapest first (among near equals, by place), as long as `left` lasts; says for each in order whether it may run.
+pub fn admit(predicted: &[Duration], left: Duration) -> Vec<bool> {
+    let mut cheapest_first: Vec<usize> = (0..predicted.len()).collect();
+    // Within a factor of two or so, what comes first goes first: better all of a kind than half of them.
+    cheapest_first.sort_by_key(|&index| predicted[index].as_secs_f64().max(1e-9).log2().round() as i32);
+    let mut admitted = vec![false; predicted.len()];
+    let mut total = Duration::ZERO;
+    for index in cheapest_first {
+        total += predicted[index];
+        admitted[index] = total <= left;
+    }
+    admitted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_double_to_the_end() {
+        assert_eq!(doubling(ON_GPU), [512, 1024, 2048, 4096, 8192, 16384, 32768, 65536]);
+        assert_eq!(doubling([32, 100]), [32, 64]);
+    }
+
+    #[test]
+    fn the_dearest_are_left_out() {
+        let seconds = |s| Duration::from_secs(s);
+        assert_eq!(admit(&[seconds(8), seconds(1), seconds(2)], seconds(3)), [false, true, true]);
+        assert_eq!(admit(&[seconds(8), seconds(1), seconds(2)], seconds(20)), [true, true, true]);
+    }
+
+    #[test]
+    fn a_quadratic_case_takes_four_times_as_long_at_twice_the_length() {
+        let seconds = |s| Duration::from_secs(s);
+        let cost = Cost { len: 256, twin: seconds(1), took: seconds(2), slope: 2 };
+        assert_eq!(cost.at(512, Some(2)), seconds(4 + 5 * 8));
+        assert_eq!(Cost { slope: 1, ..cost }.at(512, None), seconds(2 + 8 * 4));
+        assert_eq!(samples(Duration::from_millis(100), None), 10);
+    }
+}
