@@ -5,11 +5,13 @@ use anyhow::Result;
 use crate::harness::variants::{Family, VARIANTS, Variant};
 use crate::plot::{Curve, Figure, Guide};
 use crate::record::Record;
+use crate::schedule::slope;
 use crate::table::significant;
 
 /// A figure ready for the page.
 pub struct Plotted {
     pub title: String,
+    /// HTML.
     pub caption: String,
     pub panels: Vec<String>,
 }
@@ -91,11 +93,11 @@ fn plotted(records: &[Record], title: &str, caption: String, plan: Plan) -> Resu
 
 /// Softmax stands in every panel, to compare with.
 fn in_panel(curve: &Curve, family: Family) -> bool {
-    curve.names.iter().any(|name| name == "softmax" || family_of(name) == Some(family))
+    curve.names.iter().any(|name| name == "softmax" || named(name).map(Variant::family) == Some(family))
 }
 
-fn family_of(name: &str) -> Option<Family> {
-    VARIANTS.iter().find(|variant| variant.name == name).map(Variant::family)
+fn named(name: &str) -> Option<&'static Variant> {
+    VARIANTS.iter().find(|variant| variant.name == name)
 }
 
 /// One curve a variant, in the order of first appearance.
@@ -169,7 +171,7 @@ fn slopes(records: &[Record]) -> Vec<Guide> {
 }
 
 fn is_quadratic(record: &Record) -> bool {
-    family_of(record.variant).is_some_and(|family| family != Family::Linear) && record.variant != "flash_mixed_chunk"
+    named(record.variant).is_some_and(|variant| slope(variant) == 2)
 }
 
 fn score_matrix(records: &[Record]) -> Vec<Guide> {
@@ -204,7 +206,7 @@ fn time_caption(records: &[Record]) -> String {
         let of: Vec<&Record> = records.iter().filter(|record| record.variant == name).collect();
         let [.., a, b] = of.as_slice() else { return None };
         let slope = (b.median_ms / a.median_ms).ln() / (f64::from(b.shape.len) / f64::from(a.shape.len)).ln();
-        Some(format!("n^{slope:.2} for {name}"))
+        Some(format!("n<sup>{slope:.2}</sup> for {name}"))
     });
     let growth: Vec<String> = growth.collect();
     let mut caption =
@@ -230,16 +232,15 @@ fn throughput_caption(records: &[Record]) -> String {
 fn tokens_caption(records: &[Record]) -> String {
     let drops = names(records).into_iter().filter_map(|name| {
         let (first, last) = ends(records, name)?;
-        let [from, to] = [first, last].map(|record| record.shape.len);
-        Some(format!("{} for {name} from n = {from} to {to}", significant(tokens(last) / tokens(first))))
+        (first.shape.len < last.shape.len).then(|| format!("{name} × {}", significant(tokens(last) / tokens(first))))
     });
     let drops: Vec<String> = drops.collect();
     let mut caption =
         "Tokens of the batch that pass through the call in a second. A quadratic variant loses half with \
-                       each doubling, a linear one stays level. "
+                       each doubling, a linear one stays level."
             .to_string();
     if !drops.is_empty() {
-        caption += &format!("Last over first: {}.", drops.join("; "));
+        caption += &format!(" From the first to the last length of each: {}.", drops.join(", "));
     }
     caption
 }

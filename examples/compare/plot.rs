@@ -105,13 +105,8 @@ impl Figure {
             let pixels: Vec<(i32, i32)> = inside.iter().map(|&point| place(point)).collect();
             let (Some(&first), Some(&(end_x, end_y))) = (pixels.first(), pixels.last()) else { continue };
             area.draw(&DashedPathElement::new(vec![first, (end_x, end_y)], 12, 10, GRAY.stroke_width(2)))?;
-            // Beside the upper end, where the line leaves the plot.
-            let (anchor, at) = if end_x >= RIGHT - 4 {
-                (HPos::Right, (end_x - 8, end_y - 12))
-            } else {
-                (HPos::Right, (end_x - 16, end_y + 28))
-            };
-            self.text(area, at, anchor, VPos::Bottom, GRAY, &guide.label)?;
+            // Above its upper end: a rising line lies below all of the label.
+            self.text(area, (end_x, end_y - 10), HPos::Right, VPos::Bottom, GRAY, &guide.label)?;
         }
         for curve in &self.curves {
             let pixels: Vec<(i32, i32)> = curve.points.iter().map(|&point| place(point)).collect();
@@ -243,7 +238,7 @@ impl Axis {
         let (low, high) = range(values);
         let (low, high) = (low / 1.6, high * 1.6);
         let multiples: &[f64] = match (high / low).log10() {
-            ..2.0 => &[1.0, 2.0, 5.0],
+            ..3.0 => &[1.0, 2.0, 5.0],
             _ => &[1.0],
         };
         let ticks = (-15..20).flat_map(|power| multiples.iter().map(move |multiple| multiple * 10f64.powi(power)));
@@ -300,8 +295,8 @@ mod tests {
 
     #[test]
     fn ticks_lie_inside() {
-        let axis = Axis::decades([0.5, 80.0].into_iter());
-        assert_eq!(axis.ticks, [1.0, 10.0, 100.0]);
+        let axis = Axis::decades([0.5, 800.0].into_iter());
+        assert_eq!(axis.ticks, [1.0, 10.0, 100.0, 1000.0]);
         let axis = Axis::lengths([256.0, 1024.0].into_iter());
         assert_eq!(axis.ticks, [256.0, 512.0, 1024.0]);
     }

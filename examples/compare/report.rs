@@ -23,7 +23,7 @@ pub struct Remarks<'a> {
 const STYLE: &str = "
 :root { color-scheme: light; }
 body { font: 16px/1.5 system-ui, 'Helvetica Neue', Arial, sans-serif; color: #222; background: #fff;
-       max-width: 62rem; margin: 2.5rem auto; padding: 0 1.25rem; }
+       max-width: 66rem; margin: 2.5rem auto; padding: 0 1.25rem; }
 h1 { font-size: 1.6rem; line-height: 1.25; margin: 0 0 .75rem; }
 h2 { font-size: 1.15rem; margin: 2.5rem 0 .5rem; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1.25rem; margin: 0 0 1rem; font-size: .92rem; }
@@ -33,8 +33,8 @@ figure svg { display: block; width: 100%; max-width: 50rem; height: auto; }
 figcaption { max-width: 48rem; font-size: .92rem; color: #333; margin-top: .35rem; }
 .error { color: #b00020; font-weight: 600; }
 .scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .84rem; font-variant-numeric: tabular-nums; white-space: nowrap; }
-th, td { padding: .16rem .6rem; text-align: right; }
+table { border-collapse: collapse; font-size: .8rem; font-variant-numeric: tabular-nums; white-space: nowrap; }
+th, td { padding: .16rem .45rem; text-align: right; }
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
 thead th { border-bottom: 1.5px solid #222; font-weight: 600; vertical-align: bottom; }
 tbody tr.first td { border-top: 1px solid #ccc; }
@@ -75,7 +75,7 @@ fn page(records: &[Record], remarks: &Remarks) -> Result<String> {
             let svg = svg.replacen("<svg ", &format!("<svg role=\"img\" aria-label=\"{}\" ", escape(&figure.title)), 1);
             page += &svg;
         }
-        let (number, title, caption) = (number + 1, escape(&figure.title), escape(&figure.caption));
+        let (number, title, caption) = (number + 1, escape(&figure.title), &figure.caption);
         writeln!(page, "<figcaption><b>Figure {number}. {title}.</b> {caption}</figcaption>\n</figure>")?;
     }
     page += "<h2>Every case</h2>\n<div class=\"scroll\">\n";

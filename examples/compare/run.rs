@@ -230,10 +230,8 @@ impl Comparison {
             }
         }
         self.bar.inc(self.active.len() as u64);
-        let outcomes = self.active.iter().zip(ready).zip(&cases).map(|((&variant, ready), case)| {
-            let slope = case.as_ref().map_or(1, |case| case.slope());
-            (variant, ready.map(|ready| ready.outcome(variant, shape, slope)))
-        });
+        let outcomes = self.active.iter().zip(ready);
+        let outcomes = outcomes.map(|(&variant, ready)| (variant, ready.map(|ready| ready.outcome(variant, shape))));
         outcomes.collect()
     }
 
@@ -256,7 +254,7 @@ impl Comparison {
 }
 
 impl Ready<'_, '_> {
-    fn outcome(mut self, variant: &'static Variant, shape: Shape, slope: i32) -> (Record, Cost) {
+    fn outcome(mut self, variant: &'static Variant, shape: Shape) -> (Record, Cost) {
         self.samples.sort_unstable();
         let seconds = |sample: Duration| sample.as_secs_f64();
         let middle = self.samples.len() / 2;
@@ -280,7 +278,12 @@ impl Ready<'_, '_> {
             checked: self.checked,
             relative: None,
         };
-        let cost = Cost { len: shape.len, twin: self.checked.twin_time, took: self.timed.took, slope };
+        let cost = Cost {
+            len: shape.len,
+            twin: self.checked.twin_time,
+            took: self.timed.took,
+            slope: schedule::slope(variant),
+        };
         (record, cost)
     }
 }

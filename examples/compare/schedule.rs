@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::harness::variants::{Kind, Variant};
+
 /// First and last default length: on software a small case is slow enough to be timed.
 pub const ON_CPU: [u32; 2] = [256, 65_536];
 pub const ON_GPU: [u32; 2] = [512, 65_536];
@@ -19,6 +21,13 @@ const SAMPLES: [f64; 2] = [5.0, 30.0];
 pub fn samples(took: Duration, asked: Option<u32>) -> usize {
     let fit = SAMPLING.as_secs_f64() / took.as_secs_f64().max(1e-9);
     asked.map_or(fit.clamp(SAMPLES[0], SAMPLES[1]) as usize, |asked| asked as usize)
+}
+
+/// The power of the length as which a variant's work grows.
+pub fn slope(variant: &Variant) -> i32 {
+    match variant.kind {
+        Kind::Softmax(_) => 2,
+    }
 }
 
 /// What a case took, from which the next length is predicted.

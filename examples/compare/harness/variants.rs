@@ -40,9 +40,6 @@ pub const VARIANTS: &[Variant] = &[
     ),
 ];
 
-/// What runs if nothing is asked for.
-pub const DEFAULT: &[&str] = &["softmax", "log_n", "squared_relu", "gau", "linear_elu"];
-
 /// Kin among the variants: one bench each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {

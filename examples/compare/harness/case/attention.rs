@@ -8,8 +8,8 @@ use wgpu_attention::{
     Attention, AttentionConfig, AttentionInputs, AttentionOutputs, Causal, Context, Prepared, Result, Scale, TensorView,
 };
 
+use super::super::tensors::Tensors;
 use super::{Arithmetic, Case, Part, Twin, order, row_parts};
-use crate::harness::tensors::Tensors;
 
 pub struct SoftmaxCase<'t> {
     tensors: &'t Tensors,

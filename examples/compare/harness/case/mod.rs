@@ -18,11 +18,6 @@ pub trait Case: Sync {
         None
     }
 
-    /// The call's work grows as length to this power.
-    fn slope(&self) -> i32 {
-        2
-    }
-
     /// Parts of the output that the twin computes within about `work` multiply-adds: everything, or a sample.
     fn parts(&self, work: u64) -> Vec<Part>;
 
