@@ -10,7 +10,7 @@ use crate::harness::variants::{VARIANTS, Variant};
 use crate::minilm;
 
 /// What runs if nothing is asked for.
-const DEFAULT: &[&str] = &["softmax", "log_n"];
+const DEFAULT: &[&str] = &["softmax", "log_n", "squared_relu", "gau"];
 
 /// Compares attention variants over sequence lengths on this machine: time, throughput, memory, accuracy against an
 /// f64 twin, and row entropy. Every result is verified before it is timed.

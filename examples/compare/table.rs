@@ -85,7 +85,8 @@ pub fn bytes(count: u64) -> String {
 }
 
 fn short(value: f64) -> String {
-    if value < 10.0 && value.fract() != 0.0 { format!("{value:.1}") } else { format!("{value:.0}") }
+    let tenths = (value * 10.0).round();
+    if tenths < 100.0 && tenths % 10.0 != 0.0 { format!("{value:.1}") } else { format!("{value:.0}") }
 }
 
 #[cfg(test)]
@@ -102,6 +103,7 @@ mod tests {
         assert_eq!(significant(1234.5), "1234");
         assert_eq!(bytes(0), "0 B");
         assert_eq!(bytes(1536), "1.5 KiB");
+        assert_eq!(bytes((8 << 20) + 8192), "8 MiB");
         assert_eq!(bytes(256 << 20), "256 MiB");
         assert_eq!(bytes(3 << 30), "3 GiB");
     }

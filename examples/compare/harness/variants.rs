@@ -1,11 +1,12 @@
 //! The variants by name: one row each.
 
-use wgpu_attention::Scale;
+use wgpu_attention::{Divisor, GauWeights, Scale};
 
 /// What is compared under a name.
 #[derive(Clone, Copy, Debug)]
 pub struct Variant {
     pub name: &'static str,
+    /// n is the number of keys that the row sees, d is head_dim, s = d.
     pub formula: &'static str,
     pub kind: Kind,
 }
@@ -15,29 +16,39 @@ pub struct Variant {
 pub enum Kind {
     /// Softmax attention with this scale.
     Softmax(Scale),
+    /// relu² attention on q and k as they are, without a gate.
+    SquaredRelu(Divisor),
+    /// A gated attention unit: q and k from a shared z by γ and β, these weights, a gate u.
+    Gau(GauWeights),
+    /// A gated attention unit with FLASH's mixed chunks.
+    MixedChunk,
 }
 
-const fn softmax(name: &'static str, formula: &'static str, scale: Scale) -> Variant {
-    Variant { name, formula, kind: Kind::Softmax(scale) }
+use Kind::{Gau, MixedChunk, Softmax, SquaredRelu};
+
+const fn variant(name: &'static str, kind: Kind, formula: &'static str) -> Variant {
+    Variant { name, formula, kind }
 }
 
-/// d is head_dim, n the number of keys that the row sees.
+const SCALABLE: Scale = Scale::ScalableSoftmax { s: 0.4, inv_sqrt_dim: true };
+
+#[rustfmt::skip]
 pub const VARIANTS: &[Variant] = &[
-    softmax("softmax", "softmax(q·k / √d) v", Scale::InvSqrtDim),
-    softmax("log_n", "softmax(log(n)/log(512) · q·k / √d) v", Scale::LOG_N),
-    softmax("log_n_floor16", "the same with max(n, 16)", Scale::LogN { base: 512.0, floor: 16 }),
-    softmax("kappa_log_n", "softmax(κ log(n)/d · q·k) v, κ = 1/0.24", Scale::KappaLogN { kappa: 1.0 / 0.24 }),
-    softmax(
-        "log_n_inference",
-        "softmax(max(1, log(n)/log(512)) · q·k / √d) v",
-        Scale::LogNInference { train_len: 512 },
-    ),
-    softmax("log_n_sqrt_dim", "softmax(log(n) · q·k / √d) v", Scale::LogNSqrtDim),
-    softmax(
-        "scalable_softmax",
-        "softmax(s log(n) · q·k / √d) v, s = 0.4",
-        Scale::ScalableSoftmax { s: 0.4, inv_sqrt_dim: true },
-    ),
+    variant("softmax", Softmax(Scale::InvSqrtDim), "softmax(q·k / √d) v"),
+    variant("log_n", Softmax(Scale::LOG_N), "softmax(log(n)/log(512) · q·k / √d) v"),
+    variant("log_n_floor16", Softmax(Scale::LogN { base: 512.0, floor: 16 }), "softmax(log(max(n, 16))/log(512) · q·k / √d) v"),
+    variant("kappa_log_n", Softmax(Scale::KappaLogN { kappa: 1.0 / 0.24 }), "softmax(κ log(n) · q·k / d) v, κ = 1/0.24"),
+    variant("log_n_inference", Softmax(Scale::LogNInference { train_len: 512 }), "softmax(max(1, log(n)/log(512)) · q·k / √d) v"),
+    variant("log_n_sqrt_dim", Softmax(Scale::LogNSqrtDim), "softmax(log(n) · q·k / √d) v"),
+    variant("scalable_softmax", Softmax(SCALABLE), "softmax(s log(n) · q·k / √d) v, s = 0.4"),
+    variant("squared_relu", SquaredRelu(Divisor::LenDim), "relu(q·k)² / (n s) v"),
+    variant("squared_relu_fixed", SquaredRelu(Divisor::FixedLenDim { len: 512 }), "relu(q·k)² / (512 s) v"),
+    variant("squared_relu_len2", SquaredRelu(Divisor::LenSquared), "relu(q·k / n)² v"),
+    variant("squared_relu_norm", SquaredRelu(Divisor::RowSum { eps: 1e-6 }), "relu(q·k)² / (Σ relu(q·k)² + 1e-6) v"),
+    variant("gau", Gau(GauWeights::SquaredRelu(Divisor::LenDim)), "u ⊙ relu(q·k)² / (n s) v, q = γz + β, k = γ'z + β'"),
+    variant("gau_softmax", Gau(GauWeights::Softmax), "u ⊙ softmax(q·k / √s) v, q and k likewise"),
+    variant("gau_softmax_log_n", Gau(GauWeights::SOFTMAX_LOG_N), "u ⊙ softmax(log(n)/log(512) · q·k / √s) v, likewise"),
+    variant("flash_mixed_chunk", MixedChunk, "gau within chunks of 256, linear across them; four maps of z"),
 ];
 
 /// Kin among the variants: one bench each.
@@ -51,7 +62,8 @@ pub enum Family {
 impl Variant {
     pub fn family(&self) -> Family {
         match self.kind {
-            Kind::Softmax(_) => Family::Softmax,
+            Softmax(_) => Family::Softmax,
+            SquaredRelu(_) | Gau(_) | MixedChunk => Family::Gated,
         }
     }
 }

@@ -54,107 +54,133 @@ impl std::fmt::Display for Checked {
     }
 }
 
-/// What the twin says, and how far off plain f32 arithmetic is.
-struct Expected {
-    parts: Vec<Part>,
+/// The device's or the twin's numbers of all parts, one after the other.
+#[derive(Default)]
+struct Numbers {
     o: Vec<f64>,
     entropy: Vec<f64>,
-    naive_o_err: f64,
-    naive_entropy_err: f64,
-    /// Relative error that WGSL grants exp and division.
-    floor: f64,
-}
-
-impl Expected {
-    fn new(case: &dyn Case) -> Result<Self> {
-        let parts = case.parts(WORK_FOR_ALL);
-        let threads = (TWIN_MEMORY / parts.iter().map(|part| part.memory).max().unwrap_or(0).max(1)) as usize;
-        let truth = parallel::map(&parts, threads, |part| case.twin(part, Arithmetic::Truth));
-        let truth: Vec<Twin> = truth.into_iter().collect::<Result<_>>()?;
-
-        let part_work = parts.iter().map(|part| part.work).max().unwrap_or(1);
-        let count = (NAIVE_WORK / NAIVE_RUNS / part_work.max(1)).clamp(*NAIVE_PARTS.start(), *NAIVE_PARTS.end());
-        let step = parts.len().div_ceil(count as usize).max(1);
-        let runs: Vec<(usize, u64)> =
-            (0..parts.len()).step_by(step).flat_map(|part| (0..NAIVE_RUNS).map(move |seed| (part, seed))).collect();
-        let naive = parallel::map(&runs, threads, |&(part, seed)| case.twin(&parts[part], Arithmetic::Naive(seed)));
-        let (mut naive_o_err, mut naive_entropy_err) = (0f64, 0f64);
-        for (&(part, _), naive) in runs.iter().zip(naive) {
-            let naive = naive?;
-            naive_o_err = naive_o_err.max(largest(differences(&naive.o, &truth[part].o)));
-            naive_entropy_err = naive_entropy_err.max(largest(differences(&naive.entropy, &truth[part].entropy)));
-        }
-        let exp_ulps = truth.iter().map(|twin| case.exp_ulps(twin)).fold(0.0, f64::max);
-        Ok(Self {
-            o: truth.iter().flat_map(|twin| twin.o.iter().copied()).collect(),
-            entropy: truth.iter().flat_map(|twin| twin.entropy.iter().copied()).collect(),
-            parts,
-            naive_o_err,
-            naive_entropy_err,
-            floor: (exp_ulps + DIVISION_ULPS) * ULP,
-        })
-    }
-
-    /// Largest and root mean square error, and what the largest may be.
-    fn check_output(&self, got: &[f64]) -> Result<[f64; 3], Failure> {
-        let want = &self.o;
-        let allowed = 2.0 * self.naive_o_err + self.floor * largest(want.iter().copied());
-        let rms_allowed = (RMS_RATIO + self.floor) * root_mean_square(want.iter().copied());
-        let max_abs_err = largest(differences(got, want));
-        let rms_err = root_mean_square(differences(got, want));
-        if max_abs_err <= allowed && rms_err <= rms_allowed {
-            return Ok([max_abs_err, rms_err, allowed]);
-        }
-        let worst = differences(got, want).enumerate().max_by(|a, b| f64::total_cmp(&a.1.abs(), &b.1.abs()));
-        let (got, want) = worst.map_or((0.0, 0.0), |(index, _)| (got[index], want[index]));
-        Err(Failure::Failed(format!(
-            "differs from the twin by {max_abs_err:.2e} (allowed {allowed:.2e}), rms {rms_err:.2e} (allowed \
-             {rms_allowed:.2e}); worst: got {got}, want {want}"
-        )))
-    }
-
-    fn check_entropy(&self, got: &[f64]) -> Result<(), Failure> {
-        let highest = largest(self.entropy.iter().copied());
-        let allowed = 2.0 * self.naive_entropy_err + LOG_ERROR + self.floor * (1.0 + highest);
-        let off = largest(differences(got, &self.entropy));
-        if off <= allowed {
-            return Ok(());
-        }
-        Err(Failure::Failed(format!("row entropy differs from the twin by {off:.2e} (allowed {allowed:.2e})")))
-    }
 }
 
 /// Runs the call once and compares it with the twin.
 ///
-/// The largest error may be twice the worst of eight naive f32 runs with shuffled sums, plus what WGSL grants exp and
-/// division; the root mean square, relative to that of the truth, 1e-5 plus the same.
+/// The largest error may be twice that of naive f32 runs, plus what WGSL grants exp and division; the root mean square,
+/// relative to that of the truth, 1e-5 plus the same.
 pub fn verify(context: &Context, case: &dyn Case, tensors: &Tensors) -> Result<Checked, Failure> {
     let start = Instant::now();
-    let expected = Expected::new(case)?;
-    let twin_time = start.elapsed();
+    let parts = case.parts(WORK_FOR_ALL);
+    let threads = (TWIN_MEMORY / parts.iter().map(|part| part.memory).max().unwrap_or(0).max(1)) as usize;
+    let truth = parallel::map(&parts, threads, |part| case.twin(part, Arithmetic::Truth));
+    let truth: Vec<Twin> = truth.into_iter().collect::<Result<_>>()?;
+    let mut twin_time = start.elapsed();
 
+    let (got, mean_entropy, first_calls) = run(context, case, tensors, &parts)?;
+
+    let start = Instant::now();
+    let naive = naive_errors(case, &parts, &truth, &got, threads)?;
+    twin_time += start.elapsed();
+    let exp_ulps = truth.iter().map(|twin| case.exp_ulps(twin)).fold(0.0, f64::max);
+    let floor = (exp_ulps + DIVISION_ULPS) * ULP;
+    let mut want = Numbers::default();
+    for twin in truth {
+        want.o.extend(twin.o);
+        want.entropy.extend(twin.entropy);
+    }
+
+    let allowed = 2.0 * naive.o + floor * largest(want.o.iter().copied());
+    let rms_allowed = (RMS_RATIO + floor) * root_mean_square(want.o.iter().copied());
+    let max_abs_err = largest(differences(&got.o, &want.o));
+    let rms_err = root_mean_square(differences(&got.o, &want.o));
+    if !(max_abs_err <= allowed && rms_err <= rms_allowed) {
+        let worst = differences(&got.o, &want.o).enumerate().max_by(|a, b| f64::total_cmp(&a.1.abs(), &b.1.abs()));
+        let (got, want) = worst.map_or((0.0, 0.0), |(index, _)| (got.o[index], want.o[index]));
+        return Err(Failure::Failed(format!(
+            "differs from the twin by {max_abs_err:.2e} (allowed {allowed:.2e}), rms {rms_err:.2e} (allowed \
+             {rms_allowed:.2e}); worst: got {got}, want {want}"
+        )));
+    }
+    let entropy_err = largest(differences(&got.entropy, &want.entropy));
+    let highest = largest(want.entropy.iter().copied());
+    let entropy_allowed = 2.0 * naive.entropy + LOG_ERROR + floor * (1.0 + highest);
+    if mean_entropy.is_some() && (entropy_err > entropy_allowed || entropy_err.is_nan()) {
+        return Err(Failure::Failed(format!(
+            "row entropy differs from the twin by {entropy_err:.2e} (allowed {entropy_allowed:.2e})"
+        )));
+    }
+    let all_rows = got.o.len() == elements(tensors.shape.q());
+    let rows = parts.iter().map(|part| part.rows.len()).sum();
+    Ok(Checked { rows, all_rows, max_abs_err, rms_err, allowed, mean_entropy, twin_time, first_calls })
+}
+
+/// The call without and with entropies: what stands in the parts, the mean entropy of all rows, and how long it took.
+fn run(
+    context: &Context,
+    case: &dyn Case,
+    tensors: &Tensors,
+    parts: &[Part],
+) -> Result<(Numbers, Option<f64>, Duration), Failure> {
+    let rows = || parts.iter().flat_map(|part| row_indices(tensors, part));
+    let width = tensors.shape.head_dim as usize;
     tensors.clear_outputs(context);
     let start = Instant::now();
     context.run(&case.prepare()?)?;
-    let mut first_calls = start.elapsed();
-    let got = gather(&context.download(&tensors.o)?, tensors, &expected.parts);
-    let [max_abs_err, rms_err, allowed] = expected.check_output(&got)?;
+    let mut took = start.elapsed();
+    let o = context.download(&tensors.o)?;
+    let o = rows().flat_map(|row| &o[row * width..(row + 1) * width]).map(|&value| f64::from(value)).collect();
 
     let start = Instant::now();
-    let mean_entropy = match case.prepare_with_entropy() {
-        Some(prepared) => {
-            context.run(&prepared?)?;
-            first_calls += start.elapsed();
-            let all = context.download(&tensors.entropy)?;
-            let rows = expected.parts.iter().flat_map(|part| row_indices(tensors, part));
-            expected.check_entropy(&rows.map(|row| f64::from(all[row])).collect::<Vec<_>>())?;
-            Some(all.iter().map(|&entropy| f64::from(entropy)).sum::<f64>() / all.len() as f64)
-        }
-        None => None,
+    let Some(prepared) = case.prepare_with_entropy() else {
+        return Ok((Numbers { o, entropy: Vec::new() }, None, took));
     };
-    let all_rows = got.len() == elements(tensors.shape.q());
-    let rows = expected.parts.iter().map(|part| part.rows.len()).sum();
-    Ok(Checked { rows, all_rows, max_abs_err, rms_err, allowed, mean_entropy, twin_time, first_calls })
+    context.run(&prepared?)?;
+    took += start.elapsed();
+    let entropy = context.download(&tensors.entropy)?;
+    let mean = entropy.iter().map(|&entropy| f64::from(entropy)).sum::<f64>() / entropy.len() as f64;
+    let entropy = rows().map(|row| f64::from(entropy[row])).collect();
+    Ok((Numbers { o, entropy }, Some(mean), took))
+}
+
+/// The largest errors of plain f32.
+struct NaiveErrors {
+    o: f64,
+    entropy: f64,
+}
+
+/// Naive runs over parts spread over all, and over those where the device is furthest off: a row may be worse
+/// conditioned than most, and then is so for any arithmetic.
+fn naive_errors(
+    case: &dyn Case,
+    parts: &[Part],
+    truth: &[Twin],
+    got: &Numbers,
+    threads: usize,
+) -> Result<NaiveErrors, Failure> {
+    let part_work = parts.iter().map(|part| part.work).max().unwrap_or(1);
+    let count = (NAIVE_WORK / NAIVE_RUNS / part_work.max(1)).clamp(*NAIVE_PARTS.start(), *NAIVE_PARTS.end());
+    let mut chosen: Vec<usize> = (0..parts.len()).step_by(parts.len().div_ceil(count as usize).max(1)).collect();
+    chosen.extend(furthest(truth.iter().map(|twin| twin.o.as_slice()), &got.o));
+    chosen.extend(furthest(truth.iter().map(|twin| twin.entropy.as_slice()), &got.entropy));
+    let runs: Vec<(usize, u64)> =
+        chosen.into_iter().flat_map(|part| (0..NAIVE_RUNS).map(move |seed| (part, seed))).collect();
+    let naive = parallel::map(&runs, threads, |&(part, seed)| case.twin(&parts[part], Arithmetic::Naive(seed)));
+    let mut errors = NaiveErrors { o: 0.0, entropy: 0.0 };
+    for (&(part, _), naive) in runs.iter().zip(naive) {
+        let naive = naive?;
+        errors.o = errors.o.max(largest(differences(&naive.o, &truth[part].o)));
+        errors.entropy = errors.entropy.max(largest(differences(&naive.entropy, &truth[part].entropy)));
+    }
+    Ok(errors)
+}
+
+/// The part whose numbers are furthest from the truth, if there are any.
+fn furthest<'a>(truth: impl Iterator<Item = &'a [f64]>, got: &[f64]) -> Option<usize> {
+    let mut rest = got;
+    let mut off: Vec<f64> = Vec::new();
+    for want in truth {
+        let (here, after) = rest.split_at_checked(want.len())?;
+        off.push(largest(differences(here, want)));
+        rest = after;
+    }
+    (0..off.len()).max_by(|&a, &b| off[a].total_cmp(&off[b]))
 }
 
 /// Indices of a part's rows in `[batch, q_heads, q_len]`.
@@ -162,12 +188,6 @@ fn row_indices(tensors: &Tensors, part: &Part) -> impl Iterator<Item = usize> {
     let [_, heads, len] = tensors.shape.rows().map(|extent| extent as usize);
     let first = (part.head[0] * heads + part.head[1]) * len;
     part.rows.iter().map(move |row| first + row)
-}
-
-fn gather(o: &[f32], tensors: &Tensors, parts: &[Part]) -> Vec<f64> {
-    let width = tensors.shape.head_dim as usize;
-    let rows = parts.iter().flat_map(|part| row_indices(tensors, part));
-    rows.flat_map(|row| o[row * width..(row + 1) * width].iter().map(|&value| f64::from(value))).collect()
 }
 
 /// NaN counts as infinitely far.

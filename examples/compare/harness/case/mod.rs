@@ -1,9 +1,13 @@
 //! One variant on one set of tensors: the call, and what the twin says of parts of its output.
 
 mod attention;
+mod gated;
 
 use wgpu_attention::reference::SumOrder;
-use wgpu_attention::{Causal, Context, Prepared, Result};
+use wgpu_attention::{Causal, Context, GauMode, GauWeights, Prepared, Result};
+
+use attention::SoftmaxCase;
+use gated::GatedCase;
 
 use super::tensors::Tensors;
 use super::variants::{Kind, Variant};
@@ -60,8 +64,14 @@ pub struct Twin {
 /// Sets a variant up on tensors.
 pub fn case<'t>(context: &Context, variant: &Variant, tensors: &'t Tensors) -> Result<Box<dyn Case + 't>> {
     let causal = if tensors.shape.causal { Causal::BottomRight } else { Causal::None };
+    let gau = |weights, mode| GatedCase::gau(context, causal, weights, mode, tensors);
     Ok(match variant.kind {
-        Kind::Softmax(scale) => Box::new(attention::SoftmaxCase::new(context, causal, scale, tensors)?),
+        Kind::Softmax(scale) => Box::new(SoftmaxCase::new(context, causal, scale, tensors)?),
+        Kind::SquaredRelu(divisor) => {
+            Box::new(GatedCase::plain(context, causal, GauWeights::SquaredRelu(divisor), tensors)?)
+        }
+        Kind::Gau(weights) => Box::new(gau(weights, GauMode::Full)?),
+        Kind::MixedChunk => Box::new(gau(GauWeights::default(), GauMode::MIXED_CHUNK)?),
     })
 }
 
