@@ -22,6 +22,7 @@ use clap::Parser;
 use wgpu_attention::{Context, ContextOptions};
 
 use crossover::{Point, crossover};
+use harness::variants::{Family, VARIANTS};
 use options::Options;
 use record::Record;
 use report::Remarks;
@@ -67,11 +68,8 @@ fn crossovers(records: &[Record]) -> Vec<String> {
         let records = records.iter().filter(|record| record.variant == name);
         records.map(|record| (record.shape.len, record.median_ms)).collect()
     };
-    let mut linear: Vec<&str> = records.iter().map(|record| record.variant).collect();
-    linear.retain(|name| name.starts_with("linear_"));
-    linear.sort_unstable();
-    linear.dedup();
-    let pairs = linear.iter().flat_map(|&linear| [(linear, "softmax"), (linear, "gau")]);
-    let pairs = pairs.filter(|(_, incumbent)| !curve(incumbent).is_empty());
+    let linear = VARIANTS.iter().filter(|variant| variant.family() == Family::Linear).map(|variant| variant.name);
+    let pairs = linear.flat_map(|linear| [(linear, "softmax"), (linear, "gau")]);
+    let pairs = pairs.filter(|(linear, other)| !curve(linear).is_empty() && !curve(other).is_empty());
     pairs.map(|(linear, other)| crossover(&curve(linear), &curve(other)).sentence(linear, other)).collect()
 }

@@ -10,14 +10,14 @@ use crate::harness::variants::{VARIANTS, Variant};
 use crate::minilm;
 
 /// What runs if nothing is asked for.
-const DEFAULT: &[&str] = &["softmax", "log_n", "squared_relu", "gau"];
+const DEFAULT: &[&str] = &["softmax", "log_n", "squared_relu", "gau", "linear_elu"];
 
 /// Compares attention variants over sequence lengths on this machine: time, throughput, memory, accuracy against an
 /// f64 twin, and row entropy. Every result is verified before it is timed.
 #[derive(Debug, Parser)]
 #[command(name = "compare", after_help = variant_table())]
 pub struct Options {
-    /// Sequence lengths. Default: powers of two, from 256 on a CPU adapter and from 512 on a GPU
+    /// Sequence lengths. Default: powers of two, from 64 on a CPU adapter, from 128 on a GPU
     #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
     pub seq_lens: Vec<u32>,
     /// Variants by name (see below), or `all`

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use crate::harness::variants::{Kind, Variant};
 
-/// First and last default length: on software a small case is slow enough to be timed.
-pub const ON_CPU: [u32; 2] = [256, 65_536];
-pub const ON_GPU: [u32; 2] = [512, 65_536];
+/// First and last default length. Linear attention overtakes softmax where n is about the head_dim if work decides, and
+/// later where launching its several kernels does.
+pub const ON_CPU: [u32; 2] = [64, 65_536];
+pub const ON_GPU: [u32; 2] = [128, 65_536];
 
 /// Powers of two.
 pub fn doubling([first, last]: [u32; 2]) -> Vec<u32> {
@@ -27,7 +28,7 @@ pub fn samples(took: Duration, asked: Option<u32>) -> usize {
 pub fn slope(variant: &Variant) -> i32 {
     match variant.kind {
         Kind::Softmax(_) | Kind::SquaredRelu(_) | Kind::Gau(_) => 2,
-        Kind::MixedChunk => 1,
+        Kind::MixedChunk | Kind::Linear(_) => 1,
     }
 }
 
@@ -73,7 +74,7 @@ mod tests {
 
     #[test]
     fn lengths_double_to_the_end() {
-        assert_eq!(doubling(ON_GPU), [512, 1024, 2048, 4096, 8192, 16384, 32768, 65536]);
+        assert_eq!(doubling(ON_GPU), [128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536]);
         assert_eq!(doubling([32, 100]), [32, 64]);
     }
 

@@ -1,6 +1,6 @@
 //! The variants by name: one row each.
 
-use wgpu_attention::{Divisor, GauWeights, Scale};
+use wgpu_attention::{Divisor, FeatureMap, GauWeights, Scale};
 
 /// What is compared under a name.
 #[derive(Clone, Copy, Debug)]
@@ -22,9 +22,11 @@ pub enum Kind {
     Gau(GauWeights),
     /// A gated attention unit with FLASH's mixed chunks.
     MixedChunk,
+    /// Linear attention with this feature map, over the sum of its weights where it can be.
+    Linear(FeatureMap),
 }
 
-use Kind::{Gau, MixedChunk, Softmax, SquaredRelu};
+use Kind::{Gau, Linear, MixedChunk, Softmax, SquaredRelu};
 
 const fn variant(name: &'static str, kind: Kind, formula: &'static str) -> Variant {
     Variant { name, formula, kind }
@@ -49,6 +51,15 @@ pub const VARIANTS: &[Variant] = &[
     variant("gau_softmax", Gau(GauWeights::Softmax), "u ⊙ softmax(q·k / √s) v, q and k likewise"),
     variant("gau_softmax_log_n", Gau(GauWeights::SOFTMAX_LOG_N), "u ⊙ softmax(log(n)/log(512) · q·k / √s) v, likewise"),
     variant("flash_mixed_chunk", MixedChunk, "gau within chunks of 256, linear across them; four maps of z"),
+    variant("linear_elu", Linear(FeatureMap::EluPlusOne), "Σ φ(q)·φ(k) v / Σ φ(q)·φ(k), φ(x) = elu(x) + 1"),
+    variant("linear_exp", Linear(FeatureMap::Exp), "the same with φ(x) = exp(x)"),
+    variant("linear_relu", Linear(FeatureMap::Relu), "φ(x) = relu(x)"),
+    variant("linear_one_plus_relu", Linear(FeatureMap::OnePlusRelu), "φ(x) = 1 + relu(x)"),
+    variant("linear_identity", Linear(FeatureMap::Identity), "Σ q·k v"),
+    variant("linear_softmax", Linear(FeatureMap::Softmax), "softmax of q over features; of k over the sequence (causal: exp(k))"),
+    variant("linear_cosine", Linear(FeatureMap::Cosine), "weights 1 + q·k / (|q| |k|)"),
+    variant("linear_taylor2", Linear(FeatureMap::Taylor2 { scale: None }), "weights 1 + x + x²/2, x = q·k / √d"),
+    variant("linear_favor", Linear(FeatureMap::Favor { scale: None }), "FAVOR+: φ(x) = exp(w·x − |x|²/2), 4d rows w, x over d^¼"),
 ];
 
 /// Kin among the variants: one bench each.
@@ -64,6 +75,7 @@ impl Variant {
         match self.kind {
             Softmax(_) => Family::Softmax,
             SquaredRelu(_) | Gau(_) | MixedChunk => Family::Gated,
+            Linear(_) => Family::Linear,
         }
     }
 }

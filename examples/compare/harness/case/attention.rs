@@ -59,7 +59,7 @@ impl Case for SoftmaxCase<'_> {
 
     /// exp(x) is within 3 + 2|x| ULP, and x = s - max s. Weighted by the weights themselves, |x| is on average
     /// entropy - log Σ exp(x), so at most the row's entropy.
-    fn exp_ulps(&self, truth: &Twin) -> f64 {
+    fn weight_ulps(&self, truth: &Twin) -> f64 {
         3.0 + 2.0 * LOG2_E * truth.entropy.iter().copied().fold(0.0, f64::max)
     }
 }

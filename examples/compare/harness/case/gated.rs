@@ -121,7 +121,7 @@ impl Case for GatedCase<'_> {
     }
 
     /// As for softmax attention, with log n in the place of the row's entropy, which it bounds. relu² has no exp.
-    fn exp_ulps(&self, _: &Twin) -> f64 {
+    fn weight_ulps(&self, _: &Twin) -> f64 {
         match self.op.config().weights {
             GauWeights::SquaredRelu(_) => 0.0,
             GauWeights::Softmax | GauWeights::SoftmaxLogN { .. } => {

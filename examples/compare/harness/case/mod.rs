@@ -2,12 +2,14 @@
 
 mod attention;
 mod gated;
+mod linear;
 
 use wgpu_attention::reference::SumOrder;
 use wgpu_attention::{Causal, Context, GauMode, GauWeights, Prepared, Result};
 
 use attention::SoftmaxCase;
 use gated::GatedCase;
+use linear::LinearCase;
 
 use super::tensors::Tensors;
 use super::variants::{Kind, Variant};
@@ -28,8 +30,9 @@ pub trait Case: Sync {
     /// What the twin says of a part.
     fn twin(&self, part: &Part, arithmetic: Arithmetic) -> Result<Twin>;
 
-    /// A bound on the relative error, in ULP, that a weight may have from WGSL's exp: it grows with the argument.
-    fn exp_ulps(&self, truth: &Twin) -> f64;
+    /// What a row's weights may be off by, in ULP, for which naive f32 does not stand: WGSL's exp, which grows worse with
+    /// its argument, and signed sums in another order.
+    fn weight_ulps(&self, truth: &Twin) -> f64;
 }
 
 /// Positions in one `[batch, q_head]`.
@@ -71,28 +74,27 @@ pub fn case<'t>(context: &Context, variant: &Variant, tensors: &'t Tensors) -> R
             Box::new(GatedCase::plain(context, causal, GauWeights::SquaredRelu(divisor), tensors)?)
         }
         Kind::Gau(weights) => Box::new(gau(weights, GauMode::Full)?),
+        Kind::Linear(feature_map) => Box::new(LinearCase::new(context, feature_map, tensors)?),
         Kind::MixedChunk => Box::new(gau(GauWeights::default(), GauMode::MIXED_CHUNK)?),
     })
 }
 
-/// Rows that are compared when not all are.
-const SAMPLED_ROWS: u64 = 32;
+/// Rows that are compared when not all are: fewer where one is very dear.
+const SAMPLED_ROWS: [u64; 2] = [4, 32];
 
 /// All rows, one a part, if that is within `work` at `row_work` each; else some, spread over batch, heads and positions.
 fn row_parts(tensors: &Tensors, row_work: u64, work: u64) -> Vec<Part> {
     let [batch, heads, len] = tensors.shape.rows().map(u64::from);
     let rows = batch * heads * len;
-    let count = if rows.saturating_mul(row_work) <= work { rows } else { SAMPLED_ROWS.min(rows) };
-    let part = |row: u64| {
+    let [fewest, most] = SAMPLED_ROWS;
+    let count =
+        if rows.saturating_mul(row_work) <= work { rows } else { (4 * work / row_work).clamp(fewest, most).min(rows) };
+    let part = |index: u64| {
+        let row = index * (rows - 1) / (count - 1).max(1);
         let [b, h, i] = [row / len / heads, row / len % heads, row % len].map(|index| index as usize);
         Part { head: [b, h], rows: vec![i], work: row_work, memory: 16 * len }
     };
-    spread(rows, count).map(part).collect()
-}
-
-/// `count` of the numbers below `total`, from the first to the last.
-fn spread(total: u64, count: u64) -> impl Iterator<Item = u64> {
-    (0..count).map(move |index| index * (total - 1) / (count - 1).max(1))
+    (0..count).map(part).collect()
 }
 
 /// The arithmetic as a twin takes it: whether in f64, and the order of sums.
