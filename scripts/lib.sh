@@ -2,6 +2,8 @@
 # What the scripts share; sourced by them, not run.
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# Where rustup puts cargo; a user's own comes before the distribution's.
+PATH=$HOME/.cargo/bin:$PATH
 
 say() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
 die() { say "$@"; exit 1; }
@@ -124,7 +126,6 @@ rust_from_apt() {
 
 # Makes sure that cargo and a linker are there.
 ensure_rust() {
-    PATH=$HOME/.cargo/bin:$PATH
     if ! command -v cc >/dev/null; then
         command -v apt-get >/dev/null || other_distributions
         apt_install gcc libc6-dev
