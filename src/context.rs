@@ -62,6 +62,8 @@ pub struct Capabilities {
     pub is_cpu: bool,
     /// Loop iterations after which the driver silently ends every loop of an invocation.
     pub loop_cap: Option<u32>,
+    /// The driver takes minutes to compile a kernel with large private arrays.
+    pub slow_arrays: bool,
     pub options: ContextOptions,
 }
 
@@ -89,6 +91,7 @@ impl Context {
             features: device.features(),
             is_cpu: quirks::is_software(&info),
             loop_cap: quirks::loop_cap(&info),
+            slow_arrays: quirks::slow_arrays(&info),
             options,
         };
         let inner = Inner { device, queue, capabilities, pipelines: Mutex::default(), workspace: Mutex::default() };

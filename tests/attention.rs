@@ -428,7 +428,10 @@ fn zero_batches_and_queries_are_nothing_to_do() {
 
 #[test]
 fn record_allocates_nothing_once_shapes_repeat() {
-    let context = context_with(ContextOptions { max_keys_per_split: Some(16), ..Default::default() });
+    // On a device of its own: other tests create buffers on theirs.
+    let context = Context::headless().unwrap();
+    let options = ContextOptions { max_keys_per_split: Some(16), ..Default::default() };
+    let context = Context::with_options(context.device().clone(), context.queue().clone(), options);
     let case = Case::new(AttentionConfig::new(), [1, 1, 1, 20, 40, 8, 8]);
     let attention = Attention::new(&context, case.config).unwrap();
     let [q, k, v] = [&case.q, &case.k, &case.v].map(|tensor| Placed::input(&context, tensor, Placement::Aligned));

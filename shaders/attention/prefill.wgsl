@@ -1,9 +1,9 @@
 // Softmax attention with an online softmax: o = softmax(scale q kT) v, one pass over the keys, eight keys a step.
 //
 // One workgroup owns 4 * WORKGROUP consecutive queries of one (batch, query head) and one range of the keys.
-// One invocation owns four queries. A vec4 holds one number for each of them; a mat4x4 holds four dims of them, its
-// columns being the dims. q and o stay with the invocation and are walked once a step, so that eight keys share each
-// visit; k and v are read at addresses that are uniform in the workgroup, and so is all control flow.
+// One invocation owns four queries. A vec4 holds one number for each of them; a mat4x4 holds four dims of them, one
+// query a column. q and o are walked once a step, so that eight keys share each visit; where they stay meanwhile is
+// another file's matter. k and v are read at addresses that are uniform in the workgroup, and so is all control flow.
 // Workgroup memory: none. Features: none.
 // Source: Dao, "FlashAttention-2", 2023, algorithm 1.
 const WORKGROUP: u32 = 32u;
@@ -87,11 +87,10 @@ struct Params {
 const LOWEST: f32 = -1.0e38;
 
 // The four rows of this invocation.
-var<private> row: vec4<u32>; // query positions
+var<private> first: u32; // query position of the first; those from q_len on are not written
+var<private> row: vec4<u32>; // query positions, clamped to the last
 var<private> lo: vec4<i32>; // first visible key by position
 var<private> hi: vec4<i32>; // one past the last
-var<private> q_block: array<mat4x4<f32>, HEAD_CHUNKS>; // scaled
-var<private> o_block: array<mat4x4<f32>, V_CHUNKS>; // not yet divided by sum
 var<private> row_max: vec4<f32>;
 var<private> sum: vec4<f32>; // of exp(score - row_max)
 var<private> weighted: vec4<f32>; // sum of exp(score - row_max) * (score - row_max), for the entropy
@@ -120,10 +119,11 @@ fn main(
 
     // Which keys does each row see by its position?
     let first_row = tile * 4u * WORKGROUP;
+    first = first_row + 4u * invocation;
     let last_row = min(first_row + 4u * WORKGROUP, params.q_len) - 1u;
     let len = i32(kv_len_of(batch));
     let diagonal = params.offset + select(0, len - i32(params.q_len), params.align_end == 1u);
-    row = min(vec4(first_row + 4u * invocation) + vec4(0u, 1u, 2u, 3u), vec4(last_row));
+    row = min(vec4(first) + vec4(0u, 1u, 2u, 3u), vec4(last_row));
     lo = max(vec4<i32>(row) + diagonal - params.left, vec4(0));
     hi = clamp(vec4<i32>(row) + diagonal + params.right + 1, vec4(0), vec4(len));
     let split_begin = i32(split * params.split_keys);
@@ -135,11 +135,8 @@ fn main(
     let all_begin = max(i32(last_row) + diagonal - params.left, 0);
     let all_end = min(clamp(i32(first_row) + diagonal + params.right + 1, 0, len), split_end);
 
-    // Load the queries and scale them; start from the empty softmax.
-    load_queries(row_scales());
-    for (var c = 0u; c < V_CHUNKS; c++) {
-        o_block[c] = mat4x4<f32>();
-    }
+    // Start from the empty softmax.
+    start_block(split, row_scales());
     row_max = vec4(LOWEST);
     sum = vec4(0.0);
     weighted = vec4(0.0);
@@ -149,7 +146,7 @@ fn main(
         step(u32(j), u32(end) - 1u, edge, k_base, v_base);
     }
 
-    write_rows(split, first_row + 4u * invocation);
+    write_rows(split);
 }
 
 // The scale of each row, from its number of visible keys where LOG_N.
@@ -161,13 +158,10 @@ fn row_scales() -> vec4<f32> {
     return params.scale * max(log(vec4<f32>(n)), vec4(params.scale_least));
 }
 
-fn load_queries(scale: vec4<f32>) {
+// Four dims of the four queries, as they lie in q.
+fn queries(c: u32) -> mat4x4<f32> {
     let base = vec4(params.q_start + batch * params.q_batch + head * params.q_head) + row * params.q_row;
-    for (var c = 0u; c < HEAD_CHUNKS; c++) {
-        let rows = mat4x4(load_q(base.x, c), load_q(base.y, c), load_q(base.z, c), load_q(base.w, c));
-        let dims = transpose(rows);
-        q_block[c] = mat4x4(dims[0] * scale, dims[1] * scale, dims[2] * scale, dims[3] * scale);
-    }
+    return mat4x4(load_q(base.x, c), load_q(base.y, c), load_q(base.z, c), load_q(base.w, c));
 }
 
 // Eight keys from j on, none past `last`. `edge`: some row does not see some of them.
@@ -187,15 +181,15 @@ fn step(j: u32, last: u32, edge: bool, k_base: u32, v_base: u32) {
     let k0 = vec4(k_base) + key0 * params.k_row;
     let k1 = vec4(k_base) + key1 * params.k_row;
     for (var c = 0u; c < HEAD_CHUNKS; c++) {
-        let q4 = q_block[c];
-        s0 += q4 * load_k(k0.x, c);
-        s1 += q4 * load_k(k0.y, c);
-        s2 += q4 * load_k(k0.z, c);
-        s3 += q4 * load_k(k0.w, c);
-        s4 += q4 * load_k(k1.x, c);
-        s5 += q4 * load_k(k1.y, c);
-        s6 += q4 * load_k(k1.z, c);
-        s7 += q4 * load_k(k1.w, c);
+        let q4 = q_chunk(c);
+        s0 += load_k(k0.x, c) * q4;
+        s1 += load_k(k0.y, c) * q4;
+        s2 += load_k(k0.z, c) * q4;
+        s3 += load_k(k0.w, c) * q4;
+        s4 += load_k(k1.x, c) * q4;
+        s5 += load_k(k1.y, c) * q4;
+        s6 += load_k(k1.z, c) * q4;
+        s7 += load_k(k1.w, c) * q4;
     }
     if (SOFTCAP) {
         s0 = softcap(s0);
@@ -262,8 +256,8 @@ fn step(j: u32, last: u32, edge: bool, k_base: u32, v_base: u32) {
     let v0 = vec4(v_base) + key0 * params.v_row;
     let v1 = vec4(v_base) + key1 * params.v_row;
     for (var c = 0u; c < V_CHUNKS; c++) {
-        var o4 = o_block[c];
-        o4 = mat4x4(o4[0] * shrink, o4[1] * shrink, o4[2] * shrink, o4[3] * shrink);
+        var o4 = o_chunk(c);
+        o4 = mat4x4(o4[0] * shrink.x, o4[1] * shrink.y, o4[2] * shrink.z, o4[3] * shrink.w);
         if (edge) {
             o4 += seen_product(p0, load_v(v0.x, c), see0);
             o4 += seen_product(p1, load_v(v0.y, c), see1);
@@ -283,23 +277,23 @@ fn step(j: u32, last: u32, edge: bool, k_base: u32, v_base: u32) {
             o4 += product(p6, load_v(v1.z, c));
             o4 += product(p7, load_v(v1.w, c));
         }
-        o_block[c] = o4;
+        set_o_chunk(c, o4);
     }
 }
 
-// The weights of four rows times four dims of one value: column c is dim c.
+// The weights of four rows times four dims of one value.
 fn product(p: vec4<f32>, value: vec4<f32>) -> mat4x4<f32> {
-    return mat4x4(p * value.x, p * value.y, p * value.z, p * value.w);
+    return mat4x4(p.x * value, p.y * value, p.z * value, p.w * value);
 }
 
 // The same where a row may not see the value, which may then be NaN: 0 * NaN would leak.
 fn seen_product(p: vec4<f32>, value: vec4<f32>, see: vec4<bool>) -> mat4x4<f32> {
     let zero = vec4(0.0);
     return mat4x4(
-        select(zero, p * value.x, see),
-        select(zero, p * value.y, see),
-        select(zero, p * value.z, see),
-        select(zero, p * value.w, see),
+        select(zero, p.x * value, see.x),
+        select(zero, p.y * value, see.y),
+        select(zero, p.z * value, see.z),
+        select(zero, p.w * value, see.w),
     );
 }
 

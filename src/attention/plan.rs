@@ -148,16 +148,37 @@ params! {
     }
 }
 
-/// Invocations per workgroup of the prefill kernel, each owning four queries: the fewest rows that fill a workgroup of
-/// the first row that applies.
+/// A row of the table of tiles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Tile {
+    adapter: Adapter,
+    /// The most queries it is for.
+    queries: u32,
+    /// Invocations per workgroup of the prefill kernel, each owning four queries.
+    workgroup: u32,
+}
+
+/// Where a prefill invocation keeps its part of q and o while it walks the keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Block {
+    /// In arrays of its own.
+    Private,
+    /// In storage: for drivers that compile large arrays slowly.
+    Storage,
+}
+
+/// The first row that applies is taken.
 ///
 /// | adapter | queries | invocations | why |
 /// |---|---|---|---|
 /// | CPU | any | 8 | one vector of eight lanes; small tiles skip more of a causal mask |
 /// | GPU | up to 32 | 8 | fewer idle lanes |
 /// | GPU | more | 32 | one subgroup of most GPUs; 128 queries share every key read |
-const TILES: &[(Adapter, u32, u32)] =
-    &[(Adapter::Cpu, u32::MAX, 8), (Adapter::Gpu, 32, 8), (Adapter::Gpu, u32::MAX, 32)];
+const TILES: &[Tile] = &[
+    Tile { adapter: Adapter::Cpu, queries: u32::MAX, workgroup: 8 },
+    Tile { adapter: Adapter::Gpu, queries: 32, workgroup: 8 },
+    Tile { adapter: Adapter::Gpu, queries: u32::MAX, workgroup: 32 },
+];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Adapter {
@@ -184,10 +205,11 @@ struct Choice {
 fn select(config: &AttentionConfig, problem: &Problem, capabilities: &Capabilities) -> Result<Choice> {
     let shapes = &problem.shapes;
     let adapter = if capabilities.is_cpu { Adapter::Cpu } else { Adapter::Gpu };
-    let &(_, _, workgroup) = TILES
-        .iter()
-        .find(|&&(row, queries, _)| row == adapter && shapes.q_len <= queries)
-        .unwrap_or(&TILES[TILES.len() - 1]);
+    let tile = TILES.iter().find(|tile| tile.adapter == adapter && shapes.q_len <= tile.queries);
+    let tile = *tile.unwrap_or(&TILES[TILES.len() - 1]);
+    let workgroup = tile.workgroup;
+
+    let block = if capabilities.slow_arrays { Block::Storage } else { Block::Private };
 
     // The fewest splits that the driver, the work bound and the caller's own bound allow.
     let mut bound = capabilities.options.max_keys_per_split.unwrap_or(u32::MAX).max(KEYS_PER_STEP);
@@ -225,7 +247,7 @@ fn select(config: &AttentionConfig, problem: &Problem, capabilities: &Capabiliti
         reasons.push(format!("{splits} ranges of {split_keys} keys, then combined"));
     }
     Ok(Choice {
-        prefill: prefill(config, problem, workgroup, partial),
+        prefill: prefill(config, problem, tile, block, partial),
         combine: partial.then(|| combine(problem)),
         workgroup,
         splits,
@@ -253,11 +275,12 @@ fn keys_under_loop_cap(config: &AttentionConfig, shapes: &AttentionShapes, cap: 
     Ok(steps.saturating_mul(KEYS_PER_STEP))
 }
 
-fn prefill(config: &AttentionConfig, problem: &Problem, workgroup: u32, partial: bool) -> Specialization {
+fn prefill(config: &AttentionConfig, problem: &Problem, tile: Tile, block: Block, partial: bool) -> Specialization {
     let shapes = &problem.shapes;
     let vec4 = [problem.q, problem.k, problem.v].iter().all(Layout::is_vec4);
     let pick = |on: bool, yes, no| if on { yes } else { no };
     let mut fragments = vec![
+        pick(block == Block::Private, source!("attention/block_private"), source!("attention/block_storage")),
         pick(vec4, source!("attention/load_vec4"), source!("attention/load_scalar")),
         pick(shapes.kv_lens, source!("shared/kv_lens"), source!("shared/no_kv_lens")),
         pick(shapes.bias, source!("attention/bias"), source!("attention/no_bias")),
@@ -274,7 +297,7 @@ fn prefill(config: &AttentionConfig, problem: &Problem, workgroup: u32, partial:
     Specialization {
         kernel: source!("attention/prefill"),
         constants: vec![
-            ("WORKGROUP", Constant::U32(workgroup)),
+            ("WORKGROUP", Constant::U32(tile.workgroup)),
             ("HEAD_DIM", Constant::U32(shapes.head_dim)),
             ("V_DIM", Constant::U32(shapes.v_dim)),
             ("LOG_N", Constant::Bool(config.scale.terms(shapes.head_dim).log_n)),
@@ -512,9 +535,11 @@ pub fn specializations() -> Vec<(Specialization, ParamsLayout)> {
             let mut config = AttentionConfig::new().scale(scale);
             config.softcap = bits(flags, 7).then_some(30.0);
             let problem = Problem::contiguous(shapes);
-            for &(_, _, workgroup) in TILES {
+            for &tile in TILES {
                 let partial = bits(flags, 8);
-                found.push((prefill(&config, &problem, workgroup, partial), PrefillParams::LAYOUT));
+                for block in [Block::Private, Block::Storage] {
+                    found.push((prefill(&config, &problem, tile, block, partial), PrefillParams::LAYOUT));
+                }
                 found.push((combine(&problem), CombineParams::LAYOUT));
             }
         }

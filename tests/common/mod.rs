@@ -1,26 +1,32 @@
 //! What the GPU tests share: an adapter, random tensors, guarded outputs, and the tolerance rule.
 #![allow(unused, reason = "each test binary uses its own part")]
 
-use std::sync::OnceLock;
+use std::sync::Once;
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use rand_distr::StandardNormal;
 use wgpu_attention::{Context, HostView, TensorView};
 
-/// The context that the tests of one binary share. Without an adapter they fail.
+/// The context of this thread's test; a device each, so that software drivers compile on more than one core. Without an
+/// adapter the test fails.
 pub fn context() -> &'static Context {
-    static CONTEXT: OnceLock<Context> = OnceLock::new();
-    CONTEXT.get_or_init(|| {
-        let context = Context::headless().unwrap_or_else(|error| {
-            panic!(
-                "{error}\nThe tests need a GPU adapter; a software driver will do. \
-                 On Debian or Ubuntu: apt install mesa-vulkan-drivers libvulkan1. See README.md, \"No adapter?\"."
-            )
-        });
-        let info = context.device().adapter_info();
+    thread_local!(static CONTEXT: &'static Context = Box::leak(Box::new(headless())));
+    CONTEXT.with(|context| *context)
+}
+
+fn headless() -> Context {
+    static ANNOUNCED: Once = Once::new();
+    let context = Context::headless().unwrap_or_else(|error| {
+        panic!(
+            "{error}\nThe tests need a GPU adapter; a software driver will do. \
+             On Debian or Ubuntu: apt install mesa-vulkan-drivers libvulkan1. See README.md, \"No adapter?\"."
+        )
+    });
+    let info = context.device().adapter_info();
+    ANNOUNCED.call_once(|| {
         eprintln!("adapter: {} / {} / {} / {:?}", info.name, info.driver, info.driver_info, info.backend);
-        context
-    })
+    });
+    context
 }
 
 /// A tensor of f32 in host memory.

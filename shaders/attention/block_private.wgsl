@@ -1,0 +1,26 @@
+// Where q and o stay during the walk over the keys: with the invocation. The loops over chunks have constant bounds, so
+// that a GPU's compiler unrolls them and keeps the arrays in registers as far as they fit.
+var<private> q_block: array<mat4x4<f32>, HEAD_CHUNKS>; // scaled
+var<private> o_block: array<mat4x4<f32>, V_CHUNKS>; // not yet divided by sum
+
+fn start_block(split: u32, scale: vec4<f32>) {
+    for (var c = 0u; c < HEAD_CHUNKS; c++) {
+        let q4 = queries(c);
+        q_block[c] = mat4x4(q4[0] * scale.x, q4[1] * scale.y, q4[2] * scale.z, q4[3] * scale.w);
+    }
+    for (var c = 0u; c < V_CHUNKS; c++) {
+        o_block[c] = mat4x4<f32>();
+    }
+}
+
+fn q_chunk(c: u32) -> mat4x4<f32> {
+    return q_block[c];
+}
+
+fn o_chunk(c: u32) -> mat4x4<f32> {
+    return o_block[c];
+}
+
+fn set_o_chunk(c: u32, o4: mat4x4<f32>) {
+    o_block[c] = o4;
+}
