@@ -86,14 +86,6 @@ pub enum Error {
         /// What it is.
         got: String,
     },
-    /// The device was created without a feature that was asked for.
-    #[error("{needed_by} needs the device feature {feature:?}, which this device does not have")]
-    MissingFeature {
-        /// The missing feature.
-        feature: wgpu::Features,
-        /// What needs it.
-        needed_by: &'static str,
-    },
     /// A size is beyond what the device, or a 32-bit index, allows.
     #[error("{what}: needs {needed}, the limit is {limit}")]
     LimitExceeded {

@@ -95,6 +95,16 @@ impl<'a, const RANK: usize> TensorView<'a, RANK> {
         Self { strides, ..self }
     }
 
+    /// The first `extent` indices of an axis, with the same strides; more than there are reach past the view, which the
+    /// op's check finds if it leaves the buffer. An axis out of range leaves the view as it is.
+    #[must_use]
+    pub fn with_extent(mut self, axis: usize, extent: u32) -> Self {
+        if let Some(own) = self.shape.get_mut(axis) {
+            *own = extent;
+        }
+        self
+    }
+
     /// The view with axes `a` and `b` swapped: `[batch, len, heads, dim]` to `[batch, heads, len, dim]` by `swap_axes(1, 2)`.
     ///
     /// An axis out of range leaves the view as it is.
@@ -158,7 +168,6 @@ impl<const RANK: usize> Layout<RANK> {
 pub(crate) enum Access {
     Read,
     Write,
-    ReadWrite,
 }
 
 /// A checked tensor as a bind group takes it.

@@ -1,0 +1,349 @@
+//! Bad input is an error that names the tensor, the axis, what was expected and what came, and nothing is recorded.
+
+mod common;
+
+use common::context;
+use proptest::prelude::*;
+use wgpu::BufferUsages;
+use wgpu_attention::{
+    Attention, AttentionConfig, AttentionInputs, AttentionOutputs, AttentionShapes, Causal, Context, ContextOptions,
+    DType, FeatureMap, GatedAttention, GatedAttentionConfig, GatedAttentionInputs, GatedAttentionOutputs, GauWeights,
+    HostView, LinearAttention, LinearAttentionConfig, LinearAttentionInputs, LinearAttentionOutputs, Result, Scale,
+    TensorView,
+};
+
+/// Buffers big enough for every valid call here, and the views that a case spoils.
+struct Tensors {
+    inputs: [wgpu::Buffer; 4],
+    output: wgpu::Buffer,
+    rows: [wgpu::Buffer; 2],
+}
+
+const SHAPE: [u32; 4] = [2, 4, 6, 8];
+const ROWS: [u32; 3] = [2, 4, 6];
+const ELEMENTS: usize = 2 * 4 * 6 * 8;
+
+impl Tensors {
+    fn new(context: &Context) -> Self {
+        let filled = |elements: usize| context.upload(&vec![f32::NAN; elements]);
+        Self {
+            inputs: std::array::from_fn(|_| context.upload(&vec![0.5_f32; ELEMENTS])),
+            output: filled(ELEMENTS),
+            rows: std::array::from_fn(|_| filled(48)),
+        }
+    }
+
+    fn inputs(&self) -> AttentionInputs<'_> {
+        let [q, k, v, _] = &self.inputs;
+        AttentionInputs::new(TensorView::f32(q, SHAPE), TensorView::f32(k, SHAPE), TensorView::f32(v, SHAPE))
+    }
+
+    fn outputs(&self) -> AttentionOutputs<'_> {
+        AttentionOutputs::new(TensorView::f32(&self.output, SHAPE))
+    }
+
+    /// Nothing reached the output.
+    fn assert_untouched(&self, context: &Context, case: &str) {
+        for buffer in [&self.output, &self.rows[0], &self.rows[1]] {
+            assert!(context.download(buffer).unwrap().iter().all(|x| x.is_nan()), "{case}: something was recorded");
+        }
+    }
+}
+
+/// Records a call, submits whatever was recorded, and returns the error's text.
+fn refused(context: &Context, case: &str, record: impl FnOnce(&mut wgpu::CommandEncoder) -> Result<()>) -> String {
+    let mut encoder = context.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+    let result = record(&mut encoder);
+    context.queue().submit([encoder.finish()]);
+    result.expect_err(case).to_string()
+}
+
+type Spoil = for<'a> fn(&'a Tensors, &mut AttentionInputs<'a>, &mut AttentionOutputs<'a>);
+
+/// `(case, what the message must say, how to spoil a valid call)`.
+const TENSOR_CASES: &[(&str, &[&str], Spoil)] = &[
+    ("batch of k", &["k", "batch", "expected 2", "got 1"], |_, i, _| i.k = with_axis(i.k, 0, 1)),
+    ("batch of v", &["v", "batch", "expected 2", "got 1"], |_, i, _| i.v = with_axis(i.v, 0, 1)),
+    ("heads of v", &["v", "kv_heads", "expected 4", "got 2"], |_, i, _| i.v = with_axis(i.v, 1, 2)),
+    ("length of v", &["v", "kv_len", "expected 6", "got 5"], |_, i, _| i.v = with_axis(i.v, 2, 5)),
+    ("dim of k", &["k", "head_dim", "expected 8", "got 7"], |_, i, _| i.k = with_axis(i.k, 3, 7)),
+    ("batch of o", &["o", "batch", "expected 2", "got 1"], |_, _, o| o.o = with_axis(o.o, 0, 1)),
+    ("heads of o", &["o", "q_heads", "expected 4", "got 3"], |_, _, o| o.o = with_axis(o.o, 1, 3)),
+    ("length of o", &["o", "q_len", "expected 6", "got 4"], |_, _, o| o.o = with_axis(o.o, 2, 4)),
+    ("dim of o", &["o", "v_dim", "expected 8", "got 4"], |_, _, o| o.o = with_axis(o.o, 3, 4)),
+    ("heads that do not divide", &["q", "q_heads", "multiple of the 3", "got 4"], |_, i, _| {
+        (i.k, i.v) = (with_axis(i.k, 1, 3), with_axis(i.v, 1, 3));
+    }),
+    ("no kv heads", &["k", "kv_heads", "at least 1", "got 0"], |_, i, _| {
+        (i.k, i.v) = (with_axis(i.k, 1, 0), with_axis(i.v, 1, 0));
+    }),
+    ("no keys", &["k", "kv_len", "at least 1", "got 0"], |_, i, _| {
+        (i.k, i.v) = (with_axis(i.k, 2, 0), with_axis(i.v, 2, 0));
+    }),
+    ("no dims", &["q", "head_dim", "1 to 256", "got 0"], |_, i, _| {
+        (i.q, i.k) = (with_axis(i.q, 3, 0), with_axis(i.k, 3, 0));
+    }),
+    ("too many dims", &["q", "head_dim", "1 to 256", "got 257"], |_, i, _| {
+        (i.q, i.k) = (with_axis(i.q, 3, 257), with_axis(i.k, 3, 257));
+    }),
+    ("innermost stride", &["q", "stride", "head_dim", "expected 1", "got 2"], |_, i, _| {
+        i.q = i.q.with_strides([192, 48, 8, 2]);
+    }),
+    ("stride past the end", &["k", "ends at byte", "the buffer at byte 1536"], |_, i, _| {
+        i.k = i.k.with_strides([192, 48, 9, 1]);
+    }),
+    ("offset past the end", &["v", "ends at byte 1540", "the buffer at byte 1536"], |_, i, _| i.v = i.v.with_offset(1)),
+    ("stride past 64 bits", &["q", "32-bit index"], |_, i, _| i.q = i.q.with_strides([u64::MAX, 48, 8, 1])),
+    ("offset past 64 bits", &["q", "32-bit index"], |_, i, _| i.q = i.q.with_offset(u64::MAX)),
+    ("output that overlaps itself", &["o", "stride", "batch", "does not overlap itself", "got 0"], |_, _, o| {
+        o.o = o.o.with_strides([0, 48, 8, 1]);
+    }),
+    ("output rows that overlap", &["o", "stride", "q_len", "at least 8", "got 7"], |_, _, o| {
+        o.o = o.o.with_strides([192, 48, 7, 1]);
+    }),
+    ("element type", &["q", "F32", "U32"], |t, i, _| i.q = TensorView::new(&t.inputs[0], DType::U32, SHAPE)),
+    ("type of a mask", &["mask", "Bool", "F32"], |t, i, _| {
+        i.mask = Some(TensorView::f32(&t.inputs[3], [1, 1, 1, 6]).broadcast_to([2, 4, 6, 6]));
+    }),
+    ("o in the buffer of q", &["o", "lies in the buffer of the input", "q"], |t, _, o| {
+        o.o = TensorView::f32(&t.inputs[0], SHAPE);
+    }),
+    ("lse over o", &["o", "overlaps the output", "lse"], |t, _, o| o.lse = Some(TensorView::f32(&t.output, ROWS))),
+    ("lse over entropy", &["lse", "overlaps the output", "entropy"], |t, _, o| {
+        (o.lse, o.entropy) = (Some(TensorView::f32(&t.rows[0], ROWS)), Some(TensorView::f32(&t.rows[0], ROWS)));
+    }),
+    ("shape of lse", &["lse", "q_len", "expected 6", "got 5"], |t, _, o| {
+        o.lse = Some(TensorView::f32(&t.rows[0], [2, 4, 5]));
+    }),
+    ("shape of entropy", &["entropy", "q_heads", "expected 4", "got 2"], |t, _, o| {
+        o.entropy = Some(TensorView::f32(&t.rows[0], [2, 2, 6]));
+    }),
+    ("shape of a bias", &["bias", "kv_len", "expected 6", "got 5"], |t, i, _| {
+        i.bias = Some(TensorView::f32(&t.inputs[3], [2, 4, 6, 5]));
+    }),
+    ("shape of a mask", &["mask", "q_len", "expected 6", "got 1"], |t, i, _| {
+        i.mask = Some(TensorView::new(&t.inputs[3], DType::Bool, [2, 4, 1, 6]));
+    }),
+    ("shape of the key lengths", &["kv_lens", "batch", "expected 2", "got 3"], |t, i, _| {
+        i.kv_lens = Some(TensorView::new(&t.inputs[3], DType::U32, [3]));
+    }),
+    ("row scales without the per_row scale", &["row_scale", "not per_row"], |t, i, _| {
+        i.row_scale = Some(TensorView::f32(&t.inputs[3], ROWS));
+    }),
+];
+
+fn with_axis<'a>(view: TensorView<'a, 4>, axis: usize, extent: u32) -> TensorView<'a, 4> {
+    view.with_extent(axis, extent)
+}
+
+#[test]
+fn every_spoiled_tensor_is_named() {
+    let context = context();
+    let attention = Attention::new(context, AttentionConfig::new()).unwrap();
+    let tensors = Tensors::new(context);
+    for (case, says, spoil) in TENSOR_CASES {
+        let (mut inputs, mut outputs) = (tensors.inputs(), tensors.outputs());
+        spoil(&tensors, &mut inputs, &mut outputs);
+        let message = refused(context, case, |encoder| attention.record(encoder, inputs, outputs));
+        for part in *says {
+            assert!(message.contains(part), "{case}: `{message}` does not say `{part}`");
+        }
+    }
+    tensors.assert_untouched(context, "every case");
+}
+
+#[test]
+fn gated_and_linear_attention_check_the_same() {
+    let context = context();
+    let tensors = Tensors::new(context);
+    let gated = GatedAttention::new(context, GatedAttentionConfig::default()).unwrap();
+    let linear = LinearAttention::new(context, LinearAttentionConfig::default()).unwrap();
+    let mut checked = 0;
+    for (case, _, spoil) in TENSOR_CASES {
+        let (mut inputs, mut outputs) = (tensors.inputs(), tensors.outputs());
+        spoil(&tensors, &mut inputs, &mut outputs);
+        let (valid, no_outputs) = (tensors.inputs(), outputs.lse.is_none() && outputs.entropy.is_none());
+        let optional = inputs.bias.is_some() || inputs.mask.is_some() || inputs.row_scale.is_some() || !no_outputs;
+        // Key widths are the one thing the two take more freely: gated attention has values of any width.
+        if optional || valid.kv_lens.is_some() {
+            continue;
+        }
+        checked += 1;
+        let [a, b] = [
+            refused(context, case, |encoder| {
+                let mut own = GatedAttentionInputs::new(inputs.q, inputs.k, inputs.v);
+                own.kv_lens = inputs.kv_lens;
+                gated.record(encoder, own, GatedAttentionOutputs::new(outputs.o))
+            }),
+            refused(context, case, |encoder| {
+                let mut own = LinearAttentionInputs::new(inputs.q, inputs.k, inputs.v);
+                own.kv_lens = inputs.kv_lens;
+                linear.record(encoder, own, LinearAttentionOutputs::new(outputs.o))
+            }),
+        ];
+        assert!(a.contains(':') && b.contains(':'), "{case}: {a}; {b}");
+    }
+    assert!(checked >= 20, "{checked} cases apply to every op");
+    tensors.assert_untouched(context, "every case");
+}
+
+#[test]
+fn a_missing_usage_is_named() {
+    let context = context();
+    let tensors = Tensors::new(context);
+    let attention = Attention::new(context, AttentionConfig::new()).unwrap();
+    let uniform = context.device().create_buffer(&wgpu::BufferDescriptor {
+        label: None,
+        size: 4 * ELEMENTS as u64,
+        usage: BufferUsages::COPY_DST,
+        mapped_at_creation: false,
+    });
+    let mut inputs = tensors.inputs();
+    inputs.v = TensorView::f32(&uniform, SHAPE);
+    let message = refused(context, "usage", |encoder| attention.record(encoder, inputs, tensors.outputs()));
+    assert!(message.contains("v: ") && message.contains("STORAGE"), "{message}");
+    assert!(context.download(&uniform).unwrap_err().to_string().contains("COPY_SRC"));
+}
+
+#[test]
+fn options_that_mean_nothing_are_named() {
+    let context = context();
+    let config = AttentionConfig::new;
+    let cases = [
+        ("softcap", config().softcap(0.0)),
+        ("softcap", config().softcap(f32::NAN)),
+        ("softcap", config().softcap(f32::INFINITY)),
+        ("scale.fixed", config().scale(Scale::Fixed(f32::NAN))),
+        ("scale.log_n.base", config().scale(Scale::LogN { base: 1.0, floor: 1 })),
+        ("scale.log_n.base", config().scale(Scale::LogN { base: f32::INFINITY, floor: 1 })),
+        ("scale.log_n.floor", config().scale(Scale::LogN { base: 512.0, floor: 0 })),
+        ("scale.kappa_log_n.kappa", config().scale(Scale::KappaLogN { kappa: f32::NEG_INFINITY })),
+        ("scale.log_n_inference.train_len", config().scale(Scale::LogNInference { train_len: 1 })),
+        ("scale.scalable_softmax.s", config().scale(Scale::ScalableSoftmax { s: f32::NAN, inv_sqrt_dim: true })),
+        ("window.left", config().window(Some(u32::MAX), None)),
+        ("window.right", config().window(None, Some((1 << 30) + 1))),
+        ("causal.offset", config().causal(Causal::Offset(i32::MIN))),
+    ];
+    for (option, config) in cases {
+        let message = Attention::new(context, config).expect_err(option).to_string();
+        assert!(message.contains(&format!("option {option}: expected")), "{message}");
+        assert!(message.contains("got"), "{message}");
+        assert!(
+            wgpu_attention::attention::reference::attention(&config, &host()).is_err(),
+            "{option}: the twin agrees"
+        );
+    }
+    let per_row = Attention::new(context, config().scale(Scale::PerRow)).unwrap();
+    let message = per_row.plan(&AttentionShapes::new(1, 1, 4, 4)).expect_err("row_scale is missing").to_string();
+    assert!(message.contains("row_scale"), "{message}");
+    let weights = GauWeights::SoftmaxLogN { base: 0.5, floor: 1 };
+    let gated = GatedAttentionConfig { weights, ..Default::default() };
+    assert!(GatedAttention::new(context, gated).expect_err("base").to_string().contains("base"));
+    let linear = LinearAttentionConfig { feature_map: FeatureMap::Identity, ..Default::default() };
+    let message = LinearAttention::new(context, linear).expect_err("a normalised identity map").to_string();
+    assert!(message.contains("identity"), "{message}");
+}
+
+fn host() -> wgpu_attention::attention::reference::HostInputs<'static> {
+    let one = HostView::new(&[1.0], [1, 1, 1, 1]).unwrap();
+    wgpu_attention::attention::reference::HostInputs::new(one, one, one)
+}
+
+#[test]
+fn sizes_beyond_32_bits_are_refused_by_the_plan() {
+    let context = context();
+    let attention = Attention::new(context, AttentionConfig::new()).unwrap();
+    let cases = [
+        ("rows", AttentionShapes::new(1 << 16, 1 << 16, 16, 64)),
+        ("q_len", AttentionShapes::new(1, 1, u32::MAX, 64)),
+        ("kv_len", AttentionShapes { q_len: 1, ..AttentionShapes::new(1, 1, (1 << 30) + 1, 64) }),
+    ];
+    for (what, shapes) in cases {
+        let message = attention.plan(&shapes).expect_err(what).to_string();
+        assert!(message.contains(what) && message.contains("the limit is"), "{message}");
+    }
+    let small = ContextOptions { max_workspace_bytes: 1 << 10, max_keys_per_split: Some(8), ..Default::default() };
+    let small = Context::with_options(context.device().clone(), context.queue().clone(), small);
+    let attention = Attention::new(&small, AttentionConfig::new()).unwrap();
+    let message = attention.plan(&AttentionShapes::new(1, 1, 64, 64)).expect_err("workspace").to_string();
+    assert!(message.contains("partial results") && message.contains("the limit is 1024"), "{message}");
+}
+
+/// A device with nothing but what WebGPU promises, or less.
+fn device_with(limits: wgpu::Limits) -> Option<Context> {
+    pollster::block_on(async {
+        let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env());
+        let adapter = instance.request_adapter(&wgpu::RequestAdapterOptions::default()).await.ok()?;
+        let descriptor = wgpu::DeviceDescriptor { required_limits: limits, ..Default::default() };
+        let (device, queue) = adapter.request_device(&descriptor).await.ok()?;
+        Some(Context::new(device, queue))
+    })
+}
+
+#[test]
+fn a_binding_over_the_devices_limit_is_refused() {
+    let limits = wgpu::Limits { max_storage_buffer_binding_size: 1024, ..wgpu::Limits::default() };
+    let context = device_with(limits).expect("a device with default limits, but for small bindings");
+    let tensors = Tensors::new(&context);
+    let attention = Attention::new(&context, AttentionConfig::new()).unwrap();
+    let message =
+        refused(&context, "binding", |encoder| attention.record(encoder, tensors.inputs(), tensors.outputs()));
+    assert!(message.contains("q: bytes in one binding: needs 1536, the limit is 1024"), "{message}");
+}
+
+#[test]
+fn no_op_needs_more_than_a_default_device() {
+    let context = device_with(wgpu::Limits::default()).expect("a device with default limits and no features");
+    assert!(context.device().features().is_empty(), "nothing optional was asked for");
+    let tensors = Tensors::new(&context);
+    let (inputs, outputs) = (tensors.inputs(), tensors.outputs());
+    let mut encoder = context.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+    let attention = Attention::new(&context, AttentionConfig::new()).unwrap();
+    attention.record(&mut encoder, inputs, outputs).unwrap();
+    let gated = GatedAttention::new(&context, GatedAttentionConfig::default()).unwrap();
+    let own = GatedAttentionInputs::new(inputs.q, inputs.k, inputs.v);
+    gated.record(&mut encoder, own, GatedAttentionOutputs::new(outputs.o)).unwrap();
+    let linear = LinearAttention::new(&context, LinearAttentionConfig::default()).unwrap();
+    let own = LinearAttentionInputs::new(inputs.q, inputs.k, inputs.v);
+    linear.record(&mut encoder, own, LinearAttentionOutputs::new(outputs.o)).unwrap();
+    context.queue().submit([encoder.finish()]);
+    let o = context.download(&tensors.output).unwrap();
+    assert!(o.iter().all(|x| (x - 0.5).abs() < 1e-5), "values of one half average to one half");
+}
+
+#[test]
+fn host_data_of_another_length_is_refused() {
+    let message = HostView::new(&[0.0; 7], [2, 4]).expect_err("seven for eight").to_string();
+    assert!(message.contains("got 7"), "{message}");
+    assert!(HostView::new(&[0.0; 1], [usize::MAX, 2]).is_err(), "a product over 64 bits");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    /// Whatever the views, a call is refused or runs without a word from the device (whose default is to panic).
+    #[test]
+fn any_view_is_refused_or_runs(
+        shape in prop::array::uniform4(0..5u32),
+        spoiled in prop::option::of((0..4usize, 0..4usize, 0..5u32)),
+        offsets in prop::array::uniform4(0..70u64),
+        strides in prop::option::of(prop::array::uniform4(prop::array::uniform3(0..32u64))),
+        same in any::<[bool; 2]>(),
+    ) {
+        let context = context();
+        let tensors = Tensors::new(context);
+        let view = |index: usize, buffer| {
+            let mut view = TensorView::f32(buffer, shape).with_offset(offsets[index]);
+            if let Some((_, axis, extent)) = spoiled.filter(|&(tensor, ..)| tensor == index) {
+                view = view.with_extent(axis, extent);
+            }
+            strides.map_or(view, |s| view.with_strides([s[index][0], s[index][1], s[index][2], 1]))
+        };
+        let [q, k, v, _] = &tensors.inputs;
+        let o = if same[0] { k } else { &tensors.output };
+        let inputs = AttentionInputs::new(view(0, q), view(1, k), view(2, if same[1] { k } else { v }));
+        let attention = Attention::new(context, AttentionConfig::new()).unwrap();
+        if let Ok(prepared) = attention.prepare(inputs, AttentionOutputs::new(view(3, o))) {
+            context.run(&prepared).unwrap();
+        }
+    }
+}
