@@ -1,4 +1,61 @@
 //! Attention and the softmax family as WGSL compute kernels, recorded into your own wgpu encoder.
+//!
+//! | op | what it computes | time in the length |
+//! |---|---|---|
+//! | [`Attention`] | softmax attention, with every entropy-invariant scale, log-sum-exp and row entropy | n² |
+//! | [`LinearAttention`] | attention by feature maps and cumulative sums, with states in and out | n |
+//! | [`GatedAttention`] | the gated attention unit: relu² and its relatives, maps and gate, in one kernel | n² (n in mixed chunks) |
+//!
+//! The crate runs on any device that wgpu offers, with no optional feature. It takes your [`Device`](wgpu::Device) and
+//! [`Queue`](wgpu::Queue) once, and then records into your encoder, on your buffers; it never submits, polls or blocks.
+//! No buffer is ever length × length, and every op has a public CPU twin in f64 that its tests compare it with.
+//!
+//! # Example
+//! Causal attention with the entropy-invariant scale, on a headless device:
+//!
+//! ```
+//! use wgpu_attention::{Attention, AttentionConfig, AttentionInputs, AttentionOutputs, Causal, Context, Scale, TensorView};
+//!
+//! # #[cfg(feature = "blocking")]
+//! # fn main() -> wgpu_attention::Result<()> {
+//! let context = Context::headless()?; // an app that has a device: Context::new(device, queue)
+//! let shape = [1, 8, 128, 64]; // batch, heads, len, head_dim
+//! let elements = 8 * 128 * 64;
+//! let [q, k, v] = [0.1, 0.2, 0.3].map(|x: f32| context.upload(&vec![x; elements]));
+//! let o = context.allocate(elements);
+//!
+//! let config = AttentionConfig::new().causal(Causal::TopLeft).scale(Scale::LOG_N);
+//! let attention = Attention::new(&context, config)?;
+//! let mut encoder = context.device().create_command_encoder(&Default::default());
+//! attention.record(
+//!     &mut encoder,
+//!     AttentionInputs::new(TensorView::f32(&q, shape), TensorView::f32(&k, shape), TensorView::f32(&v, shape)),
+//!     AttentionOutputs::new(TensorView::f32(&o, shape)),
+//! )?;
+//! context.queue().submit([encoder.finish()]);
+//!
+//! let o = context.download(&o)?;
+//! assert!(o.iter().all(|x| (x - 0.3).abs() < 1e-6)); // an average of equal values
+//! # Ok(())
+//! # }
+//! # #[cfg(not(feature = "blocking"))]
+//! # fn main() {}
+//! ```
+//!
+//! # Shapes and strides
+//! Tensors are `[batch, heads, len, head_dim]` with any strides but the innermost, which is 1; so `[batch, len, heads,
+//! head_dim]` and packed q, k, v are views. Lengths are in tokens, offsets and strides in elements, sizes in bytes.
+//!
+//! # What the crate cannot check
+//! wgpu gives no way to see whether a buffer belongs to another device or was destroyed; using such a buffer is reported by
+//! wgpu, when the command is recorded or submitted.
+//!
+//! # Features
+//! - `vulkan`, `metal`, `dx12`, `gles` (default): the backends wgpu is built with.
+//! - `blocking` (default): a headless context, and calls that upload, run and read back. Off, the crate needs no executor.
+//! - `serde`: configs as JSON and the like.
+//!
+//! One major version of this crate goes with each of wgpu's, which is re-exported as [`wgpu`].
 
 pub mod attention;
 #[cfg(feature = "blocking")]
