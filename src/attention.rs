@@ -1,6 +1,7 @@
 //! Softmax attention: o = softmax(scale · q kᵀ + bias) v, tiled, with an online softmax, log-sum-exp and row entropy.
 
 mod config;
+mod kernels;
 mod plan;
 pub mod reference;
 mod shapes;
@@ -10,7 +11,7 @@ use std::sync::Mutex;
 pub use config::{AttentionConfig, Causal, Scale, Window};
 pub(crate) use config::{UNBOUNDED, Visibility, config_error};
 #[doc(hidden)]
-pub use plan::specializations;
+pub use kernels::specializations;
 pub use shapes::AttentionShapes;
 pub(crate) use shapes::TensorShapes;
 
@@ -18,7 +19,8 @@ use crate::context::{BoundedCache, lock};
 use crate::dispatch::{Plan, Prepared};
 use crate::tensor::{Access, DType, Operands};
 use crate::{Context, Result, TensorView};
-use plan::{Problem, slot};
+use kernels::slot;
+use plan::Problem;
 use std::sync::Arc;
 
 /// The tensors that softmax attention reads.

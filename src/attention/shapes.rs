@@ -80,8 +80,12 @@ impl AttentionShapes {
             }
         }
         for (what, len) in [("q: q_len", self.q_len), ("k: kv_len", self.kv_len)] {
-            if len > UNBOUNDED as u32 {
-                return Err(Error::LimitExceeded { what: what.into(), needed: len.into(), limit: UNBOUNDED as u64 });
+            if len >= UNBOUNDED as u32 {
+                return Err(Error::LimitExceeded {
+                    what: what.into(),
+                    needed: len.into(),
+                    limit: UNBOUNDED as u64 - 1,
+                });
             }
         }
         if self.row_scale != (config.scale == Scale::PerRow) {
