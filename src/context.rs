@@ -37,7 +37,7 @@ struct Inner {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ContextOptions {
     /// Floating-point operations that one dispatch may hold before the work is split over several. Drivers end a
-    /// dispatch that runs for seconds. Default 2³⁷, a seventh of a second at 1 TFLOP/s.
+    /// dispatch that runs for seconds. Default 2³⁵, a third of a second at 100 GFLOP/s.
     pub max_flops_per_dispatch: u64,
     /// Bytes of workspace that one plan may ask for. Default 256 MiB.
     pub max_workspace_bytes: u64,
@@ -48,7 +48,7 @@ pub struct ContextOptions {
 
 impl Default for ContextOptions {
     fn default() -> Self {
-        Self { max_flops_per_dispatch: 1 << 37, max_workspace_bytes: 256 << 20, max_keys_per_split: None }
+        Self { max_flops_per_dispatch: 1 << 35, max_workspace_bytes: 256 << 20, max_keys_per_split: None }
     }
 }
 
