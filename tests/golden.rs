@@ -9,9 +9,10 @@ use std::fs;
 use std::path::Path;
 
 use common::{Expected, NAIVE_RUNS, ULP, context};
+use half::{bf16, f16};
 use run::{Output, Request};
 use safetensors::SafeTensors;
-use safetensors::tensor::TensorView;
+use safetensors::tensor::{Dtype, TensorView};
 use serde_json::Value;
 use wgpu_attention::reference::SumOrder;
 
@@ -34,7 +35,8 @@ fn load(op: &str, path: &Path) -> Case {
         SafeTensors::deserialize(&file).unwrap().tensors().into_iter().partition(|(name, _)| name.starts_with(WANT));
     let metadata = header.metadata().clone().unwrap();
     assert_eq!(metadata["op"], op, "{name}");
-    let floors = floors(&inputs.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect());
+    let floors =
+        floors(op, &json(&metadata["config"]), &inputs.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect());
     let request = Request::new(&metadata, inputs).unwrap_or_else(|error| panic!("{name}: {error:#}"));
     let (given, echoed) = (json(&metadata["config"]), json(&request.op.config().unwrap()));
     assert!(is_part_of(&given, &echoed), "{name}: config: {given} became {echoed}");
@@ -60,24 +62,52 @@ fn numbers(tensor: &TensorView) -> Vec<f64> {
     tensor.data().chunks_exact(8).map(|word| f64::from_le_bytes(word.try_into().unwrap())).collect()
 }
 
-/// A weight exp(x) is off by (3 + 2|x|) ulp, and the mean of |x| under the weights is at most log n; one division adds
-/// 2 ulp. A softcap computes exp of a score and divides, a log n scale takes a logarithm: 6 ulp of the score each, which
-/// moves the exponent by as much. log is only good to 2^-20 near 1.
-fn floors(inputs: &BTreeMap<&str, &TensorView>) -> [f64; 2] {
-    let norm = |name: &str| {
-        let tensor = inputs[name];
-        let width = *tensor.shape().last().unwrap();
-        let numbers: Vec<f64> = match tensor.dtype().bitsize() {
-            32 => tensor.data().chunks_exact(4).map(|w| f32::from_le_bytes(w.try_into().unwrap()).into()).collect(),
-            // Half precision: cases of ordinary size.
-            _ => vec![2.0; tensor.shape().iter().product()],
-        };
-        numbers.chunks(width).map(|row| row.iter().map(|x| x * x).sum::<f64>().sqrt()).fold(0.0, f64::max)
+/// What a GPU's own exp, log and division may add, relative to the largest value, and in absolute terms where an output
+/// other than o is a logarithm. The same as in the ops' own tests, in bounds that hold for all of an op's configs:
+/// a weight exp(x) is off by (3 + 2|x|) ulp, the mean of |x| under the weights is at most the log of their number, a
+/// division adds 2 ulp, and a scale or softcap computed on the GPU moves a score by 6 ulp of itself.
+fn floors(op: &str, config: &Value, inputs: &BTreeMap<&str, &TensorView>) -> [f64; 2] {
+    let widest = |name: &str| {
+        let Some(tensor) = inputs.get(name) else { return 0.0 };
+        let rows = floats(tensor);
+        let width = tensor.shape().last().copied().unwrap_or(1);
+        rows.chunks(width).map(|row| row.iter().map(|x| x * x).sum::<f64>().sqrt()).fold(0.0, f64::max)
     };
-    let keys = inputs["k"].shape()[2] as f64;
-    let score = norm("q") * norm("k") / (inputs["q"].shape()[3] as f64).sqrt();
-    let absolute = (1.0 / f64::from(1 << 20) + 6.0 * ULP * score) * (1.0 + keys.ln());
-    [ULP * (5.0 + 2.0 * keys.ln() + 6.0 * score), absolute]
+    let largest =
+        |name: &str| inputs.get(name).map_or(0.0, |t| floats(t).into_iter().fold(0.0, |m: f64, x| m.max(x.abs())));
+    let (keys, width) =
+        (inputs["v"].shape()[2] as f64, inputs.get("q").or(inputs.get("z")).map_or(1, |t| t.shape()[3]));
+    let mapped = |side: &str| match inputs.contains_key("z") {
+        true => widest("z") * largest(&format!("gamma_{side}")) + widest(&format!("beta_{side}")),
+        false => widest(side),
+    };
+    let score = mapped("q") * mapped("k") / (width as f64).sqrt();
+    match op {
+        "attention" => {
+            let absolute = (1.0 / f64::from(1 << 20) + 6.0 * ULP * score) * (1.0 + keys.ln());
+            [ULP * (5.0 + 2.0 * keys.ln() + 6.0 * score), absolute]
+        }
+        "gated_attention" if config["weights"].get("softmax_log_n").is_some() => {
+            [ULP * (5.0 + 2.0 * keys.ln() + 6.0 * score), 0.0]
+        }
+        "gated_attention" => [ULP * (6.0 + 2.0 * keys.ln()), 0.0],
+        // Maps that are exponentials weigh features of keys; elu + 1 takes one exponential of each of q and k.
+        _ => {
+            let features = inputs.get("projection").map_or(width, |rows| rows.shape()[0]) as f64;
+            [ULP * (24.0 + 6.0 * (keys * features).ln()), 0.0]
+        }
+    }
+}
+
+fn floats(tensor: &TensorView) -> Vec<f64> {
+    match tensor.dtype() {
+        Dtype::F32 => tensor.data().chunks_exact(4).map(|w| f32::from_le_bytes(w.try_into().unwrap()).into()).collect(),
+        Dtype::F16 => tensor.data().chunks_exact(2).map(|w| f16::from_le_bytes(w.try_into().unwrap()).into()).collect(),
+        Dtype::BF16 => {
+            tensor.data().chunks_exact(2).map(|w| bf16::from_le_bytes(w.try_into().unwrap()).into()).collect()
+        }
+        other => panic!("no floats: {other:?}"),
+    }
 }
 
 /// Every file of an op; no op is without.
@@ -133,8 +163,8 @@ fn kernel_is_right(case: &Case) {
 }
 
 macro_rules! golden {
-    ($($op:ident),*) => {$(
-        mod $op {
+    ($($op:ident),*) => {
+        $(mod $op {
             #[test]
             fn twin() {
                 super::each(stringify!($op), super::twin_is_right);
@@ -144,7 +174,17 @@ macro_rules! golden {
             fn gpu() {
                 super::each(stringify!($op), super::kernel_is_right);
             }
+        })*
+
+        #[test]
+        fn every_folder_is_tested() {
+            let entries = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")).unwrap();
+            let folders = entries.map(|entry| entry.unwrap()).filter(|entry| entry.file_type().unwrap().is_dir());
+            let mut names: Vec<_> = folders.map(|folder| folder.file_name().into_string().unwrap()).collect();
+            names.retain(|name| name != "__pycache__");
+            names.sort();
+            assert_eq!(names, [$(stringify!($op)),*]);
         }
-    )*};
+    };
 }
-golden!(attention);
+golden!(attention, gated_attention, linear_attention);

@@ -117,6 +117,39 @@ fn outputs_and_metadata() {
 }
 
 #[test]
+fn the_other_ops() {
+    let qkv =
+        |op, config| File::new(op, config).f32("q", &[1, 2, 5, 4]).f32("k", &[1, 1, 5, 4]).f32("v", &[1, 1, 5, 3]);
+    let shapes =
+        |out: &File| out.tensors.iter().map(|(name, tensor)| (name.clone(), tensor.1.clone())).collect::<Vec<_>>();
+    let o = ("o".to_owned(), vec![1, 2, 5, 3]);
+    let state = |name: &str, shape: &[usize]| (format!("state_{name}"), shape.to_vec());
+
+    let linear = r#"{"mode":"causal","feature_map":"exp"}"#;
+    let first = run("linear", &qkv("linear_attention", linear));
+    let states = [state("max", &[1, 1, 4]), state("s", &[1, 1, 4, 3]), state("z", &[1, 1, 4])];
+    assert_eq!(shapes(&first), [vec![o.clone()], states.to_vec()].concat());
+    // A state goes in as it came out.
+    let mut next = qkv("linear_attention", linear);
+    next.tensors.extend(first.tensors.into_iter().filter(|(name, _)| name.starts_with("state_")));
+    let (before, after) = (next.numbers("state_z"), run("linear-next", &next).numbers("state_z"));
+    // The same keys once more: the maxima stay, the sums double.
+    assert!(before.iter().zip(&after).all(|(before, after)| (2.0 * before - after).abs() < 1e-5));
+    let bounded = run("linear-bounded", &qkv("linear_attention", "{}"));
+    assert_eq!(shapes(&bounded), [vec![o.clone()], states[1..].to_vec()].concat());
+
+    assert_eq!(shapes(&run("gated", &qkv("gated_attention", "{}"))), [o]);
+    let shared = File::new("gated_attention", r#"{"weights":"softmax"}"#)
+        .f32("z", &[1, 2, 5, 4])
+        .f32("gamma_q", &[2, 4])
+        .f32("gamma_k", &[4])
+        .f32("beta_k", &[1, 4])
+        .f32("v", &[1, 2, 5, 3])
+        .f32("u", &[1, 2, 5, 3]);
+    assert_eq!(run("gau", &shared).numbers("o").len(), 30);
+}
+
+#[test]
 fn only_the_outputs_asked_for() {
     let all = run("all-outputs", &File::attention());
     for (list, names) in
@@ -173,10 +206,24 @@ fn the_check_is_printed() {
 #[test]
 fn every_failure_has_its_message() {
     let attention = File::attention;
+    let linear = |config| attention().metadata("op", "linear_attention").metadata("config", config);
+    let gated = attention().metadata("op", "gated_attention");
     let f64s = vec![0; 8 * 24];
-    let table: [(&str, File, &str); 21] = [
+    let table: [(&str, File, &str); 25] = [
         ("no-op", attention().without("op"), "metadata: op is missing"),
-        ("unknown-op", attention().metadata("op", "convolution"), "metadata: op: expected attention, "),
+        ("no-projection", linear(r#"{"feature_map":{"favor":{}}}"#), "projection: the favor map needs it"),
+        (
+            "half-a-state",
+            linear("{}").f32("state_z", &[1, 2, 4]),
+            "state_s: is missing: a state's tensors are given together",
+        ),
+        ("no-z", gated.clone().without("q"), "q: k is given without it"),
+        ("lone-gamma", gated.f32("gamma_q", &[4]), "gamma_q: is given, but z, which it maps, is not"),
+        (
+            "unknown-op",
+            attention().metadata("op", "convolution"),
+            "metadata: op: expected one of attention, gated_attention, linear_attention; got convolution",
+        ),
         ("bad-json", attention().metadata("config", "{"), "metadata: config: EOF while parsing"),
         ("unknown-option", attention().metadata("config", r#"{"casual":"none"}"#), "unknown field `casual`"),
         ("unknown-value", attention().metadata("config", r#"{"causal":true}"#), "metadata: config: "),

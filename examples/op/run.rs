@@ -1,6 +1,8 @@
 //! Runs an op, on the GPU or in its CPU twin, on named tensors: what `op.rs` and the golden tests share.
 
 mod attention;
+mod gated_attention;
+mod linear_attention;
 mod tensors;
 
 use std::collections::HashMap;
@@ -31,45 +33,50 @@ pub struct Run {
     pub outputs: Vec<Output<f32>>,
 }
 
-/// An op with its config and inputs.
-pub enum Op {
-    Attention(attention::Call),
+macro_rules! ops {
+    ($($op:ident: $Op:ident),*) => {
+        /// An op with its config and inputs.
+        pub enum Op {
+            $($Op(Box<$op::Call>)),*
+        }
+
+        impl Op {
+            fn new(stem: &str, config: &str, tensors: &mut Tensors) -> Result<Self> {
+                match stem {
+                    $(stringify!($op) => Ok(Self::$Op(Box::new($op::Call::new(parse(config)?, tensors)?))),)*
+                    _ => bail!("metadata: op: expected one of {}; got {stem}", [$(stringify!($op)),*].join(", ")),
+                }
+            }
+
+            pub fn stem(&self) -> &'static str {
+                match self {
+                    $(Self::$Op(_) => stringify!($op)),*
+                }
+            }
+
+            /// The config as JSON, defaults filled in.
+            pub fn config(&self) -> Result<String> {
+                match self {
+                    $(Self::$Op(call) => Ok(serde_json::to_string(&call.config)?)),*
+                }
+            }
+
+            /// All outputs by the CPU twin.
+            pub fn twin<T: Real>(&self, order: SumOrder) -> Result<Vec<Output<T>>> {
+                match self {
+                    $(Self::$Op(call) => call.twin(order)),*
+                }
+            }
+
+            fn run(&self, gpu: &mut Gpu) -> Result<()> {
+                match self {
+                    $(Self::$Op(call) => call.run(gpu)),*
+                }
+            }
+        }
+    };
 }
-
-impl Op {
-    fn new(stem: &str, config: &str, tensors: &mut Tensors) -> Result<Self> {
-        Ok(match stem {
-            "attention" => Self::Attention(attention::Call::new(parse(config)?, tensors)?),
-            _ => bail!("metadata: op: expected attention, linear_attention or gated_attention, got {stem}"),
-        })
-    }
-
-    pub fn stem(&self) -> &'static str {
-        match self {
-            Self::Attention(_) => "attention",
-        }
-    }
-
-    /// The config as JSON, defaults filled in.
-    pub fn config(&self) -> Result<String> {
-        Ok(match self {
-            Self::Attention(call) => serde_json::to_string(&call.config)?,
-        })
-    }
-
-    /// All outputs by the CPU twin.
-    pub fn twin<T: Real>(&self, order: SumOrder) -> Result<Vec<Output<T>>> {
-        match self {
-            Self::Attention(call) => call.twin(order),
-        }
-    }
-
-    fn run(&self, gpu: &mut Gpu) -> Result<()> {
-        match self {
-            Self::Attention(call) => call.run(gpu),
-        }
-    }
-}
+ops!(attention: Attention, gated_attention: GatedAttention, linear_attention: LinearAttention);
 
 fn parse<C: serde::de::DeserializeOwned>(config: &str) -> Result<C> {
     serde_json::from_str(config).context("metadata: config")
