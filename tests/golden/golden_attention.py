@@ -101,11 +101,13 @@ def attention_cases():
     for n in [1, 2, 17, 64, 65, 257]:
         for d in [8, 64, 128]:
             dv = d if n * d <= 2048 else 4
-            yield case(f"full_n{n}_d{d}", {}, lambda draw: qkv(draw, n, d=d, dv=dv))
+            # Halves keep the files small.
+            dtype = np.float16 if n * d > 2048 else np.float32
+            yield case(f"full_n{n}_d{d}", {}, lambda draw: qkv(draw, n, d=d, dv=dv, dtype=dtype))
     for d, dv in [(1, 1), (3, 5), (5, 130), (37, 2), (97, 6), (130, 3), (255, 1), (256, 256)]:
         yield case(f"odd_d{d}_v{dv}", {"causal": "top_left"}, lambda draw: qkv(draw, 5, 7, d, dv))
     for dtype in [np.float16, ml_dtypes.bfloat16]:
-        yield case(f"stored_as_{np.dtype(dtype).name}", {}, lambda draw: qkv(draw, 33, d=24, heads=2, dtype=dtype))
+        yield case(f"stored_as_{np.dtype(dtype).name}", {}, lambda draw: qkv(draw, 33, d=12, heads=2, dtype=dtype))
     yield case("many_keys", {}, lambda draw: qkv(draw, 2, 1100, d=4, dv=2))
 
     # Causal masks at every relation of lengths, and windows.
@@ -113,7 +115,7 @@ def attention_cases():
                   "offset_9": {"offset": 9}, "offset_far_left": {"offset": -40}, "offset_far_right": {"offset": 2000}}
     for label, causal in alignments.items():
         for n, m in [(17, 17), (5, 33), (33, 5), (1, 65), (65, 1)]:
-            yield case(f"{label}_{n}x{m}", {"causal": causal}, lambda draw: qkv(draw, n, m, d=8, dv=4, heads=2))
+            yield case(f"{label}_{n}x{m}", {"causal": causal}, lambda draw: qkv(draw, n, m, d=8, dv=4))
     yield case("causal_n257", {"causal": "bottom_right"}, lambda draw: qkv(draw, 257, d=8, dv=4))
     windows = [(3, None), (None, 2), (0, 0), (5, 7), (64, 0), (1000, 1000)]
     for causal in ["none", "top_left", "bottom_right"]:
@@ -159,7 +161,7 @@ def attention_cases():
     yield case("mask_as_u8", {"causal": "top_left"}, lambda draw: qkv(draw, 19, 21, d=8) | {
         "mask": 255 * with_empty_row(draw, 1, 1, 19, 21).astype(np.uint8)})
     for dtype in [np.uint32, np.int32, np.int64]:
-        for causal in ["none", "top_left", "bottom_right"]:
+        for causal in ["none", "top_left", "bottom_right"] if dtype == np.uint32 else ["bottom_right"]:
             yield case(f"kv_lens_{np.dtype(dtype).name}_{causal}", {"causal": causal}, lambda draw: qkv(
                 draw, 7, 24, d=8, dv=4, batch=6) | {"kv_lens": np.array([24, 0, 1, 7, 13, 90], dtype)})
     yield case("kv_lens_log_n_window", {"causal": "bottom_right", "scale": log_n, "window": {"left": 4}}, lambda draw: qkv(
@@ -168,10 +170,10 @@ def attention_cases():
         yield case(f"grouped_{heads}_{kv_heads}", {"causal": "bottom_right"}, lambda draw: qkv(
             draw, 12, 20, d=8, dv=4, batch=2, heads=heads, kv_heads=kv_heads))
     yield case("grouped_decode", {"causal": "bottom_right"}, lambda draw: qkv(
-        draw, 1, 130, d=16, dv=8, batch=2, heads=8, kv_heads=2) | {"kv_lens": np.array([130, 77], np.uint32)})
+        draw, 1, 130, d=8, dv=4, batch=2, heads=8, kv_heads=2) | {"kv_lens": np.array([130, 77], np.uint32)})
     yield case("large_scores", {"scale": {"fixed": 1.0}}, lambda draw: qkv(draw, 16, d=4, scale=5000.0))
     yield case("everything", {"causal": {"offset": 6}, "window": {"left": 17, "right": 3}, "softcap": 5.0,
                               "scale": "per_row"}, lambda draw: qkv(
-        draw, 31, 44, d=20, dv=12, batch=2, heads=4, kv_heads=2, scale=2.0) | {
-        "row_scale": draw.normal(2, 4, 31, scale=0.3), "bias": with_hidden(draw, 4, 31, 44),
-        "mask": with_empty_row(draw, 2, 1, 31, 44), "kv_lens": np.array([44, 30], np.int32)})
+        draw, 17, 30, d=20, dv=12, batch=2, heads=4, kv_heads=2, scale=2.0) | {
+        "row_scale": draw.normal(2, 4, 17, scale=0.3), "bias": with_hidden(draw, 4, 17, 30),
+        "mask": with_empty_row(draw, 2, 1, 17, 30), "kv_lens": np.array([30, 20], np.int32)})

@@ -12,6 +12,8 @@ import numpy as np
 import safetensors
 
 from golden_attention import attention_cases
+from golden_gated_attention import gated_attention_cases
+from golden_linear_attention import linear_attention_cases
 
 jax.config.update("jax_enable_x64", True)
 
@@ -51,11 +53,14 @@ def write(op, case, config, inputs, want):
 
 def main():
     written = set()
-    for op, cases in [("attention", attention_cases)]:
+    ops = {"attention": attention_cases, "linear_attention": linear_attention_cases, "gated_attention": gated_attention_cases}
+    for op, cases in ops.items():
         for case, config, inputs, want in cases():
             path = write(op, case, config, inputs, want)
             assert path not in written, path
             written.add(path)
+            # Every case has shapes of its own: what JAX compiled for it is of no more use.
+            jax.clear_caches()
     for stale in set(ROOT.glob("*/*.safetensors")) - written:
         stale.unlink()
     total = sum(path.stat().st_size for path in written)
