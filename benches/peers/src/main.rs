@@ -18,7 +18,8 @@ use rand_distr::StandardNormal;
 use wgpu_attention::attention::reference::{HostInputs, attention_row};
 use wgpu_attention::reference::SumOrder;
 use wgpu_attention::{
-    Attention, AttentionConfig, AttentionInputs, AttentionOutputs, Causal, Context, HostView, TensorView, wgpu,
+    Attention, AttentionConfig, AttentionInputs, AttentionOutputs, AttentionShapes, Causal, Context, HostView,
+    TensorView, wgpu,
 };
 
 /// Softmax attention, f32: this crate beside Burn.
@@ -104,6 +105,8 @@ impl Case {
             o.into_data().try_to_vec().map_err(|error| anyhow::anyhow!("Burn's output: {error:?}"))
         };
 
+        let [batch, heads, len, head_dim] = shape;
+        println!("our kernel: {}", op.plan(&AttentionShapes::new(batch, heads, len, head_dim))?.kernel());
         let [mut our_times, mut burn_times] = [Vec::new(), Vec::new()];
         let errors = [self.error(&config, &ours()?)?, self.error(&config, &burn()?)?];
         for (error, side) in errors.iter().zip(["this crate", "Burn"]) {
