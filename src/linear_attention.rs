@@ -6,6 +6,7 @@ mod kernels;
 mod params;
 mod plan;
 pub mod reference;
+mod rounds;
 mod shapes;
 
 use std::sync::{Arc, Mutex};
@@ -244,7 +245,9 @@ impl LinearAttention {
                 operands.keep_apart(input, output, i == j && same[i]);
             }
         }
-        let problem = Problem { shapes, q, k, v, o, projection, kv_lens, state_in: layout_in, state_out: layout_out };
+        let in_place = same[0] && same[1] && same[2] == state_in.max.is_some();
+        let problem =
+            Problem { shapes, q, k, v, o, projection, kv_lens, state_in: layout_in, state_out: layout_out, in_place };
         let operands = operands.finish()?;
         Ok(Prepared::new(&self.context, self.plan_for(&problem)?, &operands))
     }

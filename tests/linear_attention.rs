@@ -6,8 +6,8 @@ use common::{Expected, NAIVE_RUNS, Placed, Placement, Tensor, ULP, assert_same_b
 use wgpu_attention::linear_attention::reference::{self, HostInputs, HostOutputs};
 use wgpu_attention::reference::SumOrder;
 use wgpu_attention::{
-    Context, FeatureMap, HostView, LinearAttention, LinearAttentionConfig, LinearAttentionInputs,
-    LinearAttentionOutputs, LinearMode, Normalization,
+    Context, ContextOptions, Error, FeatureMap, HostView, LinearAttention, LinearAttentionConfig,
+    LinearAttentionInputs, LinearAttentionOutputs, LinearMode, Normalization,
 };
 
 const TAYLOR2: FeatureMap = FeatureMap::Taylor2 { scale: None };
@@ -95,6 +95,113 @@ impl Case {
     fn with_lens(mut self, lens: &[u32]) -> Self {
         self.kv_lens = Some(lens.to_vec());
         self
+    }
+
+    /// Tokens `range` of a causal problem, with the state that came before them.
+    fn tokens(&self, range: std::ops::Range<usize>, state: Option<State>) -> Self {
+        let part = |tensor: &Tensor<4>| {
+            let [batch, heads, len, dim] = tensor.shape;
+            let rows = tensor.data.chunks(len * dim).flat_map(|head| &head[range.start * dim..range.end * dim]);
+            Tensor { data: rows.copied().collect(), shape: [batch, heads, range.len(), dim] }
+        };
+        Self { q: part(&self.q), k: part(&self.k), v: part(&self.v), state, ..self.clone() }
+    }
+
+    /// The state that an outcome left.
+    fn state_of(&self, outcome: &Outcome) -> State {
+        let (shape, maxima) = self.state_shape();
+        let [batch, heads, features, _] = shape;
+        State {
+            s: Tensor { data: outcome.s.clone(), shape },
+            z: Tensor { data: outcome.z.clone(), shape: [batch, heads, features] },
+            max: (maxima > 0).then(|| Tensor { data: outcome.max.clone(), shape: [batch, heads, maxima] }),
+        }
+    }
+
+    /// The state before any key.
+    fn empty_state(&self) -> State {
+        let (shape, maxima) = self.state_shape();
+        let [batch, heads, features, _] = shape;
+        State {
+            s: Tensor::filled(0.0, shape),
+            z: Tensor::filled(0.0, [batch, heads, features]),
+            max: (maxima > 0).then(|| Tensor::filled(f32::NEG_INFINITY, [batch, heads, maxima])),
+        }
+    }
+
+    /// The causal problem in several calls, cut after these tokens, each passing its state on.
+    fn run_in_parts(&self, cuts: &[usize]) -> Outcome {
+        let len = self.q.shape[2];
+        let ends = cuts.iter().copied().chain([len]);
+        let mut o = Tensor::filled(f32::NAN, [self.q.shape[0], self.q.shape[1], len, self.v.shape[3]]);
+        let (mut begin, mut state, mut last) = (0, self.state.clone(), None);
+        for end in ends {
+            let part = self.tokens(begin..end, state.take());
+            let outcome = part.run();
+            scatter(&mut o, begin..end, &outcome.o);
+            state = Some(self.state_of(&outcome));
+            begin = end;
+            last = Some(outcome);
+        }
+        Outcome { o: o.data, ..last.unwrap() }
+    }
+
+    /// The causal problem token by token, its state updated in place.
+    fn run_in_steps(&self) -> Outcome {
+        let context = context();
+        let [batch, q_heads, len, _] = self.q.shape;
+        let v_dim = self.v.shape[3];
+        let state = self.state.clone().unwrap_or_else(|| self.empty_state());
+        let per_feature = |tensor: &Tensor<3>| {
+            let [b, h, f] = tensor.shape;
+            Placed::input(context, &Tensor { data: tensor.data.clone(), shape: [b, h, f, 1] }, Placement::Odd)
+        };
+        let s = Placed::input(context, &state.s, Placement::Interleaved { gap: 3 });
+        let (z, max) = (per_feature(&state.z), state.max.as_ref().map(per_feature));
+        let projection = self.host().projection.map(|view| context.upload_view(&view));
+        let attention = LinearAttention::new(context, self.config).unwrap();
+        let mut all = Tensor::filled(f32::NAN, [batch, q_heads, len, v_dim]);
+        for i in 0..len {
+            let token = self.tokens(i..i + 1, None);
+            let [q, k, v] = [&token.q, &token.k, &token.v].map(|x| Placed::input(context, x, Placement::Odd));
+            let o = Placed::output(context, [batch, q_heads, 1, v_dim], Placement::Odd);
+            let inputs = LinearAttentionInputs {
+                projection: projection.as_ref().map(|tensor| tensor.view()),
+                state_s: Some(s.view()),
+                state_z: Some(z.rows_view()),
+                state_max: max.as_ref().map(Placed::rows_view),
+                ..LinearAttentionInputs::new(q.view(), k.view(), v.view())
+            };
+            let outputs = LinearAttentionOutputs {
+                o: o.view(),
+                state_s: inputs.state_s,
+                state_z: inputs.state_z,
+                state_max: inputs.state_max,
+            };
+            let prepared = attention.prepare(inputs, outputs).unwrap();
+            assert!(prepared.plan().kernel().contains("linear_attention/step"), "{}", prepared.plan().kernel());
+            context.run(&prepared).unwrap();
+            scatter(&mut all, i..i + 1, &o.read(context, "o"));
+        }
+        Outcome {
+            o: all.data,
+            s: s.read(context, "state_s"),
+            z: z.read(context, "state_z"),
+            max: max.map_or(Vec::new(), |max| max.read(context, "state_max")),
+        }
+    }
+
+    fn assert_steps(&self) {
+        self.assert("steps", &self.run_in_steps());
+    }
+
+    /// The same with the other normalisation, if there is another.
+    fn normalised_otherwise(&self) -> Self {
+        let config = self.config.normalization(match self.config.normalization {
+            Normalization::Sum { .. } => Normalization::None,
+            Normalization::None => Normalization::default(),
+        });
+        Self { config: if config.check().is_ok() { config } else { self.config }, ..self.clone() }
     }
 
     fn features(&self) -> usize {
@@ -211,15 +318,36 @@ impl Case {
     }
 }
 
+/// Writes the rows of some tokens.
+fn scatter(all: &mut Tensor<4>, range: std::ops::Range<usize>, part: &[f32]) {
+    let [_, _, len, dim] = all.shape;
+    let heads = all.data.chunks_mut(len * dim).zip(part.chunks((range.len() * dim).max(1)));
+    heads.for_each(|(head, rows)| head[range.start * dim..range.end * dim].copy_from_slice(rows));
+}
+
 #[test]
 fn lengths_around_every_chunk() {
-    for len in [1, 2, 7, 8, 9, 31, 32, 33, 63, 64, 65, 127, 128, 129, 200] {
-        for mode in MODES {
-            let config = config(FeatureMap::EluPlusOne, mode);
-            Case::new(config, [1, 1, 1, len, len, 16, 16]).check("self");
-        }
-        Case::new(config(FeatureMap::EluPlusOne, LinearMode::Full), [1, 1, 1, 9, len, 8, 12]).check("cross");
-        Case::new(config(FeatureMap::EluPlusOne, LinearMode::Full), [1, 1, 1, len, 9, 8, 12]).check("cross");
+    for len in [1, 7, 8, 9, 31, 32, 33, 63, 64, 65, 127, 128, 129, 200] {
+        Case::causal(FeatureMap::EluPlusOne, len, 8, 12).check("self");
+        Case::new(config(FeatureMap::EluPlusOne, LinearMode::Full), [1, 1, 1, 9, len, 8, 12]).check("keys");
+        Case::new(config(FeatureMap::EluPlusOne, LinearMode::Full), [1, 1, 1, len, 9, 8, 12]).check("queries");
+    }
+}
+
+#[test]
+fn every_head_dim() {
+    for dim in [1, 2, 3, 4, 5, 16, 63, 64, 65, 130, 256] {
+        let other = 257 - dim;
+        Case::causal(FeatureMap::EluPlusOne, 20, dim, other).check("causal");
+        Case::new(config(FeatureMap::EluPlusOne, LinearMode::Full), [1, 1, 1, 5, 20, dim, other]).check("full");
+    }
+    for dim in [1, 65, 128] {
+        Case::causal(FeatureMap::Exp, 20, dim, 5).check("unbounded");
+        Case::causal(FAVOR, 20, dim, 5).check("whole rows");
+        Case::causal(FeatureMap::Cosine, 20, dim, 5).check("whole rows");
+    }
+    for dim in [1, 24, 65] {
+        Case::causal(TAYLOR2, 20, dim, 5).check("wide");
     }
 }
 
@@ -231,9 +359,264 @@ fn every_map_mode_and_normalization() {
                 let config = LinearAttentionConfig::new().feature_map(map).mode(mode).normalization(normalization);
                 if config.check().is_ok() {
                     Case::new(config, [2, 2, 1, 70, 70, 8, 12]).check("grouped");
-                    Case::new(config, [1, 1, 1, 130, 130, 5, 3]).check("odd dims");
                 }
+            }
+            let sizes = [1, 1, 1, 130, 130, 5, 3];
+            Case::new(config(map, mode), sizes).check("odd dims, several chunks");
+        }
+    }
+}
+
+#[test]
+fn scales_of_the_maps_that_have_one() {
+    for map in [FeatureMap::Taylor2 { scale: Some(0.7) }, FeatureMap::Favor { scale: Some(0.3) }] {
+        Case::causal(map, 20, 8, 12).check("scale");
+    }
+}
+
+#[test]
+fn any_split_of_a_causal_sequence_gives_the_one_shot_result() {
+    for map in MAPS {
+        let case = Case::causal(map, 150, 8, 12);
+        let cuts: [&[usize]; 3] = [&[64], &[1, 2, 65, 149], &[0, 70, 70]];
+        for cuts in cuts {
+            case.assert(&format!("cut after {cuts:?}"), &case.run_in_parts(cuts));
+        }
+    }
+}
+
+#[test]
+fn one_token_steps_in_place_give_the_one_shot_result() {
+    for map in MAPS {
+        let case = Case::new(config(map, LinearMode::Causal), [2, 4, 2, 20, 20, 8, 12]);
+        case.assert("steps", &case.run_in_steps());
+        let after = case.tokens(0..20, Some(case.state_of(&case.run())));
+        after.assert("steps after a sequence", &after.run_in_steps());
+        let none = case.normalised_otherwise();
+        none.assert("unnormalised steps", &none.run_in_steps());
+    }
+    Case::causal(FeatureMap::EluPlusOne, 3, 65, 130).assert_steps();
+    Case::causal(TAYLOR2, 3, 64, 64).assert_steps();
+}
+
+#[test]
+fn an_explicit_empty_state_changes_no_bit() {
+    for map in [FeatureMap::EluPlusOne, FeatureMap::Exp, FAVOR] {
+        for mode in MODES {
+            let case = Case::new(config(map, mode), [1, 2, 1, 20, 20, 8, 12]);
+            let with = Case { state: Some(case.empty_state()), ..case.clone() };
+            case.run().assert_same_bits("empty state", &with.run());
+        }
+    }
+}
+
+#[test]
+fn a_state_is_updated_in_place_by_sequences_too() {
+    let context = context();
+    for map in [FeatureMap::EluPlusOne, FeatureMap::Exp] {
+        let mut case = Case::causal(map, 30, 8, 12);
+        case.state = Some(case.state_of(&case.run()));
+        let apart = case.run();
+        let [q, k, v] = [&case.q, &case.k, &case.v].map(|x| Placed::input(context, x, Placement::Aligned));
+        let o = Placed::output(context, [1, 2, 30, 12], Placement::Aligned);
+        // All of the state in one buffer.
+        let state = case.state.clone().unwrap();
+        let max = state.max.map_or(Vec::new(), |max| max.data);
+        let together = context.upload(&[&state.s.data[..], &state.z.data, &max].concat());
+        let (s_len, z_len) = (state.s.data.len() as u64, state.z.data.len() as u64);
+        let s = wgpu_attention::TensorView::f32(&together, [1, 2, 8, 12]);
+        let z = wgpu_attention::TensorView::f32(&together, [1, 2, 8]).with_offset(s_len);
+        let max =
+            (!max.is_empty()).then(|| wgpu_attention::TensorView::f32(&together, [1, 2, 8]).with_offset(s_len + z_len));
+        let inputs = LinearAttentionInputs {
+            state_s: Some(s),
+            state_z: Some(z),
+            state_max: max,
+            ..LinearAttentionInputs::new(q.view(), k.view(), v.view())
+        };
+        let outputs = LinearAttentionOutputs { o: o.view(), state_s: Some(s), state_z: Some(z), state_max: max };
+        let attention = LinearAttention::new(context, case.config).unwrap();
+        context.run(&attention.prepare(inputs, outputs).unwrap()).unwrap();
+        assert_same_bits("o", &o.read(context, "o"), &apart.o);
+        let all = context.download(&together).unwrap();
+        assert_same_bits("state", &all, &[&apart.s[..], &apart.z, &apart.max].concat());
+    }
+}
+
+#[test]
+fn full_mode_adds_the_keys_of_several_calls() {
+    for map in MAPS {
+        let whole = Case::new(config(map, LinearMode::Full), [2, 2, 1, 6, 90, 8, 12]);
+        let half = |range| Case { q: whole.q.clone(), ..whole.tokens(range, None) };
+        let first = half(0..37);
+        let second = Case { state: Some(first.state_of(&first.run())), ..half(37..90) };
+        whole.assert("two calls", &second.run());
+    }
+}
+
+#[test]
+fn key_lengths() {
+    for map in [FeatureMap::EluPlusOne, FeatureMap::Softmax, FeatureMap::Exp, FAVOR, TAYLOR2] {
+        let case = Case::new(config(map, LinearMode::Full), [4, 2, 1, 5, 70, 8, 12]);
+        let short = case.clone().with_lens(&[70, 3, 0, 64]);
+        let outcome = short.run();
+        short.assert("lens", &outcome);
+        assert!(outcome.o[2 * 2 * 5 * 12..3 * 2 * 5 * 12].iter().all(|x| x.to_bits() == 0), "empty rows are 0");
+        let clamped = case.clone().with_lens(&[70, 71, u32::MAX, 70]);
+        case.run().assert_same_bits("clamped", &clamped.run());
+
+        // What no row sees may be NaN.
+        let mut poisoned = short.clone();
+        for (b, len) in [(1, 3), (2, 0), (3, 64)] {
+            for j in len..70 {
+                (0..8).for_each(|c| *poisoned.k.at_mut([b, 0, j, c]) = f32::NAN);
+                (0..12).for_each(|c| *poisoned.v.at_mut([b, 0, j, c]) = f32::NAN);
+            }
+        }
+        outcome.assert_same_bits("NaN past the lengths", &poisoned.run());
+    }
+}
+
+#[test]
+fn causally_hidden_nan_changes_no_earlier_row() {
+    for map in MAPS {
+        let case = Case::causal(map, 100, 8, 12);
+        let clean = case.run();
+        for poison in [69, 3] {
+            let mut poisoned = case.clone();
+            for j in poison..100 {
+                (0..2).for_each(|h| (0..8).for_each(|c| *poisoned.k.at_mut([0, h, j, c]) = f32::NAN));
+                (0..2).for_each(|h| (0..12).for_each(|c| *poisoned.v.at_mut([0, h, j, c]) = f32::NAN));
+            }
+            let got = poisoned.run();
+            for head in 0..2 {
+                let rows = head * 100 * 12..(head * 100 + poison) * 12;
+                assert_same_bits(&format!("{map:?}, NaN from {poison} on"), &clean.o[rows.clone()], &got.o[rows]);
             }
         }
     }
+}
+
+#[test]
+fn ten_thousand_stays_finite_and_right() {
+    for (map, factor) in [(FeatureMap::Exp, 1e4), (FeatureMap::Softmax, 1e4), (FAVOR, 1e4), (FAVOR, 30.0)] {
+        for mode in MODES {
+            let mut case = Case::new(config(map, mode), [1, 1, 1, 40, 40, 8, 12]);
+            for tensor in [&mut case.q, &mut case.k] {
+                tensor.data.iter_mut().for_each(|x| *x = factor * x.clamp(-1.0, 1.0));
+            }
+            let outcome = case.run();
+            assert!(outcome.o.iter().chain(&outcome.s).all(|x| x.is_finite()), "{map:?}");
+            case.assert("ten thousand", &outcome);
+            if mode == LinearMode::Causal {
+                case.assert("ten thousand, in parts", &case.run_in_parts(&[7, 30]));
+                case.assert("ten thousand, in steps", &case.run_in_steps());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_growing_maximum_does_not_drown_earlier_rows() {
+    // Keys that rise by 100 a token: a chunk's own maximum would leave nothing of its first keys.
+    for map in [FeatureMap::Exp, FeatureMap::Softmax] {
+        let mut case = Case::causal(map, 100, 8, 12);
+        for (index, x) in case.k.data.iter_mut().enumerate() {
+            *x += 100.0 * ((index / 8) % 100) as f32;
+        }
+        case.check("rising keys");
+        case.k.data.iter_mut().for_each(|x| *x = -*x);
+        case.config.normalization = Normalization::Sum { eps: f32::MIN_POSITIVE };
+        case.check("falling keys");
+    }
+}
+
+#[test]
+fn values_of_one_give_one() {
+    for map in MAPS {
+        for mode in MODES {
+            let mut case = Case::new(config(map, mode), [1, 2, 1, 70, 70, 8, 5]);
+            let efficient = map == FeatureMap::Softmax && mode == LinearMode::Full;
+            match &mut case.config.normalization {
+                Normalization::Sum { eps } => *eps = f32::MIN_POSITIVE,
+                Normalization::None if efficient => {}
+                Normalization::None => continue,
+            }
+            case.v = Tensor::filled(1.0, case.v.shape);
+            let outcome = case.run();
+            for (i, x) in outcome.o.iter().enumerate() {
+                // Of relu, a row may be all zero.
+                let zero = map == FeatureMap::Relu && *x == 0.0;
+                assert!(zero || (x - 1.0).abs() <= 16.0 * f32::EPSILON, "{map:?} {mode:?}: element {i}: {x}");
+            }
+        }
+    }
+}
+
+#[test]
+fn grouped_heads_equal_repeated_heads_bit_for_bit() {
+    for map in MAPS {
+        for mode in MODES {
+            let grouped = Case::new(config(map, mode), [2, 4, 2, 70, 70, 8, 12]);
+            let mut repeated = grouped.clone();
+            repeated.k = grouped.k.repeat_heads(2);
+            repeated.v = grouped.v.repeat_heads(2);
+            assert_same_bits(&format!("{map:?} {mode:?}"), &grouped.run().o, &repeated.run().o);
+        }
+    }
+}
+
+#[test]
+fn placement_and_reruns_change_no_bit() {
+    for map in MAPS {
+        for mode in MODES {
+            let case = Case::new(config(map, mode), [2, 2, 1, 70, 70, 8, 12]);
+            let first = case.run();
+            first.assert_same_bits("rerun", &case.run());
+            for placement in [Placement::Interleaved { gap: 4 }, Placement::Odd, Placement::Interleaved { gap: 1 }] {
+                first.assert_same_bits(&format!("{map:?} {mode:?} {placement:?}"), &case.run_on(context(), placement));
+            }
+        }
+    }
+}
+
+#[test]
+fn groups_of_chunks_and_heads_under_a_small_workspace() {
+    let name = std::env::var("WGPU_ADAPTER_NAME").unwrap_or_default();
+    for (map, bytes) in
+        [(FeatureMap::EluPlusOne, 20_000), (FeatureMap::Exp, 20_000), (TAYLOR2, 60_000), (FAVOR, 60_000)]
+    {
+        let options = ContextOptions { max_workspace_bytes: bytes, ..ContextOptions::default() };
+        let small = Context::headless_with(&name, options).unwrap();
+        for mode in MODES {
+            let case = Case::new(config(map, mode), [2, 2, 2, 400, 400, 8, 12]);
+            let shapes = case.host().shapes(&case.config).unwrap();
+            let plan = LinearAttention::new(&small, case.config).unwrap().plan(&shapes).unwrap();
+            assert!(plan.workspace_bytes() <= bytes, "{map:?}: {}", plan.reason());
+            assert!(plan.dispatches() > 4, "{map:?}: {}", plan.reason());
+            case.run().assert_same_bits(&format!("{map:?} {mode:?}"), &case.run_on(&small, Placement::Aligned));
+        }
+    }
+    let options = ContextOptions { max_workspace_bytes: 1000, ..ContextOptions::default() };
+    let tiny = Context::headless_with(&name, options).unwrap();
+    let case = Case::causal(FeatureMap::EluPlusOne, 10, 8, 12);
+    let shapes = case.host().shapes(&case.config).unwrap();
+    let error = LinearAttention::new(&tiny, case.config).unwrap().plan(&shapes).unwrap_err();
+    assert!(matches!(&error, Error::LimitExceeded { limit: 1000, .. }), "{error}");
+}
+
+#[test]
+fn nothing_to_do() {
+    let case = Case::new(config(FeatureMap::EluPlusOne, LinearMode::Causal), [0, 2, 1, 5, 5, 8, 12]);
+    assert!(case.run().o.is_empty());
+    // No tokens: the state goes through.
+    let before = Case::causal(FeatureMap::Exp, 5, 8, 12);
+    let state = before.state_of(&before.run());
+    let outcome = before.tokens(0..0, Some(state.clone())).run();
+    assert_same_bits("state_s", &outcome.s, &state.s.data);
+    let outcome = before.tokens(0..0, None).run();
+    assert!(outcome.max.iter().all(|x| *x == f32::NEG_INFINITY) && outcome.z.iter().all(|x| *x == 0.0));
+    // No queries: the state of the keys.
+    let keys = Case::new(config(FeatureMap::EluPlusOne, LinearMode::Full), [1, 1, 1, 0, 20, 8, 12]);
+    keys.check("no queries");
 }

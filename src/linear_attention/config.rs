@@ -81,8 +81,11 @@ impl FeatureMap {
     /// F, for a head_dim and the rows of `projection`.
     pub(crate) fn features(self, head_dim: u32, projection_rows: Option<u32>) -> u32 {
         match self {
-            Self::Cosine => head_dim + 1,
-            Self::Taylor2 { .. } => (head_dim + 1) * (head_dim + 2) / 2,
+            Self::Cosine => head_dim.saturating_add(1),
+            Self::Taylor2 { .. } => {
+                let d = u64::from(head_dim);
+                u32::try_from((d + 1).saturating_mul(d + 2) / 2).unwrap_or(u32::MAX)
+            }
             Self::Favor { .. } => projection_rows.unwrap_or(head_dim),
             _ => head_dim,
         }

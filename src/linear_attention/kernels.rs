@@ -1,7 +1,7 @@
 //! The specializations of the kernels under `shaders/linear_attention/`.
 
 use super::config::{FeatureMap, LinearAttentionConfig, LinearMode, Normalization, RunningMax};
-use super::params::{ChunkStateParams, FeaturesParams, OutputParams, PrefixParams, StateParams};
+use super::params::{ChunkStateParams, FeaturesParams, OutputParams, PrefixParams, StateParams, StepParams};
 use super::plan::Problem;
 use super::shapes::LinearAttentionShapes;
 use crate::context::Capabilities;
@@ -98,6 +98,7 @@ pub(super) struct Kernels {
     pub output: Specialization,
     pub load_state: Specialization,
     pub store_state: Specialization,
+    pub step: Specialization,
 }
 
 fn pick<T>(on: bool, yes: T, no: T) -> T {
@@ -198,6 +199,20 @@ impl Kernels {
             output.push(source!("linear_attention/no_own_keys"));
         }
         let output_dim = if for_queries { features } else { shapes.head_dim };
+        let normalized = flag("NORMALIZED", config.normalization != Normalization::None);
+
+        let mut step = vec![source!("shared/workgroup_index")];
+        match kind {
+            Kind::Plain => step.extend([
+                source!("linear_attention/step_bounded"),
+                source!("linear_attention/step_plain"),
+                elementwise(config.feature_map),
+            ]),
+            Kind::Taylor2 => {
+                step.extend([source!("linear_attention/step_bounded"), source!("linear_attention/step_taylor2")]);
+            }
+            Kind::Exponential | Kind::Columns => step.push(source!("linear_attention/step_exponential")),
+        }
 
         Self {
             query_features: for_queries.then(|| features_of(problem.q.is_vec4())),
@@ -222,11 +237,7 @@ impl Kernels {
                 constants: [
                     &[workgroup, u32_constant("HEAD_DIM", output_dim)][..],
                     &state,
-                    &[
-                        flag("CAUSAL", causal),
-                        flag("NORMALIZED", config.normalization != Normalization::None),
-                        elem(output_vec4),
-                    ],
+                    &[flag("CAUSAL", causal), normalized, elem(output_vec4)],
                 ]
                 .concat(),
                 fragments: output,
@@ -254,6 +265,18 @@ impl Kernels {
                     source!("shared/workgroup_index"),
                 ],
             },
+            step: Specialization {
+                kernel: source!("linear_attention/step"),
+                constants: vec![
+                    u32_constant("WORKGROUP", STATE_WORKGROUP),
+                    u32_constant("HEAD_DIM", output_dim),
+                    u32_constant("V_DIM", shapes.v_dim),
+                    u32_constant("FEATURES", features),
+                    normalized,
+                    flag("PER_HEAD", config.feature_map.running_max() == Some(RunningMax::PerHead)),
+                ],
+                fragments: step,
+            },
         }
     }
 
@@ -262,7 +285,7 @@ impl Kernels {
         if queries { self.query_features.as_ref() } else { self.key_features.as_ref() }
     }
 
-    fn all(self) -> Vec<(Specialization, ParamsLayout)> {
+    fn all(self, step: bool) -> Vec<(Specialization, ParamsLayout)> {
         let mut all = vec![
             (self.chunk_state, ChunkStateParams::LAYOUT),
             (self.prefix, PrefixParams::LAYOUT),
@@ -270,6 +293,7 @@ impl Kernels {
             (self.load_state, StateParams::LAYOUT),
             (self.store_state, StateParams::LAYOUT),
         ];
+        all.extend(step.then_some((self.step, StepParams::LAYOUT)));
         all.extend(self.query_features.map(|kernel| (kernel, FeaturesParams::LAYOUT)));
         all.extend(self.key_features.map(|kernel| (kernel, FeaturesParams::LAYOUT)));
         all
@@ -284,6 +308,24 @@ fn elementwise(map: FeatureMap) -> &'static Source {
         FeatureMap::OnePlusRelu => source!("linear_attention/map_one_plus_relu"),
         _ => source!("linear_attention/map_identity"),
     }
+}
+
+/// Features whose weights the step kernel can hold in workgroup memory.
+const MOST_STEP_FEATURES: u32 = 3072;
+
+/// Whether the kernel for one token can do this.
+pub(super) fn can_step(config: &LinearAttentionConfig, shapes: &LinearAttentionShapes, loop_cap: Option<u32>) -> bool {
+    let features = shapes.features(config.feature_map);
+    // Per query head and for the key, a walk over all features for every value dim of the invocation; and the walks that
+    // compute weights, each of them with a search under the Taylor map.
+    let heads = 1 + u64::from(shapes.q_heads / shapes.kv_heads);
+    let dims = u64::from(shapes.v_dim.div_ceil(STATE_WORKGROUP)) + 1;
+    let search = if Kind::of(config) == Kind::Taylor2 { u64::from(shapes.head_dim) + 2 } else { 1 };
+    let own = u64::from(features.div_ceil(STATE_WORKGROUP)) + 1;
+    let iterations = heads * (dims * u64::from(features + 1) + 3 * own * search + 3 * u64::from(STATE_WORKGROUP + 1));
+    config.mode == LinearMode::Causal
+        && features <= MOST_STEP_FEATURES
+        && loop_cap.is_none_or(|cap| iterations < u64::from(cap))
 }
 
 /// The most loop iterations of one invocation over all kernels, counting one more for the exit of each run of a loop.
@@ -352,7 +394,8 @@ pub fn specializations() -> Vec<(Specialization, ParamsLayout)> {
                     shapes.kv_lens = mode == LinearMode::Full && normalization == Normalization::None;
                     let problem = Problem::contiguous(&config, shapes);
                     for tile in [Tile::CPU, Tile::GPU] {
-                        found.extend(Kernels::new(&config, &problem, &tile).all());
+                        let step = can_step(&config, &shapes, None);
+                        found.extend(Kernels::new(&config, &problem, &tile).all(step));
                     }
                 }
             }

@@ -127,3 +127,39 @@ params! {
         max_feature: u32,
     }
 }
+
+params! {
+    /// Uniform of `step.wgsl`.
+    struct StepParams {
+        first_workgroup: u32,
+        end_workgroup: u32,
+        kv_heads: u32,
+        group: u32,
+        input_scale: f32,
+        eps: f32,
+        log_eps: f32,
+        q_start: u32,
+        q_batch: u32,
+        q_head: u32,
+        k_start: u32,
+        k_batch: u32,
+        k_head: u32,
+        v_start: u32,
+        v_batch: u32,
+        v_head: u32,
+        o_start: u32,
+        o_batch: u32,
+        o_head: u32,
+        s_start: u32,
+        s_batch: u32,
+        s_head: u32,
+        s_row: u32,
+        z_start: u32,
+        z_batch: u32,
+        z_head: u32,
+        max_start: u32,
+        max_batch: u32,
+        max_head: u32,
+        max_feature: u32,
+    }
+}

@@ -2,9 +2,10 @@
 
 use super::config::{LinearAttentionConfig, LinearMode, Normalization};
 use super::kernels::{self, Kernels, Tile};
-use super::params::{ChunkStateParams, FeaturesParams, OutputParams, PrefixParams, StateParams};
+use super::params::{ChunkStateParams, FeaturesParams, OutputParams, PrefixParams, StateParams, StepParams};
+use super::rounds::Rounds;
 use super::shapes::LinearAttentionShapes;
-use crate::context::{Capabilities, Context};
+use crate::context::Context;
 use crate::dispatch::{Plan, PlanBuilder, Slot};
 use crate::tensor::Layout;
 use crate::{Error, Result};
@@ -55,10 +56,12 @@ pub(super) struct Problem {
     pub kv_lens: Option<Layout<1>>,
     pub state_in: Option<StateLayout>,
     pub state_out: Option<StateLayout>,
+    /// Whether the state that comes in and the one that goes out are the same views.
+    pub in_place: bool,
 }
 
 impl Problem {
-    /// Contiguous tensors, each at the start of its buffer.
+    /// Contiguous tensors, each at the start of its buffer; a state that goes in and out does so in place.
     pub fn contiguous(config: &LinearAttentionConfig, shapes: LinearAttentionShapes) -> Self {
         let LinearAttentionShapes { batch, q_heads, kv_heads, q_len, kv_len, head_dim, v_dim, .. } = shapes;
         let features = shapes.features(config.feature_map);
@@ -77,99 +80,9 @@ impl Problem {
             kv_lens: shapes.kv_lens.then(|| Layout::contiguous([batch])),
             state_in: shapes.state_in.then_some(state),
             state_out: shapes.state_out.then_some(state),
+            in_place: shapes.state_in && shapes.state_out,
         }
     }
-}
-
-/// How the work is cut: what stands in the workspace at one time is a round.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Rounds {
-    /// Keys per chunk.
-    chunk_len: u32,
-    /// Chunks of the whole sequence.
-    chunks: u32,
-    /// Heads of k, over the whole batch, per round.
-    heads_per_round: u32,
-    chunks_per_round: u32,
-    /// Queries per round, in full mode.
-    rows_per_round: u32,
-}
-
-/// Keys per chunk at least; a state of F features costs as much as F / 2 keys or so, hence longer chunks for wide maps.
-const LONGEST_CAUSAL_CHUNK: u32 = 512;
-/// In full mode a chunk is a share of the keys that one workgroup adds up.
-const FULL_CHUNKS: u32 = 32;
-const LONGEST_FULL_CHUNK: u32 = 4096;
-
-/// Picks chunks and rounds: a pure function of config, shapes and device.
-fn rounds(
-    config: &LinearAttentionConfig,
-    shapes: &LinearAttentionShapes,
-    tile: &Tile,
-    capabilities: &Capabilities,
-) -> Rounds {
-    let features = shapes.features(config.feature_map);
-    let chunk_len = match config.mode {
-        LinearMode::Causal => (features / 2).next_power_of_two().clamp(tile.chunk_len, LONGEST_CAUSAL_CHUNK),
-        LinearMode::Full => {
-            shapes.kv_len.div_ceil(FULL_CHUNKS).next_multiple_of(8).clamp(tile.chunk_len, LONGEST_FULL_CHUNK)
-        }
-    };
-    let heads = shapes.batch.saturating_mul(shapes.kv_heads);
-    let chunks = shapes.kv_len.div_ceil(chunk_len);
-    let mut rounds = Rounds {
-        chunk_len,
-        chunks,
-        heads_per_round: heads,
-        chunks_per_round: chunks.max(1),
-        rows_per_round: shapes.q_len.next_multiple_of(tile.rows()),
-    };
-    // Fewer chunks and rows at a time, then fewer heads, until a round fits; the plan reports what never does.
-    let limits = &capabilities.limits;
-    let fits = |rounds: &Rounds| {
-        let regions = regions(config, shapes, rounds).map(|bytes| bytes.next_multiple_of(256));
-        let total = regions.iter().fold(0, |sum: u64, bytes| sum.saturating_add(*bytes));
-        regions.iter().all(|&bytes| bytes <= limits.max_storage_buffer_binding_size)
-            && total <= capabilities.options.max_workspace_bytes.min(limits.max_buffer_size)
-    };
-    while !fits(&rounds) {
-        let rows_left = config.mode == LinearMode::Full && rounds.rows_per_round > tile.rows();
-        if rounds.chunks_per_round > 1 || rows_left {
-            rounds.chunks_per_round = rounds.chunks_per_round.div_ceil(2);
-            rounds.rows_per_round = rounds.rows_per_round.div_ceil(2).next_multiple_of(tile.rows());
-        } else if rounds.heads_per_round > 1 {
-            rounds.heads_per_round = rounds.heads_per_round.div_ceil(2);
-        } else {
-            break;
-        }
-    }
-    rounds
-}
-
-/// Slots for states per head: one per chunk, and two that the total is carried in by turns.
-fn slots(rounds: &Rounds) -> u32 {
-    rounds.chunks_per_round + 2
-}
-
-/// Bytes of workspace per round: states, features of keys, features of queries.
-fn regions(config: &LinearAttentionConfig, shapes: &LinearAttentionShapes, rounds: &Rounds) -> [u64; 3] {
-    let features = u64::from(shapes.features(config.feature_map));
-    let heads = u64::from(rounds.heads_per_round);
-    let state = features * u64::from(kernels::state_row(config, shapes.v_dim)) * 16;
-    let row = features.div_ceil(4) * 16;
-    let round_keys = u64::from(rounds.chunks_per_round) * u64::from(rounds.chunk_len);
-    let keys = round_keys.min(shapes.kv_len.into());
-    let queries = match config.mode {
-        LinearMode::Causal => keys,
-        LinearMode::Full => u64::from(rounds.rows_per_round.min(shapes.q_len)),
-    };
-    let group = u64::from(shapes.q_heads / shapes.kv_heads);
-    let (query_features, key_features) = kernels::needs_features(config.feature_map);
-    [
-        heads.saturating_mul(u64::from(slots(rounds))).saturating_mul(state),
-        if key_features { heads.saturating_mul(keys).saturating_mul(row) } else { 0 },
-        if query_features { (heads * group).saturating_mul(queries).saturating_mul(row) } else { 0 },
-    ]
 }
 
 /// Compiles the kernels and lays out the dispatches.
@@ -181,7 +94,12 @@ pub(super) fn build(context: &Context, config: &LinearAttentionConfig, problem: 
     }
     let capabilities = context.capabilities();
     let tile = Tile::select(capabilities);
-    let rounds = rounds(config, shapes, &tile, capabilities);
+    let rounds = Rounds::select(config, shapes, &tile, capabilities);
+    if let (Some(state), true) = (&problem.state_in, problem.in_place && shapes.q_len == 1) {
+        if kernels::can_step(config, shapes, capabilities.loop_cap) {
+            return step(plan, config, problem, tile, rounds, state);
+        }
+    }
     if let Some(cap) = capabilities.loop_cap {
         let needed = kernels::most_loop_iterations(config, shapes, &tile, rounds.chunk_len, rounds.chunks_per_round);
         if needed > u64::from(cap) {
@@ -189,7 +107,7 @@ pub(super) fn build(context: &Context, config: &LinearAttentionConfig, problem: 
             return Err(Error::Unsupported { reasons: vec![reason] });
         }
     }
-    let [state_bytes, key_bytes, query_bytes] = regions(config, shapes, &rounds);
+    let [state_bytes, key_bytes, query_bytes] = rounds.regions(config, shapes);
     let mut region = |what, bytes| if bytes > 0 { plan.workspace(what, bytes).map(Some) } else { Ok(None) };
     let states = region("states of the chunks", state_bytes)?;
     let key_features = region("features of keys", key_bytes)?;
@@ -210,10 +128,6 @@ pub(super) fn build(context: &Context, config: &LinearAttentionConfig, problem: 
         builder.head_round(first, rounds.heads_per_round.min(heads - first))?;
     }
 
-    let features = u64::from(shapes.features(config.feature_map));
-    let rows = u64::from(shapes.batch)
-        * (u64::from(shapes.kv_heads) * u64::from(shapes.kv_len) + u64::from(shapes.q_heads) * u64::from(shapes.q_len));
-    let flops = 2 * features * u64::from(shapes.v_dim) * rows;
     let reason = format!(
         "chunks of {} keys, {} of {} at a time, for {} of {heads} heads; {} rows per workgroup",
         rounds.chunk_len,
@@ -222,7 +136,114 @@ pub(super) fn build(context: &Context, config: &LinearAttentionConfig, problem: 
         rounds.heads_per_round,
         tile.rows(),
     );
-    Ok(builder.plan.finish(flops, least_bytes(problem), reason))
+    Ok(builder.plan.finish(flops(config, shapes), least_bytes(problem), reason))
+}
+
+/// One token, its state updated in place: one kernel, after those that compute features where the map needs them.
+fn step(
+    mut plan: PlanBuilder<'_>,
+    config: &LinearAttentionConfig,
+    problem: &Problem,
+    tile: Tile,
+    rounds: Rounds,
+    state: &StateLayout,
+) -> Result<Plan> {
+    let shapes = &problem.shapes;
+    let heads = Span { first: 0, count: shapes.batch * shapes.kv_heads };
+    let row = u64::from(shapes.features(config.feature_map).div_ceil(4)) * 16;
+    let (for_queries, for_keys) = kernels::needs_features(config.feature_map);
+    let mut region = |needed, what, heads: u32| {
+        if needed { plan.workspace(what, u64::from(heads) * row).map(Some) } else { Ok(None) }
+    };
+    let key_features = region(for_keys, "features of keys", heads.count)?;
+    let query_features = region(for_queries, "features of queries", shapes.batch * shapes.q_heads)?;
+    let kernels = Kernels::new(config, problem, &tile);
+    let states = Slot::Workspace { offset: 0, size: 0 };
+    let mut builder = Builder { plan, kernels, config, problem, tile, rounds, states, key_features, query_features };
+    let token = Span { first: 0, count: 1 };
+    let k = builder.rows(false, heads, token)?;
+    let q = builder.rows(true, heads, token)?;
+
+    let mut bindings = vec![
+        (binding::Q, q.slot),
+        (binding::K, k.slot),
+        (binding::V, Slot::Operand(slot::V)),
+        (binding::O, Slot::Operand(slot::O)),
+    ];
+    bindings.extend(state_bindings(slot::STATE_OUT, state));
+    let [q_start, q_batch, q_head, _] = q.place;
+    let [k_start, k_batch, k_head, _] = k.place;
+    let [v_start, v_batch, v_head, _] = place(&problem.v);
+    let [o_start, o_batch, o_head, _] = place(&problem.o);
+    let [s_start, s_batch, s_head, s_row] = place(&state.s);
+    let [z_batch, z_head, _] = state.z.strides;
+    let [max_start, max_batch, max_head, max_feature] = place_of_max(state);
+    let eps = eps(config);
+    let flops = flops(config, shapes);
+    let step = &builder.kernels.step;
+    builder.plan.dispatch(
+        step,
+        &bindings,
+        heads.count.into(),
+        flops / u64::from(heads.count.max(1)),
+        |first, end| StepParams {
+            first_workgroup: first,
+            end_workgroup: end,
+            kv_heads: shapes.kv_heads,
+            group: shapes.q_heads / shapes.kv_heads,
+            input_scale: config.feature_map.input_scale(shapes.head_dim) as f32,
+            eps,
+            log_eps: f64::from(eps).ln() as f32,
+            q_start,
+            q_batch,
+            q_head,
+            k_start,
+            k_batch,
+            k_head,
+            v_start,
+            v_batch,
+            v_head,
+            o_start,
+            o_batch,
+            o_head,
+            s_start,
+            s_batch,
+            s_head,
+            s_row,
+            z_start: state.z.start,
+            z_batch,
+            z_head,
+            max_start,
+            max_batch,
+            max_head,
+            max_feature,
+        },
+    )?;
+    Ok(builder.plan.finish(flops, least_bytes(problem), "one token, its state updated in place".into()))
+}
+
+/// Two per multiply-add with the state: once per key, and once per query.
+fn flops(config: &LinearAttentionConfig, shapes: &LinearAttentionShapes) -> u64 {
+    let rows = u64::from(shapes.batch)
+        * (u64::from(shapes.kv_heads) * u64::from(shapes.kv_len) + u64::from(shapes.q_heads) * u64::from(shapes.q_len));
+    (2 * u64::from(shapes.features(config.feature_map)) * u64::from(shapes.v_dim)).saturating_mul(rows)
+}
+
+/// What is added to the divisor; unused where there is none.
+fn eps(config: &LinearAttentionConfig) -> f32 {
+    match config.normalization {
+        Normalization::Sum { eps } => eps,
+        Normalization::None => 1.0,
+    }
+}
+
+fn state_bindings(slots: [usize; 3], state: &StateLayout) -> impl Iterator<Item = (u32, Slot)> {
+    let given = if state.max.is_some() { 3 } else { 2 };
+    binding::STATE.into_iter().zip(slots.map(Slot::Operand)).take(given)
+}
+
+fn place_of_max(state: &StateLayout) -> [u32; 4] {
+    state.max.map_or([0; 4], |l| [l.start, l.strides[0], l.strides[1], l.strides[2]])
 }
 
 /// Rows of q or k as a kernel sees them: the operand itself, or its features in the workspace.
@@ -380,7 +401,7 @@ impl Builder<'_> {
                 chunk_len: rounds.chunk_len,
                 first_chunk: chunks.first,
                 chunks: chunks.count,
-                slots: slots(&rounds),
+                slots: rounds.slots(),
                 feature_tiles,
                 value_blocks,
                 input_scale: self.config.feature_map.input_scale(shapes.head_dim) as f32,
@@ -415,7 +436,7 @@ impl Builder<'_> {
                 first_workgroup,
                 end_workgroup,
                 vectors,
-                slots: slots(&self.rounds),
+                slots: self.rounds.slots(),
                 chunks,
                 carry_in,
                 carry_out,
@@ -437,10 +458,7 @@ impl Builder<'_> {
         let group = shapes.q_heads / shapes.kv_heads;
         let chunk_len = if causal { self.rounds.chunk_len } else { self.tile.rows() };
         let tiles = chunk_len.div_ceil(self.tile.rows());
-        let eps = match self.config.normalization {
-            Normalization::Sum { eps } => eps,
-            Normalization::None => 1.0,
-        };
+        let eps = eps(self.config);
         let mut bindings =
             vec![(binding::Q, q.slot), (binding::O, Slot::Operand(slot::O)), (binding::STATES, self.states)];
         if causal {
@@ -468,7 +486,7 @@ impl Builder<'_> {
                 first_chunk: chunks.first,
                 chunks: chunks.count,
                 tiles,
-                slots: slots(&self.rounds),
+                slots: self.rounds.slots(),
                 first_slot,
                 slot_step,
                 input_scale: self.config.feature_map.input_scale(shapes.head_dim) as f32,
@@ -498,14 +516,12 @@ impl Builder<'_> {
     fn copy_state(&mut self, heads: Span, state: &StateLayout, slot: u32, out: bool) -> Result<()> {
         let (kernel, operands) =
             if out { (&self.kernels.store_state, slot::STATE_OUT) } else { (&self.kernels.load_state, slot::STATE_IN) };
-        let given = if state.max.is_some() { 3 } else { 2 };
         let mut bindings = vec![(binding::STATES, self.states)];
-        bindings.extend(binding::STATE.into_iter().zip(operands.map(Slot::Operand)).take(given));
+        bindings.extend(state_bindings(operands, state));
         let vectors = self.vectors(heads);
         let [s_start, s_batch, s_head, s_row] = place(&state.s);
         let [z_batch, z_head, _] = state.z.strides;
-        let [max_start, max_batch, max_head, max_feature] =
-            state.max.map_or([0; 4], |l| [l.start, l.strides[0], l.strides[1], l.strides[2]]);
+        let [max_start, max_batch, max_head, max_feature] = place_of_max(state);
         self.plan.dispatch(
             kernel,
             &bindings,
@@ -517,7 +533,7 @@ impl Builder<'_> {
                 first_head: heads.first,
                 kv_heads: self.problem.shapes.kv_heads,
                 vectors,
-                slots: slots(&self.rounds),
+                slots: self.rounds.slots(),
                 slot,
                 s_start,
                 s_batch,

@@ -96,6 +96,18 @@ impl LinearAttentionShapes {
                 return Err(Error::LimitExceeded { what: what.into(), needed: len.into(), limit: 1 << 30 });
             }
         }
+        let elements = |heads: u32, rows: u32| {
+            [heads, rows, self.v_dim].iter().fold(u64::from(self.batch), |n, &extent| n.saturating_mul(extent.into()))
+        };
+        let state_rows = if self.state_out { self.features(config.feature_map) } else { 0 };
+        let outputs = [("o", elements(self.q_heads, self.q_len)), ("state_s", elements(self.kv_heads, state_rows))];
+        for (tensor, needed) in outputs {
+            let limit = u32::MAX.into();
+            if needed > limit {
+                let what = format!("{tensor}: elements addressed by a 32-bit index");
+                return Err(Error::LimitExceeded { what, needed, limit });
+            }
+        }
         let favor = matches!(config.feature_map, FeatureMap::Favor { .. });
         match self.projection_rows {
             None if favor => operand("projection", "the favor map needs it"),

@@ -1,0 +1,103 @@
+//! How a sequence is cut into chunks, and the work into rounds that fit the workspace.
+
+use super::config::{LinearAttentionConfig, LinearMode};
+use super::kernels::{self, Tile};
+use super::shapes::LinearAttentionShapes;
+use crate::context::Capabilities;
+
+/// How the work is cut: what stands in the workspace at one time is a round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Rounds {
+    /// Keys per chunk.
+    pub chunk_len: u32,
+    /// Chunks of the whole sequence.
+    pub chunks: u32,
+    /// Heads of k, over the whole batch, per round.
+    pub heads_per_round: u32,
+    pub chunks_per_round: u32,
+    /// Queries per round, in full mode.
+    pub rows_per_round: u32,
+}
+
+/// A state of F features costs as much as a chunk of F / 2 keys or so: wide maps take longer chunks, up to this.
+const LONGEST_CAUSAL_CHUNK: u32 = 512;
+/// In full mode a chunk is a share of the keys that one workgroup adds up: about so many, and none longer than this.
+const FULL_CHUNKS: u32 = 32;
+const LONGEST_FULL_CHUNK: u32 = 4096;
+
+impl Rounds {
+    /// Picks chunks and rounds: a pure function of config, shapes and device.
+    pub fn select(
+        config: &LinearAttentionConfig,
+        shapes: &LinearAttentionShapes,
+        tile: &Tile,
+        capabilities: &Capabilities,
+    ) -> Self {
+        let features = shapes.features(config.feature_map);
+        let chunk_len = match config.mode {
+            LinearMode::Causal => (features / 2).next_power_of_two().clamp(tile.chunk_len, LONGEST_CAUSAL_CHUNK),
+            LinearMode::Full => {
+                shapes.kv_len.div_ceil(FULL_CHUNKS).next_multiple_of(8).clamp(tile.chunk_len, LONGEST_FULL_CHUNK)
+            }
+        };
+        let chunks = shapes.kv_len.div_ceil(chunk_len);
+        let mut rounds = Self {
+            chunk_len,
+            chunks,
+            heads_per_round: shapes.batch.saturating_mul(shapes.kv_heads),
+            chunks_per_round: chunks.max(1),
+            rows_per_round: shapes.q_len.next_multiple_of(tile.rows()),
+        };
+        // Fewer chunks and rows at a time, then fewer heads, until a round fits; the plan reports what never does.
+        while !rounds.fits(config, shapes, capabilities) {
+            let rows_left = config.mode == LinearMode::Full && rounds.rows_per_round > tile.rows();
+            if rounds.chunks_per_round > 1 || rows_left {
+                rounds.chunks_per_round = rounds.chunks_per_round.div_ceil(2);
+                rounds.rows_per_round = rounds.rows_per_round.div_ceil(2).next_multiple_of(tile.rows());
+            } else if rounds.heads_per_round > 1 {
+                rounds.heads_per_round = rounds.heads_per_round.div_ceil(2);
+            } else {
+                break;
+            }
+        }
+        rounds
+    }
+
+    fn fits(
+        &self,
+        config: &LinearAttentionConfig,
+        shapes: &LinearAttentionShapes,
+        capabilities: &Capabilities,
+    ) -> bool {
+        let limits = &capabilities.limits;
+        let regions = self.regions(config, shapes);
+        let total = regions.iter().fold(0u64, |sum, bytes| sum.saturating_add(bytes.saturating_add(255)));
+        regions.iter().all(|&bytes| bytes <= limits.max_storage_buffer_binding_size)
+            && total <= capabilities.options.max_workspace_bytes.min(limits.max_buffer_size)
+    }
+
+    /// Slots for states per head: one per chunk, and two that the total is carried in by turns.
+    pub fn slots(&self) -> u32 {
+        self.chunks_per_round + 2
+    }
+
+    /// Bytes of workspace per round: states, features of keys, features of queries.
+    pub fn regions(&self, config: &LinearAttentionConfig, shapes: &LinearAttentionShapes) -> [u64; 3] {
+        let features = u64::from(shapes.features(config.feature_map));
+        let heads = u64::from(self.heads_per_round);
+        let state = features * u64::from(kernels::state_row(config, shapes.v_dim)) * 16;
+        let row = features.div_ceil(4) * 16;
+        let keys = (u64::from(self.chunks_per_round) * u64::from(self.chunk_len)).min(shapes.kv_len.into());
+        let queries = match config.mode {
+            LinearMode::Causal => keys,
+            LinearMode::Full => u64::from(self.rows_per_round.min(shapes.q_len)),
+        };
+        let group = u64::from(shapes.q_heads / shapes.kv_heads);
+        let (query_features, key_features) = kernels::needs_features(config.feature_map);
+        [
+            heads.saturating_mul(u64::from(self.slots())).saturating_mul(state),
+            if key_features { heads.saturating_mul(keys).saturating_mul(row) } else { 0 },
+            if query_features { heads.saturating_mul(group).saturating_mul(queries).saturating_mul(row) } else { 0 },
+        ]
+    }
+}
