@@ -4,7 +4,7 @@
 // One workgroup owns 4 * WORKGROUP consecutive queries of one chunk of one (batch, query head).
 // One invocation owns four queries. A vec4 holds one number for each of them; a mat4x4 holds four dims of them, its
 // columns being the dims. The state, keys and values are read at addresses that are uniform in the workgroup.
-// Workgroup memory: the features of eight keys, at most 256 of them at a time: 128 * min(HEAD_DIM, 256) bytes; 32 bytes
+// Workgroup memory: the features of eight keys, at most 256 of them at a time: 32 * min(HEAD_DIM, 256) bytes; 4 bytes
 // more per feature for an unbounded map. Features: none.
 // Source: Katharopoulos et al., "Transformers are RNNs", 2020; Sun et al., "Retentive Network", 2023, section 2.2 (chunks).
 const WORKGROUP: u32 = 8u;

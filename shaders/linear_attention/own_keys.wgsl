@@ -25,7 +25,7 @@ fn add_own_keys(batch: u32, kv_head: u32, begin: u32, first_row: u32, end_row: u
         let key0 = min(vec4(j, j + 1u, j + 2u, j + 3u), vec4(end_row - 1u));
         let key1 = min(vec4(j + 4u, j + 5u, j + 6u, j + 7u), vec4(end_row - 1u));
         let edge = j + KEYS > first_row + 1u; // some row does not see some of them
-        let w = weigh(vec4(k_base) + key0 * params.k_row, vec4(k_base) + key1 * params.k_row, j, invocation);
+        let w = weigh(vec4(k_base) + key0 * params.k_row, vec4(k_base) + key1 * params.k_row, j, edge, invocation);
         sum += ((w.w0 + w.w1) + (w.w2 + w.w3)) + ((w.w4 + w.w5) + (w.w6 + w.w7));
 
         // o += weights times values.

@@ -49,9 +49,11 @@ fn exponentials(q4: mat4x4<f32>, key: vec4<f32>) -> mat4x4<f32> {
 
 fn finish(o4: mat4x4<f32>) -> mat4x4<f32> {
     if (NORMALIZED) {
-        // Where eps outweighs the sum beyond what f32 holds, the row is as good as 0.
-        let divisor = sum + exp(min(params.log_eps - row_max, vec4(80.0)));
-        return mat4x4(o4[0] / divisor, o4[1] / divisor, o4[2] / divisor, o4[3] / divisor);
+        // Where eps outweighs the sum beyond what f32 holds, the row is 0.
+        let log_ratio = params.log_eps - row_max;
+        let divisor = sum + exp(min(log_ratio, vec4(80.0)));
+        let factor = select(vec4(1.0), vec4(0.0), log_ratio > vec4(80.0)) / divisor;
+        return mat4x4(o4[0] * factor, o4[1] * factor, o4[2] * factor, o4[3] * factor);
     }
     // In two steps, as exp(row_max) may overflow where its product with a small sum does not.
     let half = exp(0.5 * row_max);

@@ -6,7 +6,7 @@ const MINUS_INFINITY: u32 = 0xff800000u; // its bits in a state
 
 var<workgroup> shrinks: array<f32, FEATURES>; // what a feature's sums are multiplied with
 var<private> row_max: f32;
-var<private> divisor: f32;
+var<private> factor: f32; // one over the divisor
 
 fn take_key(k_base: u32, z_base: u32, max_base: u32, invocation: u32) {
     // The largest exponent of the key, where one maximum stands for the head.
@@ -55,12 +55,14 @@ fn take_query(q_base: u32, z_base: u32, max_base: u32, invocation: u32) {
         weights[f] = weight;
         sum += weight * state_z[z_base + f];
     }
-    divisor = reduce_sum(sum, invocation) + exp(min(params.log_eps - row_max, 80.0));
+    // Where eps outweighs the sum beyond what f32 holds, the row is 0.
+    let log_ratio = params.log_eps - row_max;
+    factor = select(1.0, 0.0, log_ratio > 80.0) / (reduce_sum(sum, invocation) + exp(min(log_ratio, 80.0)));
 }
 
 fn finish(sum: f32) -> f32 {
     if (NORMALIZED) {
-        return sum / divisor;
+        return sum * factor;
     }
     // In two steps, as exp(row_max) may overflow where its product with a small sum does not.
     let half = exp(0.5 * row_max);

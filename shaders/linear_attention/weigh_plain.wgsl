@@ -1,6 +1,6 @@
 // Weights of eight keys for the four rows, from the products of the features in q_block with the same of k, whose rows
 // start at k0 and k1.
-fn weigh(k0: vec4<u32>, k1: vec4<u32>, j: u32, invocation: u32) -> Weights {
+fn weigh(k0: vec4<u32>, k1: vec4<u32>, j: u32, edge: bool, invocation: u32) -> Weights {
     var w: Weights;
     for (var first = 0u; first < HEAD_CHUNKS; first += BLOCK) {
         workgroupBarrier();

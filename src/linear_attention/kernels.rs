@@ -349,10 +349,10 @@ pub(super) fn most_loop_iterations(
     let chunk_state = feature_search + maximum + steps * (v_block + 2) + 6 * (v_block + 2);
 
     let state = features.div_ceil(4) * (v_chunks + 2) + dim_chunks + 2;
-    // A step fills and multiplies all dims; an exponential one also finds maxima, may weigh each term for itself, and
-    // rescales the sums up to nine times.
+    // A step fills and multiplies all dims; an exponential one also finds maxima, may weigh seven keys each by itself,
+    // and rescales the sums up to eight times.
     let own = match kind {
-        Kind::Exponential => 7 * (dim_chunks + 2) + 10 * (v_chunks + 1),
+        Kind::Exponential => 19 * (dim_chunks + 2) + 9 * (v_chunks + 1) + 16,
         _ => 3 * (dim_chunks + 2) + v_chunks + 2,
     };
     let own = if config.mode == LinearMode::Causal { steps * (own + v_chunks + 2) } else { 0 };

@@ -177,8 +177,8 @@ impl<'a, T: Real> Head<'a, T> {
             FeatureMap::OnePlusRelu => x.iter().map(|&x| one + x.max(zero)).collect(),
             FeatureMap::Softmax if query => {
                 let max = x.iter().copied().fold(x[0], Real::max);
-                let log_sum = max + sum(&|c| (x[c] - max).exp()).ln();
-                x.iter().map(|&x| x - log_sum).collect()
+                let log_sum = sum(&|c| (x[c] - max).exp()).ln();
+                x.iter().map(|&x| (x - max) - log_sum).collect()
             }
             FeatureMap::Identity | FeatureMap::Exp | FeatureMap::Softmax => x,
             FeatureMap::Cosine => {

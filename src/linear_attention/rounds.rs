@@ -46,7 +46,7 @@ impl Rounds {
             chunks,
             heads_per_round: shapes.batch.saturating_mul(shapes.kv_heads),
             chunks_per_round: chunks.max(1),
-            rows_per_round: shapes.q_len.next_multiple_of(tile.rows()),
+            rows_per_round: shapes.q_len.next_multiple_of(tile.rows()).max(tile.rows()),
         };
         // Fewer chunks and rows at a time, then fewer heads, until a round fits; the plan reports what never does.
         while !rounds.fits(config, shapes, capabilities) {
