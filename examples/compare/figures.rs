@@ -19,6 +19,9 @@ pub struct Plotted {
 /// With more curves than this, each family gets a panel of its own.
 const CURVES_IN_A_PANEL: usize = 7;
 
+const FAMILIES: [(Family, &str); 3] =
+    [(Family::Softmax, "softmax attention"), (Family::Gated, "gated attention"), (Family::Linear, "linear attention")];
+
 /// All figures that these records have something for.
 pub fn all(records: &[Record]) -> Result<Vec<Plotted>> {
     let mut figures = Vec::new();
@@ -29,32 +32,33 @@ pub fn all(records: &[Record]) -> Result<Vec<Plotted>> {
         records,
         "Time of one call",
         time_caption(records),
-        Plan { title: "time (ms)", logarithmic: true, value: |r| Some(r.median_ms), guides: slopes },
+        Plan { title: "time (ms)", value: |r| Some(r.median_ms), guides: slopes, ..Plan::BARE },
     )?);
     figures.push(plotted(
         records,
         "Arithmetic throughput",
         throughput_caption(records),
-        Plan { title: "TFLOP/s", logarithmic: true, value: |r| Some(r.tflops), guides: |_| Vec::new() },
+        Plan { title: "TFLOP/s", value: |r| Some(r.tflops), ..Plan::BARE },
     )?);
     figures.push(plotted(
         records,
         "Tokens per second",
         tokens_caption(records),
-        Plan { title: "tokens per second", logarithmic: true, value: |r| Some(tokens(r)), guides: |_| Vec::new() },
+        Plan { title: "tokens per second", value: |r| Some(tokens(r)), tick: thousands, ..Plan::BARE },
     )?);
     figures.push(plotted(
         records,
         "Memory",
         memory_caption(records),
-        Plan { title: "memory (MiB)", logarithmic: true, value: |r| Some(memory(r)), guides: score_matrix },
+        Plan { title: "memory (MiB)", value: |r| Some(memory(r)), guides: score_matrix, same: 0.03, ..Plan::BARE },
     )?);
     if records.iter().any(|record| record.checked.mean_entropy.is_some()) {
+        let value = |record: &Record| record.checked.mean_entropy;
         figures.push(plotted(
             records,
             "Mean entropy of a row of weights",
             entropy_caption(records),
-            Plan { title: "row entropy (nat)", logarithmic: false, value: |r| r.checked.mean_entropy, guides: uniform },
+            Plan { title: "row entropy (nat)", logarithmic: false, value, guides: uniform, ..Plan::BARE },
         )?);
     }
     Ok(figures)
@@ -67,6 +71,14 @@ struct Plan {
     logarithmic: bool,
     value: fn(&Record) -> Option<f64>,
     guides: fn(&[Record]) -> Vec<Guide>,
+    tick: fn(f64) -> String,
+    /// Curves nearer to each other than this, relatively, are drawn as one.
+    same: f64,
+}
+
+impl Plan {
+    const BARE: Self =
+        Self { title: "", logarithmic: true, value: |_| None, guides: |_| Vec::new(), tick: plain, same: 0.0 };
 }
 
 fn plotted(records: &[Record], title: &str, caption: String, plan: Plan) -> Result<Plotted> {
@@ -75,17 +87,17 @@ fn plotted(records: &[Record], title: &str, caption: String, plan: Plan) -> Resu
         vec![all]
     } else {
         let of = |family| all.iter().filter(move |curve| in_panel(curve, family)).cloned().collect::<Vec<_>>();
-        [Family::Softmax, Family::Gated, Family::Linear].into_iter().map(of).filter(|c| !c.is_empty()).collect()
+        FAMILIES.into_iter().map(|(family, _)| of(family)).filter(|curves| curves.len() > 1).collect()
     };
     let mut panels = Vec::new();
     for curves in families {
-        let mut curves = together(curves);
+        let mut curves = together(curves, plan.same);
         for (look, curve) in curves.iter_mut().enumerate() {
             curve.look = look;
         }
         let title = plan.title.to_string();
         let guides = (plan.guides)(records);
-        let figure = Figure { title, logarithmic: plan.logarithmic, tick, curves, guides };
+        let figure = Figure { title, logarithmic: plan.logarithmic, tick: plan.tick, curves, guides };
         panels.push(figure.svg()?);
     }
     Ok(Plotted { title: title.to_string(), caption, panels })
@@ -114,12 +126,13 @@ fn curves(records: &[Record], value: fn(&Record) -> Option<f64>) -> Vec<Curve> {
     curves
 }
 
-/// Curves that coincide wherever both are, as one with the names of all.
-fn together(curves: Vec<Curve>) -> Vec<Curve> {
+/// Curves that are as good as the same wherever both are, as one with the names of all.
+fn together(curves: Vec<Curve>, same: f64) -> Vec<Curve> {
     let mut merged: Vec<Curve> = Vec::new();
     for curve in curves {
-        let same = merged.iter_mut().find(|other| other.points.iter().zip(&curve.points).all(|(a, b)| a == b));
-        match same {
+        let near = |a: &(f64, f64), b: &(f64, f64)| a.0 == b.0 && (a.1 / b.1 - 1.0).abs() < same;
+        let found = merged.iter_mut().find(|other| other.points.iter().zip(&curve.points).all(|(a, b)| near(a, b)));
+        match found {
             Some(other) => {
                 other.names.extend(curve.names);
                 if curve.points.len() > other.points.len() {
@@ -132,13 +145,17 @@ fn together(curves: Vec<Curve>) -> Vec<Curve> {
     merged
 }
 
-fn tick(value: f64) -> String {
+fn plain(value: f64) -> String {
+    // Ticks are round numbers, which powers of ten may miss by a bit.
+    format!("{}", (value * 1e6).round() / 1e6)
+}
+
+fn thousands(value: f64) -> String {
     match value {
-        1e9.. => format!("{}G", value / 1e9),
-        1e6.. => format!("{}M", value / 1e6),
-        1e4.. => format!("{}k", value / 1e3),
-        // Ticks are round numbers, which powers of ten may miss by a bit.
-        _ => format!("{}", (value * 1e6).round() / 1e6),
+        1e9.. => format!("{}G", plain(value / 1e9)),
+        1e6.. => format!("{}M", plain(value / 1e6)),
+        1e3.. => format!("{}k", plain(value / 1e3)),
+        _ => plain(value),
     }
 }
 
@@ -159,10 +176,10 @@ fn guide(label: &str, f: impl Fn(f64) -> f64) -> Guide {
 /// Slope 1 below the fastest at the longest length, slope 2 above the slowest at the length where it ends.
 fn slopes(records: &[Record]) -> Vec<Guide> {
     let per = |power: i32| move |record: &Record| record.median_ms / f64::from(record.shape.len).powi(power);
-    let least = records.iter().map(per(1)).fold(f64::INFINITY, f64::min) * 0.55;
+    let least = records.iter().map(per(1)).fold(f64::INFINITY, f64::min) * 0.3;
     let longest = records.iter().filter(|r| is_quadratic(r)).map(|r| r.shape.len).max();
     let last = records.iter().filter(|r| is_quadratic(r) && Some(r.shape.len) == longest);
-    let most = last.map(per(2)).fold(0.0, f64::max) * 1.9;
+    let most = last.map(per(2)).fold(0.0, f64::max) * 2.0;
     let mut guides = vec![guide("slope 1", move |n| least * n)];
     if most > 0.0 {
         guides.push(guide("slope 2", move |n| most * n * n));
@@ -184,13 +201,6 @@ fn uniform(_: &[Record]) -> Vec<Guide> {
     vec![guide("log n: uniform weights", f64::ln)]
 }
 
-/// First and last record of a variant.
-fn ends<'a>(records: &'a [Record], variant: &str) -> Option<(&'a Record, &'a Record)> {
-    let mut of = records.iter().filter(|record| record.variant == variant);
-    let first = of.next()?;
-    Some((first, of.next_back()?))
-}
-
 fn names(records: &[Record]) -> Vec<&'static str> {
     let mut names: Vec<&'static str> = Vec::new();
     for record in records {
@@ -201,19 +211,33 @@ fn names(records: &[Record]) -> Vec<&'static str> {
     names
 }
 
-fn time_caption(records: &[Record]) -> String {
-    let growth = names(records).into_iter().filter_map(|name| {
-        let of: Vec<&Record> = records.iter().filter(|record| record.variant == name).collect();
-        let [.., a, b] = of.as_slice() else { return None };
-        let slope = (b.median_ms / a.median_ms).ln() / (f64::from(b.shape.len) / f64::from(a.shape.len)).ln();
-        Some(format!("n<sup>{slope:.2}</sup> for {name}"))
+/// Of each variant what `number` says of its first or last records; of many, the range in each family.
+fn summary(records: &[Record], number: impl Fn(&[&Record]) -> Option<f64>, write: impl Fn(f64) -> String) -> String {
+    let names = names(records);
+    let value = |name: &str| number(&records.iter().filter(|record| record.variant == name).collect::<Vec<_>>());
+    if names.len() <= CURVES_IN_A_PANEL {
+        let each = names.iter().filter_map(|name| Some(format!("{} for {name}", write(value(name)?))));
+        return each.collect::<Vec<_>>().join(", ");
+    }
+    let ranges = FAMILIES.into_iter().filter_map(|(family, label)| {
+        let of_family = names.iter().filter(|name| named(name).map(Variant::family) == Some(family));
+        let mut values: Vec<f64> = of_family.filter_map(|name| value(name)).collect();
+        values.sort_by(f64::total_cmp);
+        Some(format!("{} to {} for {label}", write(*values.first()?), write(*values.last()?)))
     });
-    let growth: Vec<String> = growth.collect();
+    ranges.collect::<Vec<_>>().join(", ")
+}
+
+fn time_caption(records: &[Record]) -> String {
+    let slope = |of: &[&Record]| {
+        let [.., a, b] = of else { return None };
+        Some((b.median_ms / a.median_ms).ln() / (f64::from(b.shape.len) / f64::from(a.shape.len)).ln())
+    };
+    let growth = summary(records, slope, |slope| format!("n<sup>{slope:.2}</sup>"));
     let mut caption =
-        "Median GPU time against sequence length, both axes logarithmic; dashed lines grow as n and as n². "
-            .to_string();
+        "Median GPU time against sequence length, both axes logarithmic; dashed lines grow as n and as n².".to_string();
     if !growth.is_empty() {
-        caption += &format!("Between its last two lengths, time grows as {}.", growth.join(", "));
+        caption += &format!(" Over its last two lengths time grows as {growth}.");
     }
     caption
 }
@@ -224,23 +248,23 @@ fn throughput_caption(records: &[Record]) -> String {
         format!(" The most is {} TFLOP/s, by {} at n = {}.", significant(best.tflops), best.variant, best.shape.len)
     });
     format!(
-        "Operations of the two products over time. Linear variants do few operations for each byte and so reach \
-         less; they are faster for doing fewer.{best}"
+        "Multiplications and additions of the products over time. Linear variants need fewer of them for the same \
+         output, so a lower rate can still be the shorter time.{best}"
     )
 }
 
 fn tokens_caption(records: &[Record]) -> String {
-    let drops = names(records).into_iter().filter_map(|name| {
-        let (first, last) = ends(records, name)?;
-        (first.shape.len < last.shape.len).then(|| format!("{name} × {}", significant(tokens(last) / tokens(first))))
-    });
-    let drops: Vec<String> = drops.collect();
+    let change = |of: &[&Record]| {
+        let (first, last) = (of.first()?, of.last()?);
+        (first.shape.len < last.shape.len).then(|| tokens(last) / tokens(first))
+    };
+    let changes = summary(records, change, |ratio| format!("× {}", significant(ratio)));
     let mut caption =
-        "Tokens of the batch that pass through the call in a second. A quadratic variant loses half with \
-                       each doubling, a linear one stays level."
+        "Tokens of the batch that pass through the call in a second. Where work is quadratic, this halves \
+                       with each doubling of n; where it is linear, it stays level."
             .to_string();
-    if !drops.is_empty() {
-        caption += &format!(" From the first to the last length of each: {}.", drops.join(", "));
+    if !changes.is_empty() {
+        caption += &format!(" From the first to the last length of each: {changes}.");
     }
     caption
 }
@@ -259,25 +283,31 @@ fn memory_caption(records: &[Record]) -> String {
         },
     );
     format!(
-        "All tensors of a call together with its workspace; variants that need the same share a curve. The dashed line is \
+        "All tensors of a call together with its workspace; variants that need the same within 3 % share a curve. The dashed line is \
          what a matrix of all scores would take, which no kernel makes. {workspace}"
     )
 }
 
 fn entropy_caption(records: &[Record]) -> String {
     let rises = names(records).into_iter().filter_map(|name| {
-        let (first, last) = ends(records, name)?;
+        let mut of = records.iter().filter(|record| record.variant == name);
+        let first = of.next()?;
+        let last = of.next_back()?;
         let rise = last.checked.mean_entropy? - first.checked.mean_entropy?;
-        let (from, to) = (f64::from(first.shape.len), f64::from(last.shape.len));
-        Some(format!("{name} {rise:+.2} nat from n = {from} to {to} (log n: {:+.2})", (to / from).ln()))
+        let (from, to) = (first.shape.len, last.shape.len);
+        let uniform = (f64::from(to) / f64::from(from)).ln();
+        Some(format!("{name} {rise:+.2} nat from n = {from} to {to} (log n: {uniform:+.2})").replace('-', "−"))
     });
     let rises: Vec<String> = rises.collect();
     let mut caption =
         "−Σ p log p, averaged over all rows. The dashed line is log n, the entropy of uniform weights and the most \
          there can be."
             .to_string();
+    if records.iter().any(|record| record.shape.causal) {
+        caption += " A causal row sees fewer than n keys.";
+    }
     if !rises.is_empty() {
-        caption += &format!(" Rise: {}.", rises.join("; "));
+        caption += &format!(" Change: {}.", rises.join("; "));
     }
     caption
 }

@@ -94,7 +94,7 @@ impl Figure {
         for &tick in &x.ticks {
             let (column, _) = place((tick, y.low));
             area.draw(&PathElement::new([(column, BOTTOM), (column, BOTTOM + 10)], INK.stroke_width(2)))?;
-            self.text(area, (column, BOTTOM + 18), HPos::Center, VPos::Top, INK, &length(tick))?;
+            self.text(area, (column, BOTTOM + 18), HPos::Center, VPos::Top, INK, &tick.to_string())?;
         }
         area.draw(&PathElement::new([(LEFT, BOTTOM), (RIGHT, BOTTOM)], INK.stroke_width(2)))?;
         self.text(area, ((LEFT + RIGHT) / 2, HEIGHT - 44), HPos::Center, VPos::Top, INK, "sequence length n")?;
@@ -275,11 +275,6 @@ fn range(values: impl Iterator<Item = f64>) -> (f64, f64) {
 fn clip(points: &[(f64, f64)], x: &Axis, y: &Axis) -> Vec<(f64, f64)> {
     let inside = |&&(px, py): &&(f64, f64)| (x.low..=x.high).contains(&px) && (y.low..=y.high).contains(&py);
     points.iter().filter(inside).copied().collect()
-}
-
-/// A sequence length as a tick.
-fn length(value: f64) -> String {
-    if value >= 8192.0 && value % 1024.0 == 0.0 { format!("{}k", value / 1024.0) } else { format!("{value}") }
 }
 
 #[cfg(test)]

@@ -31,6 +31,7 @@ dt { color: #666; } dd { margin: 0; }
 figure { margin: 1.75rem 0 2.25rem; break-inside: avoid; }
 figure svg { display: block; width: 100%; max-width: 50rem; height: auto; }
 figcaption { max-width: 48rem; font-size: .92rem; color: #333; margin-top: .35rem; }
+.crossovers { columns: 26rem; }
 .error { color: #b00020; font-weight: 600; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .8rem; font-variant-numeric: tabular-nums; white-space: nowrap; }
@@ -67,7 +68,7 @@ fn page(records: &[Record], remarks: &Remarks) -> Result<String> {
     }
     if !remarks.crossovers.is_empty() {
         let sentences: Vec<String> = remarks.crossovers.iter().map(|sentence| escape(sentence)).collect();
-        writeln!(page, "<p>{}</p>", sentences.join("<br>\n"))?;
+        writeln!(page, "<p class=\"crossovers\">{}</p>", sentences.join("<br>\n"))?;
     }
     for (number, figure) in figures::all(records)?.iter().enumerate() {
         writeln!(page, "<figure>")?;

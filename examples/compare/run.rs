@@ -278,12 +278,7 @@ impl Ready<'_, '_> {
             checked: self.checked,
             relative: None,
         };
-        let cost = Cost {
-            len: shape.len,
-            twin: self.checked.twin_time,
-            took: self.timed.took,
-            slope: schedule::slope(variant),
-        };
+        let cost = Cost::new(variant, shape.len, &self.checked, self.timed.took);
         (record, cost)
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::harness::variants::{Kind, Variant};
+use crate::harness::verify::{Checked, WORK_FOR_ALL};
 
 /// First and last default length. Linear attention overtakes softmax where n is about the head_dim if work decides, and
 /// later where launching its several kernels does.
@@ -36,8 +37,10 @@ pub fn slope(variant: &Variant) -> i32 {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Cost {
     pub len: u32,
-    /// The twin.
+    /// What the twin took, the most by which that may grow, and the power of the length as which it does.
     pub twin: Duration,
+    pub twin_growth: f64,
+    pub twin_slope: i32,
     /// One call.
     pub took: Duration,
     /// The call's work grows as length to this power.
@@ -45,12 +48,22 @@ pub struct Cost {
 }
 
 impl Cost {
+    pub fn new(variant: &Variant, len: u32, checked: &Checked, took: Duration) -> Self {
+        // Of all rows, each with as many pairs as rows, until that is too much; then of as many rows as before.
+        let (twin_growth, twin_slope) = if checked.all_rows {
+            (WORK_FOR_ALL as f64 / checked.twin_work.max(1) as f64, 2)
+        } else {
+            (f64::INFINITY, 1)
+        };
+        Self { len, twin: checked.twin_time, twin_growth, twin_slope, took, slope: slope(variant) }
+    }
+
     pub fn at(&self, len: u32, asked_samples: Option<u32>) -> Duration {
-        let growth = (f64::from(len) / f64::from(self.len)).powi(self.slope);
-        let took = self.took.mul_f64(growth);
+        let growth = |slope| (f64::from(len) / f64::from(self.len)).powi(slope);
+        let took = self.took.mul_f64(growth(self.slope));
         // The samples, and what comes before: verified with and without entropy, and warmed up.
         let calls = 3 + samples(took, asked_samples);
-        self.twin.mul_f64(growth) + took.mul_f64(calls as f64)
+        self.twin.mul_f64(growth(self.twin_slope).min(self.twin_growth)) + took.mul_f64(calls as f64)
     }
 }
 
@@ -88,9 +101,10 @@ mod tests {
     #[test]
     fn a_quadratic_case_takes_four_times_as_long_at_twice_the_length() {
         let seconds = |s| Duration::from_secs(s);
-        let cost = Cost { len: 256, twin: seconds(1), took: seconds(2), slope: 2 };
-        assert_eq!(cost.at(512, Some(2)), seconds(4 + 5 * 8));
-        assert_eq!(Cost { slope: 1, ..cost }.at(512, None), seconds(2 + 8 * 4));
+        let [twin, took] = [seconds(1), seconds(2)];
+        let cost = Cost { len: 256, twin, twin_growth: 3.0, twin_slope: 2, took, slope: 2 };
+        assert_eq!(cost.at(512, Some(2)), seconds(3 + 5 * 8));
+        assert_eq!(Cost { twin_slope: 1, slope: 1, ..cost }.at(512, None), seconds(2 + 8 * 4));
         assert_eq!(samples(Duration::from_millis(100), None), 10);
     }
 }

@@ -9,7 +9,7 @@ use super::tensors::{Tensors, elements};
 use super::{Failure, parallel};
 
 /// Multiply-adds of the twin within which every row is compared: about a second of one core.
-const WORK_FOR_ALL: u64 = 1 << 29;
+pub const WORK_FOR_ALL: u64 = 1 << 29;
 /// Multiply-adds of the naive runs of one case.
 const NAIVE_WORK: u64 = 1 << 27;
 const NAIVE_RUNS: u64 = 8;
@@ -36,21 +36,22 @@ pub struct Checked {
     pub allowed: f64,
     /// Over all rows, in nats.
     pub mean_entropy: Option<f64>,
-    /// What the twin took.
+    /// What the twin took, and the multiply-adds of its truth.
     pub twin_time: Duration,
+    pub twin_work: u64,
     /// What planning, compiling and the first calls took.
     pub first_calls: Duration,
 }
 
 impl std::fmt::Display for Checked {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { rows, max_abs_err, rms_err, allowed, twin_time, first_calls, .. } = self;
+        let Self { rows, max_abs_err, rms_err, allowed, twin_time, twin_work, first_calls, .. } = self;
         let rows = if self.all_rows { "all rows".into() } else { format!("{rows} rows") };
         write!(f, "{rows} within {max_abs_err:.1e} of the twin (rms {rms_err:.1e}; allowed {allowed:.1e})")?;
         if let Some(entropy) = self.mean_entropy {
             write!(f, ", mean row entropy {entropy:.3} nat")?;
         }
-        write!(f, "; twin {twin_time:.1?}, first calls {first_calls:.1?}")
+        write!(f, "; twin {twin_time:.1?} for {twin_work:.1e} multiply-adds, first calls {first_calls:.1?}")
     }
 }
 
@@ -106,9 +107,10 @@ pub fn verify(context: &Context, case: &dyn Case, tensors: &Tensors) -> Result<C
             "row entropy differs from the twin by {entropy_err:.2e} (allowed {entropy_allowed:.2e})"
         )));
     }
+    let twin_work = parts.iter().map(|part| part.work).sum();
     let all_rows = got.o.len() == elements(tensors.shape.q());
     let rows = parts.iter().map(|part| part.rows.len()).sum();
-    Ok(Checked { rows, all_rows, max_abs_err, rms_err, allowed, mean_entropy, twin_time, first_calls })
+    Ok(Checked { rows, all_rows, max_abs_err, rms_err, allowed, mean_entropy, twin_time, twin_work, first_calls })
 }
 
 /// The call without and with entropies: what stands in the parts, the mean entropy of all rows, and how long it took.
