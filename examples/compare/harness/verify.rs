@@ -8,10 +8,10 @@ use super::case::{Arithmetic, Case, Part, Twin};
 use super::tensors::{Tensors, elements};
 use super::{Failure, parallel};
 
-/// Multiply-adds of the twin within which every row is compared: about a second of one core.
-pub const WORK_FOR_ALL: u64 = 1 << 29;
+/// Multiply-adds of the twin within which every row is compared: about a quarter of a second of one core.
+pub const WORK_FOR_ALL: u64 = 1 << 27;
 /// Multiply-adds of the naive runs of one case.
-const NAIVE_WORK: u64 = 1 << 27;
+const NAIVE_WORK: u64 = 1 << 26;
 const NAIVE_RUNS: u64 = 8;
 const NAIVE_PARTS: std::ops::RangeInclusive<u64> = 1..=64;
 /// Bytes that all twins together may hold, if each alone can.
