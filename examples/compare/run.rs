@@ -79,6 +79,7 @@ impl Comparison {
         let setting = Setting::new(&info, timer.name(), options.data.name());
         let bar = ProgressBar::new(0);
         bar.set_style(ProgressStyle::with_template("{bar:24} {elapsed} {wide_msg}")?);
+        bar.enable_steady_tick(Duration::from_millis(500));
         Ok(Self {
             timer,
             sizes,
