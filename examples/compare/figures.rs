@@ -50,7 +50,7 @@ pub fn all(records: &[Record]) -> Result<Vec<Plotted>> {
         records,
         "Memory",
         memory_caption(records),
-        Plan { title: "memory (MiB)", value: |r| Some(memory(r)), guides: score_matrix, same: 0.03, ..Plan::BARE },
+        Plan { title: "memory (MiB)", value: |r| Some(memory(r)), guides: score_matrix, same: 0.05, ..Plan::BARE },
     )?);
     if records.iter().any(|record| record.checked.mean_entropy.is_some()) {
         let value = |record: &Record| record.checked.mean_entropy;
@@ -83,18 +83,20 @@ impl Plan {
 
 fn plotted(records: &[Record], title: &str, caption: String, plan: Plan) -> Result<Plotted> {
     let all = curves(records, plan.value);
-    let families: Vec<Vec<Curve>> = if all.len() <= CURVES_IN_A_PANEL {
+    let few = names(records).len() <= CURVES_IN_A_PANEL;
+    let families: Vec<Vec<Curve>> = if few {
         vec![all]
     } else {
         let of = |family| all.iter().filter(move |curve| in_panel(curve, family)).cloned().collect::<Vec<_>>();
         FAMILIES.into_iter().map(|(family, _)| of(family)).filter(|curves| curves.len() > 1).collect()
     };
     let mut panels = Vec::new();
-    for curves in families {
-        let mut curves = together(curves, plan.same);
+    for mut curves in families {
+        // By place among all, so that a variant looks the same in every figure.
         for (look, curve) in curves.iter_mut().enumerate() {
             curve.look = look;
         }
+        let curves = together(curves, plan.same);
         let title = plan.title.to_string();
         let guides = (plan.guides)(records);
         let figure = Figure { title, logarithmic: plan.logarithmic, tick: plan.tick, curves, guides };
@@ -283,7 +285,7 @@ fn memory_caption(records: &[Record]) -> String {
         },
     );
     format!(
-        "All tensors of a call together with its workspace; variants that need the same within 3 % share a curve. The dashed line is \
+        "All tensors of a call together with its workspace; variants that need the same within 5 % share a curve. The dashed line is \
          what a matrix of all scores would take, which no kernel makes. {workspace}"
     )
 }

@@ -139,9 +139,11 @@ impl Figure {
         for (((curve, end), row), size) in ends.iter().zip(spread(&wanted, &sizes, TOP, BOTTOM)).zip(&sizes) {
             let look = Look::number(curve.look);
             let first = row - (size - LINE_HEIGHT) / 2;
-            let leader = vec![(end.0 + 14, end.1), (RIGHT + 14, end.1), (LABEL_X - 18, first)];
-            let leader = if end.0 < RIGHT - 40 { vec![leader[0], leader[2]] } else { leader };
-            area.draw(&PathElement::new(leader, look.color.mix(0.45).stroke_width(2)))?;
+            // To a curve that ends early, colour and marker must do: a line would cross the others.
+            if end.0 > RIGHT - 80 {
+                let leader = [(end.0 + 14, end.1), (RIGHT + 14, end.1), (LABEL_X - 18, first)];
+                area.draw(&PathElement::new(leader, look.color.mix(0.45).stroke_width(2)))?;
+            }
             look.marker(area, (LABEL_X, first))?;
             for (line, name) in curve.names.iter().enumerate() {
                 let at = (LABEL_X + 22, first + LINE_HEIGHT * line as i32);
@@ -233,11 +235,13 @@ impl Axis {
         Self { low, high, ticks: ticks.step_by(every).collect(), logarithmic: true }
     }
 
-    /// Powers of ten; where these are few, their twofold and fivefold too.
+    /// Powers of ten; where these are few, multiples of them too.
     fn decades(values: impl Iterator<Item = f64>) -> Self {
         let (low, high) = range(values);
-        let (low, high) = (low / 1.6, high * 1.6);
+        let room = 1.1 * (high / low).powf(0.06);
+        let (low, high) = (low / room, high * room);
         let multiples: &[f64] = match (high / low).log10() {
+            ..1.0 => &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0],
             ..3.0 => &[1.0, 2.0, 5.0],
             _ => &[1.0],
         };
