@@ -1,0 +1,97 @@
+//! The house rules that a reviewer would otherwise have to remember: every op has all its parts, under one name.
+
+use std::path::{Path, PathBuf};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// What a folder holds, sorted; nothing if there is no such folder.
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    let found = std::fs::read_dir(folder).into_iter().flatten();
+    let mut paths: Vec<_> = found.map(|entry| entry.expect("an entry").path()).collect();
+    paths.sort();
+    paths
+}
+
+/// Every file below a folder but build output.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let inside = entries(folder).into_iter().filter(|path| !path.ends_with("target"));
+    inside.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+}
+
+/// The files of the repository that are text, by their path from its root.
+fn texts() -> Vec<(String, String)> {
+    let folders = [".ci", "benches", "data", "examples", "scripts", "shaders", "src", "tests"];
+    let in_root = entries(root()).into_iter().filter(|path| path.is_file());
+    in_root
+        .chain(folders.iter().flat_map(|folder| files(&root().join(folder))))
+        .filter(|path| !path.ends_with("Cargo.lock") && !path.ends_with(".git"))
+        .filter_map(|path| {
+            let name = path.strip_prefix(root()).expect("a path below the root").to_string_lossy().replace('\\', "/");
+            Some((name, std::fs::read_to_string(&path).ok()?))
+        })
+        .collect()
+}
+
+fn report(faults: &[String]) {
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn every_op_has_all_its_parts() {
+    let readme = std::fs::read_to_string(root().join("README.md")).unwrap_or_default();
+    let mut faults = Vec::new();
+    for folder in entries(&root().join("shaders")) {
+        let stem = folder.file_name().expect("a name").to_string_lossy().into_owned();
+        if stem == "shared" {
+            continue;
+        }
+        let parts =
+            ["src/{}.rs", "src/{}/config.rs", "src/{}/plan.rs", "src/{}/reference.rs", "tests/{}.rs", "benches/{}.rs"];
+        let paths = parts.map(|part| part.replace("{}", &stem));
+        let missing = paths.into_iter().filter(|path| !root().join(path).is_file());
+        faults.extend(missing.map(|path| format!("op `{stem}`: there is no {path}")));
+        let link = format!("`{stem}`");
+        if !readme.lines().any(|line| line.starts_with('|') && line.contains(&link)) {
+            faults.push(format!("op `{stem}`: README.md has no table row with {link}"));
+        }
+    }
+    // And the other way round: a module with a plan is an op.
+    for folder in entries(&root().join("src")).into_iter().filter(|path| path.join("plan.rs").is_file()) {
+        let stem = folder.file_name().expect("a name").to_string_lossy();
+        if !root().join("shaders").join(&*stem).is_dir() {
+            faults.push(format!("op `{stem}`: there is no shaders/{stem}/"));
+        }
+    }
+    report(&faults);
+}
+
+#[test]
+fn every_shader_opens_with_what_it_does() {
+    let faults = texts().into_iter().filter(|(name, _)| name.ends_with(".wgsl")).filter_map(|(name, text)| {
+        let header = text.lines().take_while(|line| line.starts_with("//")).count();
+        (!(1..=15).contains(&header)).then(|| format!("{name}: a header of {header} comment lines; expected 1 to 15"))
+    });
+    report(&faults.collect::<Vec<_>>());
+}
+
+#[test]
+fn nothing_is_left_to_do_and_no_machine_is_named() {
+    // In pieces, so that this file does not contain them.
+    let words = [["TO", "DO"], ["FIX", "ME"], ["keep in ", "sync"], ["Keep in ", "sync"]].map(|pieces| pieces.concat());
+    let places = ["home", "opt", "root", "tmp", "work"].map(|top| format!("/{top}/"));
+    // A place counts at the start of a path only, not inside one.
+    let inside = |c: char| c.is_alphanumeric() || "._-}".contains(c);
+    let mut faults = Vec::new();
+    for (name, text) in texts() {
+        for (number, line) in text.lines().enumerate() {
+            let word = words.iter().find(|word| line.contains(*word));
+            let place = places.iter().find(|place| {
+                line.match_indices(place.as_str()).any(|(at, _)| !line[..at].chars().next_back().is_some_and(inside))
+            });
+            faults.extend(word.or(place).map(|found| format!("{name}:{}: `{found}`", number + 1)));
+        }
+    }
+    report(&faults);
+}
