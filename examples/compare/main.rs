@@ -14,10 +14,10 @@ mod run;
 mod schedule;
 mod table;
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::Parser;
 use wgpu_attention::{Context, ContextOptions};
 
@@ -32,6 +32,10 @@ fn main() -> ExitCode {
     match compare(&Options::parse()) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
+        // Whoever read the table has seen enough of it: `compare | head`.
+        Err(error) if error.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == ErrorKind::BrokenPipe) => {
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             // With standard error closed there is nobody to tell.
             let _ = writeln!(std::io::stderr(), "error: {error:#}");
@@ -44,7 +48,7 @@ fn main() -> ExitCode {
 fn compare(options: &Options) -> Result<bool> {
     options.check()?;
     let context = if options.adapter.is_empty() {
-        Context::headless()?
+        Context::headless().context("compare needs an adapter; on Linux, scripts/compare installs a software one")?
     } else {
         Context::headless_with(&options.adapter, ContextOptions::default())?
     };

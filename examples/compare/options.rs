@@ -18,10 +18,10 @@ const DEFAULT: &[&str] = &["softmax", "log_n", "squared_relu", "gau", "linear_el
 #[command(name = "compare", after_help = variant_table())]
 pub struct Options {
     /// Sequence lengths. Default: powers of two, from 64 on a CPU adapter, from 128 on a GPU
-    #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N,N,...", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
     pub seq_lens: Vec<u32>,
     /// Variants by name (see below), or `all`
-    #[arg(long, value_delimiter = ',', default_values = DEFAULT)]
+    #[arg(long, value_name = "NAME,NAME,...", value_delimiter = ',', default_values = DEFAULT)]
     pub variants: Vec<String>,
     /// Sequences at once. Default: 1; with minilm its 6 layers
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
@@ -42,7 +42,7 @@ pub struct Options {
     #[arg(long, value_enum, default_value_t = Data::Random)]
     pub data: Data,
     /// Take the adapter whose name contains this
-    #[arg(long, value_name = "SUBSTRING", default_value = "")]
+    #[arg(long, value_name = "SUBSTRING", default_value = "", hide_default_value = true)]
     pub adapter: String,
     /// Timed samples of each case. Default: about a second's worth, 5 to 30
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
@@ -134,7 +134,8 @@ fn seconds(text: &str) -> Result<f64, String> {
 
 fn variant_table() -> String {
     let width = VARIANTS.iter().map(|variant| variant.name.len()).max().unwrap_or(0);
-    let mut text = "Variants (n: keys that a row sees; d: head_dim; * in the default set):\n".to_string();
+    let mut text =
+        "Variants (n: keys that a row sees; d = s: head_dim; sums run over keys; * in the default set):\n".to_string();
     for variant in VARIANTS {
         let mark = if DEFAULT.contains(&variant.name) { "*" } else { " " };
         // Writing to a string does not fail.

@@ -82,7 +82,10 @@ impl Figure {
         let y = if self.logarithmic {
             Axis::decades(points().map(|(_, y)| y))
         } else {
-            Axis::linear(points().map(|(_, y)| y))
+            // Guides are shown whole, for they bound what is measured.
+            let guides = self.guides.iter().flat_map(|guide| guide.points.iter());
+            let beside = guides.filter(|(guide_x, _)| (x.low..=x.high).contains(guide_x));
+            Axis::linear(points().chain(beside.copied()).map(|(_, y)| y))
         };
         let place = |(px, py): (f64, f64)| (x.place(px, LEFT, RIGHT), y.place(py, BOTTOM, TOP));
 

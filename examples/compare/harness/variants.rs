@@ -6,7 +6,7 @@ use wgpu_attention::{Divisor, FeatureMap, GauWeights, Scale};
 #[derive(Clone, Copy, Debug)]
 pub struct Variant {
     pub name: &'static str,
-    /// n is the number of keys that the row sees, d is head_dim, s = d.
+    /// n is the number of keys that the row sees, d and s are head_dim, sums run over keys.
     pub formula: &'static str,
     pub kind: Kind,
 }
@@ -48,18 +48,18 @@ pub const VARIANTS: &[Variant] = &[
     variant("squared_relu_len2", SquaredRelu(Divisor::LenSquared), "relu(q·k / n)² v"),
     variant("squared_relu_norm", SquaredRelu(Divisor::RowSum { eps: 1e-6 }), "relu(q·k)² / (Σ relu(q·k)² + 1e-6) v"),
     variant("gau", Gau(GauWeights::SquaredRelu(Divisor::LenDim)), "u ⊙ relu(q·k)² / (n s) v, q = γz + β, k = γ'z + β'"),
-    variant("gau_softmax", Gau(GauWeights::Softmax), "u ⊙ softmax(q·k / √s) v, q and k likewise"),
-    variant("gau_softmax_log_n", Gau(GauWeights::SOFTMAX_LOG_N), "u ⊙ softmax(log(n)/log(512) · q·k / √s) v, likewise"),
-    variant("flash_mixed_chunk", MixedChunk, "gau within chunks of 256, linear across them; four maps of z"),
+    variant("gau_softmax", Gau(GauWeights::Softmax), "u ⊙ softmax(q·k / √s) v, q and k as in gau"),
+    variant("gau_softmax_log_n", Gau(GauWeights::SOFTMAX_LOG_N), "u ⊙ softmax(log(n)/log(512) · q·k / √s) v, q and k as in gau"),
+    variant("flash_mixed_chunk", MixedChunk, "gau within chunks of 256 tokens, linear attention q'·k'/n across them; four maps of z"),
     variant("linear_elu", Linear(FeatureMap::EluPlusOne), "Σ φ(q)·φ(k) v / Σ φ(q)·φ(k), φ(x) = elu(x) + 1"),
-    variant("linear_exp", Linear(FeatureMap::Exp), "the same with φ(x) = exp(x)"),
-    variant("linear_relu", Linear(FeatureMap::Relu), "φ(x) = relu(x)"),
-    variant("linear_one_plus_relu", Linear(FeatureMap::OnePlusRelu), "φ(x) = 1 + relu(x)"),
+    variant("linear_exp", Linear(FeatureMap::Exp), "the same, φ(x) = exp(x)"),
+    variant("linear_relu", Linear(FeatureMap::Relu), "the same, φ(x) = relu(x)"),
+    variant("linear_one_plus_relu", Linear(FeatureMap::OnePlusRelu), "the same, φ(x) = 1 + relu(x)"),
     variant("linear_identity", Linear(FeatureMap::Identity), "Σ q·k v"),
-    variant("linear_softmax", Linear(FeatureMap::Softmax), "softmax of q over features; of k over the sequence (causal: exp(k))"),
-    variant("linear_cosine", Linear(FeatureMap::Cosine), "weights 1 + q·k / (|q| |k|)"),
-    variant("linear_taylor2", Linear(FeatureMap::Taylor2 { scale: None }), "weights 1 + x + x²/2, x = q·k / √d"),
-    variant("linear_favor", Linear(FeatureMap::Favor { scale: None }), "FAVOR+: φ(x) = exp(w·x − |x|²/2), 4d rows w, x over d^¼"),
+    variant("linear_softmax", Linear(FeatureMap::Softmax), "Σ softmax(q)·ψ(k) v, softmax over features; ψ(k) = softmax over the sequence (causal: exp, normalised)"),
+    variant("linear_cosine", Linear(FeatureMap::Cosine), "Σ w v / Σ w, w = 1 + q·k / (|q| |k|)"),
+    variant("linear_taylor2", Linear(FeatureMap::Taylor2 { scale: None }), "Σ w v / Σ w, w = 1 + x + x²/2, x = q·k / √d"),
+    variant("linear_favor", Linear(FeatureMap::Favor { scale: None }), "Σ φ(q)·φ(k) v / Σ φ(q)·φ(k), φ(x) = exp(w·x − |x|²/2) for 4d random w, x over d^¼ (FAVOR+)"),
 ];
 
 /// Kin among the variants: one bench each.
