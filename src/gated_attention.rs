@@ -6,12 +6,13 @@ mod kernels;
 mod plan;
 pub mod reference;
 mod shapes;
+mod tiles;
 
 use std::sync::{Arc, Mutex};
 
 pub use config::{Divisor, GatedAttentionConfig, GauMode, GauWeights, LinearDivisor, QuadraticDivisor};
 #[doc(hidden)]
-pub use plan::specializations;
+pub use kernels::specializations;
 pub use shapes::GatedAttentionShapes;
 
 use crate::context::{BoundedCache, lock};

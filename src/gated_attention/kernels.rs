@@ -1,9 +1,11 @@
 //! The kernels of gated attention: their bindings, their uniforms, and the source of each specialization.
 
 use super::config::{Divisor, GatedAttentionConfig, GauMode, GauWeights, QuadraticDivisor};
-use super::plan::{Choice, Problem};
+use super::plan::Problem;
+use super::shapes::GatedAttentionShapes;
+use super::tiles::{Choice, TILES};
 use crate::Causal;
-use crate::params::params;
+use crate::params::{ParamsLayout, params};
 use crate::wgsl::{Constant, Source, Specialization, source};
 
 /// Operand slots, and the `@binding` numbers of what is no operand.
@@ -355,4 +357,66 @@ pub(super) fn prefix(config: &GatedAttentionConfig) -> Specialization {
         ],
         fragments: vec![source!("shared/workgroup_index")],
     }
+}
+
+/// Every specialization that a plan can pick, up to the widths (which are sampled), with its uniform's layout.
+#[doc(hidden)]
+#[must_use]
+pub fn specializations() -> Vec<(Specialization, ParamsLayout)> {
+    let weights = [
+        GauWeights::SquaredRelu(Divisor::LenDim),
+        GauWeights::SquaredRelu(Divisor::FixedLenDim { len: 512 }),
+        GauWeights::SquaredRelu(Divisor::LenSquared),
+        GauWeights::SquaredRelu(Divisor::RowSum { eps: 1e-6 }),
+        GauWeights::Softmax,
+        GauWeights::SOFTMAX_LOG_N,
+    ];
+    let full = weights.map(|weights| GatedAttentionConfig::new().weights(weights));
+    let chunked = [Causal::None, Causal::TopLeft]
+        .map(|causal| GatedAttentionConfig::new().mode(GauMode::MIXED_CHUNK).causal(causal));
+    let bits = |number: u32, bit: u32| number >> bit & 1 == 1;
+    let mut found = Vec::new();
+    for (key_dim, v_dim) in [(64, 64), (1, 1), (3, 5), (128, 1536), (256, 70)] {
+        for (config, flags) in full.iter().chain(&chunked).flat_map(|config| (0..1u32 << 6).map(move |f| (config, f))) {
+            // All flags on, off, and mixed: only at one size.
+            if key_dim != 64 && ![0, 7, (1 << 6) - 1].contains(&flags) {
+                continue;
+            }
+            let mut shapes = GatedAttentionShapes::new(1, 1, 1, key_dim, v_dim);
+            shapes.shared_z = bits(flags, 0);
+            shapes.gate = bits(flags, 1);
+            shapes.kv_lens = bits(flags, 2);
+            let mut problem = Problem::contiguous(shapes);
+            if bits(flags, 3) {
+                // Off a multiple of four: scalar loads and stores.
+                for layout in [&mut problem.q, &mut problem.k_lin, &mut problem.o] {
+                    layout.start = 1;
+                }
+            }
+            if bits(flags, 4) {
+                problem.v.start = 1;
+            }
+            for tile in TILES {
+                let v_chunks = v_dim.div_ceil(4);
+                let splits = if bits(flags, 5) && config.chunk().is_none() { 2 } else { 1 };
+                let v_block = v_chunks.min(tile.v_chunks);
+                let choice = Choice {
+                    workgroup: tile.workgroup,
+                    v_block,
+                    blocks: 1,
+                    splits,
+                    split_keys: 8,
+                    reason: String::new(),
+                };
+                found.push((quadratic(config, &problem, &choice), QuadraticParams::LAYOUT));
+                found.push((combine(config, &problem), CombineParams::LAYOUT));
+                found.push((chunk_state(&problem, &choice), StateParams::LAYOUT));
+            }
+            found.push((gather_maps(&problem), GatherParams::LAYOUT));
+            found.push((prefix(config), PrefixParams::LAYOUT));
+        }
+    }
+    let mut seen = std::collections::HashSet::new();
+    found.retain(|(specialization, _)| seen.insert(specialization.clone()));
+    found
 }

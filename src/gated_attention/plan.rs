@@ -7,11 +7,10 @@ use super::kernels::{
     self, CombineParams, FLAT_WORKGROUP, GatherParams, PrefixParams, QuadraticParams, StateParams, Weighing, slot,
 };
 use super::shapes::GatedAttentionShapes;
+use super::tiles::{Choice, select};
 use crate::context::{Capabilities, Context};
 use crate::dispatch::{Plan, PlanBuilder, Slot};
-use crate::params::ParamsLayout;
 use crate::tensor::Layout;
-use crate::wgsl::Specialization;
 use crate::{Causal, Error, Result};
 
 /// Where γ and β of one affine map of z lie.
@@ -62,142 +61,6 @@ impl Problem {
             kv_lens: shapes.kv_lens.then(|| Layout::contiguous([batch])),
         }
     }
-}
-
-/// Tiles of the quadratic and the state kernel: the first row that applies.
-///
-/// | adapter | queries | invocations | value dims | why |
-/// |---|---|---|---|---|
-/// | CPU | any | 8 | 256 | one vector of eight lanes; the outputs of a workgroup stay in the cache |
-/// | GPU | up to 32 | 8 | 128 | fewer idle lanes |
-/// | GPU | more | 32 | 128 | one subgroup of most GPUs; 128 queries share every key read |
-const TILES: &[Tile] = &[
-    Tile { adapter: Adapter::Cpu, queries: u32::MAX, workgroup: 8, v_chunks: 64 },
-    Tile { adapter: Adapter::Gpu, queries: 32, workgroup: 8, v_chunks: 32 },
-    Tile { adapter: Adapter::Gpu, queries: u32::MAX, workgroup: 32, v_chunks: 32 },
-];
-
-#[derive(Clone, Copy, Debug)]
-struct Tile {
-    adapter: Adapter,
-    /// For up to this many queries (of a chunk, if there are chunks).
-    queries: u32,
-    /// Invocations per workgroup, of four queries or four key dims each.
-    workgroup: u32,
-    /// Most chunks of four value dims per workgroup.
-    v_chunks: u32,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Adapter {
-    Cpu,
-    Gpu,
-}
-
-/// Keys that the quadratic kernel, and tokens that the state kernel, take in one step.
-const KEYS_PER_STEP: u32 = 8;
-
-/// What was chosen for a problem, before anything is compiled.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Choice {
-    pub workgroup: u32,
-    /// Chunks of four value dims per workgroup, and how many workgroups that makes.
-    pub v_block: u32,
-    pub blocks: u32,
-    pub splits: u32,
-    pub split_keys: u32,
-    pub reason: String,
-}
-
-/// Picks tiles: a pure function of config, problem and device.
-fn select(config: &GatedAttentionConfig, problem: &Problem, capabilities: &Capabilities) -> Result<Choice> {
-    let shapes = &problem.shapes;
-    let adapter = if capabilities.is_cpu { Adapter::Cpu } else { Adapter::Gpu };
-    let queries = config.chunk().map_or(shapes.q_len, |chunk| chunk.min(shapes.q_len));
-    let tile = TILES.iter().find(|tile| tile.adapter == adapter && queries <= tile.queries).unwrap_or(&TILES[0]);
-    let v_chunks = shapes.v_dim.div_ceil(4);
-    let v_block = v_chunks.div_ceil(v_chunks.div_ceil(tile.v_chunks));
-    let blocks = v_chunks.div_ceil(v_block);
-    let workgroup = tile.workgroup;
-    let mut reasons = vec![format!("{workgroup} invocations, four queries each, on a {adapter:?}")];
-    if blocks > 1 {
-        reasons.push(format!("{blocks} blocks of {} value dims", 4 * v_block));
-    }
-
-    let whole = Choice {
-        workgroup,
-        v_block,
-        blocks,
-        splits: 1,
-        split_keys: shapes.kv_len.next_multiple_of(KEYS_PER_STEP),
-        reason: String::new(),
-    };
-    if let Some(chunk) = config.chunk() {
-        if let Some(cap) = capabilities.loop_cap {
-            check_chunks_under_loop_cap(shapes, chunk, v_block, cap)?;
-        }
-        reasons.push(format!("chunks of {chunk} tokens"));
-        return Ok(Choice { reason: reasons.join("; "), ..whole });
-    }
-
-    // The fewest splits that the driver, the work bound and the caller's own bound allow.
-    let mut bound = capabilities.options.max_keys_per_split.unwrap_or(u32::MAX).max(KEYS_PER_STEP);
-    if let Some(cap) = capabilities.loop_cap {
-        let keys = keys_under_loop_cap(shapes, v_block, cap);
-        if keys < shapes.kv_len {
-            reasons.push(format!("at most {keys} keys a workgroup, under the driver's cap of {cap} loop iterations"));
-        }
-        bound = bound.min(keys);
-    }
-    let flops_per_key = u64::from(4 * workgroup) * 2 * u64::from(shapes.key_dim + 4 * v_block);
-    let by_work = capabilities.options.max_flops_per_dispatch / flops_per_key;
-    bound = bound.min(u32::try_from(by_work).unwrap_or(u32::MAX).max(KEYS_PER_STEP));
-    let split_keys = (bound - bound % KEYS_PER_STEP).min(whole.split_keys);
-    let splits = shapes.kv_len.div_ceil(split_keys);
-    if splits > 1 {
-        reasons.push(format!("{splits} ranges of {split_keys} keys, then combined"));
-    }
-    // The combine kernel walks the ranges twice.
-    if let Some(cap) = capabilities.loop_cap.filter(|&cap| splits > (cap - 16) / 2) {
-        let reason = format!("combining {splits} ranges of keys passes this driver's cap of {cap} loop iterations");
-        return Err(Error::Unsupported { reasons: vec![reason] });
-    }
-    Ok(Choice { splits, split_keys, reason: reasons.join("; "), ..whole })
-}
-
-/// Loop iterations of one invocation of the quadratic kernel, each run of a loop counting one more for its exit: once,
-/// and per step of keys.
-fn quadratic_iterations(shapes: &GatedAttentionShapes, v_block: u32) -> (u32, u32) {
-    let key_chunks = shapes.key_dim.div_ceil(4);
-    // Load, clear and write (four rows of every chunk).
-    let once = key_chunks + 1 + v_block + 1 + 6 * v_block + 16;
-    (once, 1 + key_chunks + 1 + v_block + 1)
-}
-
-/// Keys that one workgroup can walk without meeting the driver's cap on loop iterations.
-fn keys_under_loop_cap(shapes: &GatedAttentionShapes, v_block: u32, cap: u32) -> u32 {
-    let (once, per_step) = quadratic_iterations(shapes, v_block);
-    (cap.saturating_sub(once) / per_step).saturating_mul(KEYS_PER_STEP)
-}
-
-fn check_chunks_under_loop_cap(shapes: &GatedAttentionShapes, chunk: u32, v_block: u32, cap: u32) -> Result<()> {
-    let (once, per_step) = quadratic_iterations(shapes, v_block);
-    let steps = u64::from(chunk.min(shapes.kv_len).div_ceil(KEYS_PER_STEP));
-    let linear = shapes.key_dim.div_ceil(4).div_ceil(2) * (v_block + 2) + 1;
-    let needed = [
-        ("a chunk", u64::from(once + linear) + steps * u64::from(per_step)),
-        ("the state of a chunk", u64::from(once) + steps * u64::from(v_block + 2)),
-        ("the sum over chunks", u64::from(shapes.kv_len.div_ceil(chunk)) + 1),
-    ];
-    let over = needed.into_iter().filter(|&(_, needed)| needed > cap.into());
-    let reasons: Vec<String> = over
-        .map(|(what, needed)| {
-            format!(
-                "{what} takes {needed} loop iterations, past this driver's cap of {cap}, with chunks of {chunk} tokens"
-            )
-        })
-        .collect();
-    if reasons.is_empty() { Ok(()) } else { Err(Error::Unsupported { reasons }) }
 }
 
 /// Compiles what the problem needs and lays out the dispatches.
@@ -586,67 +449,4 @@ fn least_bytes(config: &GatedAttentionConfig, problem: &Problem) -> u64 {
     let maps: u64 = maps.map(|map| elements(map.gamma) + map.beta.map_or(0, elements)).sum();
     let rest = elements(problem.v) + problem.u.map_or(0, elements) + elements(problem.o);
     4 * (keys + maps + rest + problem.kv_lens.map_or(0, elements))
-}
-
-/// Every specialization that a plan can pick, up to the widths (which are sampled), with its uniform's layout.
-#[doc(hidden)]
-#[must_use]
-pub fn specializations() -> Vec<(Specialization, ParamsLayout)> {
-    use super::config::{Divisor, GauWeights};
-    let weights = [
-        GauWeights::SquaredRelu(Divisor::LenDim),
-        GauWeights::SquaredRelu(Divisor::FixedLenDim { len: 512 }),
-        GauWeights::SquaredRelu(Divisor::LenSquared),
-        GauWeights::SquaredRelu(Divisor::RowSum { eps: 1e-6 }),
-        GauWeights::Softmax,
-        GauWeights::SOFTMAX_LOG_N,
-    ];
-    let full = weights.map(|weights| GatedAttentionConfig::new().weights(weights));
-    let chunked = [Causal::None, Causal::TopLeft]
-        .map(|causal| GatedAttentionConfig::new().mode(GauMode::MIXED_CHUNK).causal(causal));
-    let bits = |number: u32, bit: u32| number >> bit & 1 == 1;
-    let mut found = Vec::new();
-    for (key_dim, v_dim) in [(64, 64), (1, 1), (3, 5), (128, 1536), (256, 70)] {
-        for (config, flags) in full.iter().chain(&chunked).flat_map(|config| (0..1u32 << 6).map(move |f| (config, f))) {
-            // All flags on, off, and mixed: only at one size.
-            if key_dim != 64 && ![0, 7, (1 << 6) - 1].contains(&flags) {
-                continue;
-            }
-            let mut shapes = GatedAttentionShapes::new(1, 1, 1, key_dim, v_dim);
-            shapes.shared_z = bits(flags, 0);
-            shapes.gate = bits(flags, 1);
-            shapes.kv_lens = bits(flags, 2);
-            let mut problem = Problem::contiguous(shapes);
-            if bits(flags, 3) {
-                // Off a multiple of four: scalar loads and stores.
-                for layout in [&mut problem.q, &mut problem.k_lin, &mut problem.o] {
-                    layout.start = 1;
-                }
-            }
-            if bits(flags, 4) {
-                problem.v.start = 1;
-            }
-            for tile in TILES {
-                let v_chunks = v_dim.div_ceil(4);
-                let splits = if bits(flags, 5) && config.chunk().is_none() { 2 } else { 1 };
-                let v_block = v_chunks.min(tile.v_chunks);
-                let choice = Choice {
-                    workgroup: tile.workgroup,
-                    v_block,
-                    blocks: 1,
-                    splits,
-                    split_keys: 8,
-                    reason: String::new(),
-                };
-                found.push((kernels::quadratic(config, &problem, &choice), QuadraticParams::LAYOUT));
-                found.push((kernels::combine(config, &problem), CombineParams::LAYOUT));
-                found.push((kernels::chunk_state(&problem, &choice), StateParams::LAYOUT));
-            }
-            found.push((kernels::gather_maps(&problem), GatherParams::LAYOUT));
-            found.push((kernels::prefix(config), PrefixParams::LAYOUT));
-        }
-    }
-    let mut seen = std::collections::HashSet::new();
-    found.retain(|(specialization, _)| seen.insert(specialization.clone()));
-    found
 }

@@ -1,0 +1,143 @@
+//! The tiles that a problem is cut into: a pure function of config, problem and device.
+
+use super::config::GatedAttentionConfig;
+use super::plan::Problem;
+use super::shapes::GatedAttentionShapes;
+use crate::context::Capabilities;
+use crate::{Error, Result};
+
+/// Tiles of the quadratic and the state kernel: the first row that applies.
+///
+/// | adapter | queries | invocations | value dims | why |
+/// |---|---|---|---|---|
+/// | CPU | any | 8 | 256 | one vector of eight lanes; the outputs of a workgroup stay in the cache |
+/// | GPU | up to 32 | 8 | 128 | fewer idle lanes |
+/// | GPU | more | 32 | 128 | one subgroup of most GPUs; 128 queries share every key read |
+pub(super) const TILES: &[Tile] = &[
+    Tile { adapter: Adapter::Cpu, queries: u32::MAX, workgroup: 8, v_chunks: 64 },
+    Tile { adapter: Adapter::Gpu, queries: 32, workgroup: 8, v_chunks: 32 },
+    Tile { adapter: Adapter::Gpu, queries: u32::MAX, workgroup: 32, v_chunks: 32 },
+];
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tile {
+    adapter: Adapter,
+    /// For up to this many queries (of a chunk, if there are chunks).
+    queries: u32,
+    /// Invocations per workgroup, of four queries or four key dims each.
+    pub workgroup: u32,
+    /// Most chunks of four value dims per workgroup.
+    pub v_chunks: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Adapter {
+    Cpu,
+    Gpu,
+}
+
+/// Keys that the quadratic kernel, and tokens that the state kernel, take in one step.
+const KEYS_PER_STEP: u32 = 8;
+
+/// What was chosen for a problem, before anything is compiled.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Choice {
+    pub workgroup: u32,
+    /// Chunks of four value dims per workgroup, and how many workgroups that makes.
+    pub v_block: u32,
+    pub blocks: u32,
+    pub splits: u32,
+    pub split_keys: u32,
+    pub reason: String,
+}
+
+/// Picks tiles: a pure function of config, problem and device.
+pub(super) fn select(config: &GatedAttentionConfig, problem: &Problem, capabilities: &Capabilities) -> Result<Choice> {
+    let shapes = &problem.shapes;
+    let adapter = if capabilities.is_cpu { Adapter::Cpu } else { Adapter::Gpu };
+    let queries = config.chunk().map_or(shapes.q_len, |chunk| chunk.min(shapes.q_len));
+    let tile = TILES.iter().find(|tile| tile.adapter == adapter && queries <= tile.queries).unwrap_or(&TILES[0]);
+    let v_chunks = shapes.v_dim.div_ceil(4);
+    let v_block = v_chunks.div_ceil(v_chunks.div_ceil(tile.v_chunks));
+    let blocks = v_chunks.div_ceil(v_block);
+    let workgroup = tile.workgroup;
+    let mut reasons = vec![format!("{workgroup} invocations, four queries each, on a {adapter:?}")];
+    if blocks > 1 {
+        reasons.push(format!("{blocks} blocks of {} value dims", 4 * v_block));
+    }
+
+    let whole = Choice {
+        workgroup,
+        v_block,
+        blocks,
+        splits: 1,
+        split_keys: shapes.kv_len.next_multiple_of(KEYS_PER_STEP),
+        reason: String::new(),
+    };
+    if let Some(chunk) = config.chunk() {
+        if let Some(cap) = capabilities.loop_cap {
+            check_chunks_under_loop_cap(shapes, chunk, v_block, cap)?;
+        }
+        reasons.push(format!("chunks of {chunk} tokens"));
+        return Ok(Choice { reason: reasons.join("; "), ..whole });
+    }
+
+    // The fewest splits that the driver, the work bound and the caller's own bound allow.
+    let mut bound = capabilities.options.max_keys_per_split.unwrap_or(u32::MAX).max(KEYS_PER_STEP);
+    if let Some(cap) = capabilities.loop_cap {
+        let keys = keys_under_loop_cap(shapes, v_block, cap);
+        if keys < shapes.kv_len {
+            reasons.push(format!("at most {keys} keys a workgroup, under the driver's cap of {cap} loop iterations"));
+        }
+        bound = bound.min(keys);
+    }
+    let flops_per_key = u64::from(4 * workgroup) * 2 * u64::from(shapes.key_dim + 4 * v_block);
+    let by_work = capabilities.options.max_flops_per_dispatch / flops_per_key;
+    bound = bound.min(u32::try_from(by_work).unwrap_or(u32::MAX).max(KEYS_PER_STEP));
+    let split_keys = (bound - bound % KEYS_PER_STEP).min(whole.split_keys);
+    let splits = shapes.kv_len.div_ceil(split_keys);
+    if splits > 1 {
+        reasons.push(format!("{splits} ranges of {split_keys} keys, then combined"));
+    }
+    // The combine kernel walks the ranges twice.
+    if let Some(cap) = capabilities.loop_cap.filter(|&cap| splits > (cap - 16) / 2) {
+        let reason = format!("combining {splits} ranges of keys passes this driver's cap of {cap} loop iterations");
+        return Err(Error::Unsupported { reasons: vec![reason] });
+    }
+    Ok(Choice { splits, split_keys, reason: reasons.join("; "), ..whole })
+}
+
+/// Loop iterations of one invocation of the quadratic kernel, each run of a loop counting one more for its exit: once,
+/// and per step of keys.
+fn quadratic_iterations(shapes: &GatedAttentionShapes, v_block: u32) -> (u32, u32) {
+    let key_chunks = shapes.key_dim.div_ceil(4);
+    // Load, clear and write (four rows of every chunk).
+    let once = key_chunks + 1 + v_block + 1 + 6 * v_block + 16;
+    (once, 1 + key_chunks + 1 + v_block + 1)
+}
+
+/// Keys that one workgroup can walk without meeting the driver's cap on loop iterations.
+fn keys_under_loop_cap(shapes: &GatedAttentionShapes, v_block: u32, cap: u32) -> u32 {
+    let (once, per_step) = quadratic_iterations(shapes, v_block);
+    (cap.saturating_sub(once) / per_step).saturating_mul(KEYS_PER_STEP)
+}
+
+fn check_chunks_under_loop_cap(shapes: &GatedAttentionShapes, chunk: u32, v_block: u32, cap: u32) -> Result<()> {
+    let (once, per_step) = quadratic_iterations(shapes, v_block);
+    let steps = u64::from(chunk.min(shapes.kv_len).div_ceil(KEYS_PER_STEP));
+    let linear = shapes.key_dim.div_ceil(4).div_ceil(2) * (v_block + 2) + 1;
+    let needed = [
+        ("a chunk", u64::from(once + linear) + steps * u64::from(per_step)),
+        ("the state of a chunk", u64::from(once) + steps * u64::from(v_block + 2)),
+        ("the sum over chunks", u64::from(shapes.kv_len.div_ceil(chunk)) + 1),
+    ];
+    let over = needed.into_iter().filter(|&(_, needed)| needed > cap.into());
+    let reasons: Vec<String> = over
+        .map(|(what, needed)| {
+            format!(
+                "{what} takes {needed} loop iterations, past this driver's cap of {cap}, with chunks of {chunk} tokens"
+            )
+        })
+        .collect();
+    if reasons.is_empty() { Ok(()) } else { Err(Error::Unsupported { reasons }) }
+}
