@@ -4,8 +4,7 @@
 // One workgroup owns 4 * WORKGROUP consecutive queries of one (batch, query head), one range of the keys, and V_BLOCK
 // chunks of four value dims; workgroups with other value dims compute the same scores again.
 // One invocation owns four queries. A vec4 holds one number for each of them; a mat4x4 holds four dims of them, its
-// columns being the dims. q and o stay with the invocation and are walked once a step, so that eight keys share each
-// visit; k and v are read at addresses that are uniform in the workgroup, and so is all control flow.
+// columns being the dims. q and o are walked once a step, so that eight keys share each visit; k and v are read at addresses that are uniform in the workgroup, and so is all control flow.
 // Workgroup memory: none. Features: none.
 // Source: Hua et al., "Transformer Quality in Linear Time", 2022, sections 3 and 4.
 const WORKGROUP: u32 = 32u;
@@ -88,8 +87,8 @@ var<private> row: vec4<u32>; // query positions
 var<private> lo: vec4<i32>; // first visible key by position
 var<private> hi: vec4<i32>; // one past the last
 var<private> visible: vec4<f32>; // keys that the row sees, in all ranges
-var<private> q_block: array<mat4x4<f32>, KEY_CHUNKS>; // scaled, times the gamma of the keys
-var<private> q_beta: vec4<f32>; // scaled, times the beta of the keys: where every score starts
+var<private> scale: vec4<f32>; // of the scores
+var<private> q_beta: vec4<f32>; // q, scaled, times the beta of the keys: where every score starts
 var<private> o_block: array<mat4x4<f32>, V_BLOCK>; // not yet divided or gated
 var<private> row_max: vec4<f32>; // if SOFTMAX
 var<private> sum: vec4<f32>; // of the weights before division
@@ -158,7 +157,8 @@ fn main(
     let all_begin = max(i32(last_row) + diagonal - params.left, 0);
     let all_end = min(clamp(i32(first_row) + diagonal + params.right + 1, 0, len), i32(end_key));
 
-    load_queries(row_scales());
+    scale = row_scales();
+    start_queries();
     for (var c = 0u; c < V_BLOCK; c++) {
         o_block[c] = mat4x4<f32>();
     }
@@ -181,29 +181,38 @@ fn row_scales() -> vec4<f32> {
     return vec4(params.scale);
 }
 
-// The queries, scaled. An affine map of the keys moves to the queries: q . (gamma z + beta) = (q gamma) . z + q . beta.
-fn load_queries(scale: vec4<f32>) {
-    let base = vec4(params.q_start + batch * params.q_batch + head * params.q_head) + row * params.q_row;
+// An affine map of the keys moves to the queries: q . (gamma z + beta) = (q gamma) . z + q . beta.
+fn start_queries() {
     q_beta = vec4(0.0);
     for (var c = 0u; c < KEY_CHUNKS; c++) {
-        let gamma = affine_gamma(Q_MAP, head, c);
-        let beta = affine_beta(Q_MAP, head, c);
-        let rows = mat4x4(
-            load_q(base.x, c) * gamma + beta,
-            load_q(base.y, c) * gamma + beta,
-            load_q(base.z, c) * gamma + beta,
-            load_q(base.w, c) * gamma + beta,
-        );
-        let key_gamma = affine_gamma(K_MAP, head, c);
-        let dims = transpose(rows);
-        q_beta += scale * (dims * affine_beta(K_MAP, head, c));
-        q_block[c] = mat4x4(
-            dims[0] * (scale * key_gamma.x),
-            dims[1] * (scale * key_gamma.y),
-            dims[2] * (scale * key_gamma.z),
-            dims[3] * (scale * key_gamma.w),
-        );
+        let q4 = queries(c);
+        q_beta += scale * (q4 * affine_beta(K_MAP, head, c));
+        keep_q_chunk(c, q4);
     }
+}
+
+// Four dims of the queries.
+fn queries(c: u32) -> mat4x4<f32> {
+    let base = vec4(params.q_start + batch * params.q_batch + head * params.q_head) + row * params.q_row;
+    let gamma = affine_gamma(Q_MAP, head, c);
+    let beta = affine_beta(Q_MAP, head, c);
+    return transpose(mat4x4(
+        load_q(base.x, c) * gamma + beta,
+        load_q(base.y, c) * gamma + beta,
+        load_q(base.z, c) * gamma + beta,
+        load_q(base.w, c) * gamma + beta,
+    ));
+}
+
+// The same, scaled, and times the gamma of the keys.
+fn scaled_queries(c: u32, q4: mat4x4<f32>) -> mat4x4<f32> {
+    let gamma = affine_gamma(K_MAP, head, c);
+    return mat4x4(
+        q4[0] * (scale * gamma.x),
+        q4[1] * (scale * gamma.y),
+        q4[2] * (scale * gamma.z),
+        q4[3] * (scale * gamma.w),
+    );
 }
 
 // Eight keys from j on, none past `last`. `edge`: some row does not see some of them.
@@ -223,7 +232,7 @@ fn step(j: u32, last: u32, edge: bool, k_base: u32, v_base: u32) {
     let k0 = vec4(k_base) + key0 * params.k_row;
     let k1 = vec4(k_base) + key1 * params.k_row;
     for (var c = 0u; c < KEY_CHUNKS; c++) {
-        let q4 = q_block[c];
+        let q4 = q_chunk(c);
         s0 += q4 * load_k(k0.x, c);
         s1 += q4 * load_k(k0.y, c);
         s2 += q4 * load_k(k0.z, c);

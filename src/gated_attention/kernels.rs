@@ -3,7 +3,7 @@
 use super::config::{Divisor, GatedAttentionConfig, GauMode, GauWeights, QuadraticDivisor};
 use super::plan::Problem;
 use super::shapes::GatedAttentionShapes;
-use super::tiles::{Choice, TILES};
+use super::tiles::{Adapter, Choice, TILES};
 use crate::Causal;
 use crate::params::{ParamsLayout, params};
 use crate::wgsl::{Constant, Source, Specialization, source};
@@ -235,6 +235,7 @@ pub(super) fn quadratic(config: &GatedAttentionConfig, problem: &Problem, choice
     let chunked = config.chunk().is_some();
     let vec4_keys = problem.q.is_vec4() && problem.k.is_vec4() && (!chunked || problem.q_lin.is_vec4());
     let mut fragments = vec![
+        pick(choice.q_in_storage, source!("gated_attention/q_storage"), source!("gated_attention/q_private")),
         pick(vec4_keys, source!("gated_attention/q_vec4"), source!("gated_attention/q_scalar")),
         match (shapes.shared_z, vec4_keys) {
             (true, _) => source!("gated_attention/k_is_q"),
@@ -396,12 +397,13 @@ pub fn specializations() -> Vec<(Specialization, ParamsLayout)> {
             if bits(flags, 4) {
                 problem.v.start = 1;
             }
-            for tile in TILES {
+            for (tile, q_in_storage) in TILES.iter().map(|tile| (tile, tile.adapter == Adapter::SlowArrays)) {
                 let v_chunks = v_dim.div_ceil(4);
                 let splits = if bits(flags, 5) && config.chunk().is_none() { 2 } else { 1 };
                 let v_block = v_chunks.min(tile.v_chunks);
                 let choice = Choice {
                     workgroup: tile.workgroup,
+                    q_in_storage,
                     v_block,
                     blocks: 1,
                     splits,

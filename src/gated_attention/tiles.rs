@@ -10,10 +10,12 @@ use crate::{Error, Result};
 ///
 /// | adapter | queries | invocations | value dims | why |
 /// |---|---|---|---|---|
+/// | CPU, old llvmpipe | any | 8 | 16 | its compiler takes minutes over large arrays; q is read from storage |
 /// | CPU | any | 8 | 256 | one vector of eight lanes; the outputs of a workgroup stay in the cache |
 /// | GPU | up to 32 | 8 | 128 | fewer idle lanes |
 /// | GPU | more | 32 | 128 | one subgroup of most GPUs; 128 queries share every key read |
 pub(super) const TILES: &[Tile] = &[
+    Tile { adapter: Adapter::SlowArrays, queries: u32::MAX, workgroup: 8, v_chunks: 4 },
     Tile { adapter: Adapter::Cpu, queries: u32::MAX, workgroup: 8, v_chunks: 64 },
     Tile { adapter: Adapter::Gpu, queries: 32, workgroup: 8, v_chunks: 32 },
     Tile { adapter: Adapter::Gpu, queries: u32::MAX, workgroup: 32, v_chunks: 32 },
@@ -21,7 +23,7 @@ pub(super) const TILES: &[Tile] = &[
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Tile {
-    adapter: Adapter,
+    pub adapter: Adapter,
     /// For up to this many queries (of a chunk, if there are chunks).
     queries: u32,
     /// Invocations per workgroup, of four queries or four key dims each.
@@ -31,7 +33,9 @@ pub(super) struct Tile {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Adapter {
+pub(super) enum Adapter {
+    /// A CPU whose driver compiles kernels with large private arrays slowly.
+    SlowArrays,
     Cpu,
     Gpu,
 }
@@ -43,6 +47,8 @@ const KEYS_PER_STEP: u32 = 8;
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Choice {
     pub workgroup: u32,
+    /// Whether the quadratic kernel reads q at each visit rather than keeping it.
+    pub q_in_storage: bool,
     /// Chunks of four value dims per workgroup, and how many workgroups that makes.
     pub v_block: u32,
     pub blocks: u32,
@@ -54,7 +60,11 @@ pub(super) struct Choice {
 /// Picks tiles: a pure function of config, problem and device.
 pub(super) fn select(config: &GatedAttentionConfig, problem: &Problem, capabilities: &Capabilities) -> Result<Choice> {
     let shapes = &problem.shapes;
-    let adapter = if capabilities.is_cpu { Adapter::Cpu } else { Adapter::Gpu };
+    let adapter = match (capabilities.slow_arrays, capabilities.is_cpu) {
+        (true, _) => Adapter::SlowArrays,
+        (false, true) => Adapter::Cpu,
+        (false, false) => Adapter::Gpu,
+    };
     let queries = config.chunk().map_or(shapes.q_len, |chunk| chunk.min(shapes.q_len));
     let tile = TILES.iter().find(|tile| tile.adapter == adapter && queries <= tile.queries).unwrap_or(&TILES[0]);
     let v_chunks = shapes.v_dim.div_ceil(4);
@@ -68,6 +78,7 @@ pub(super) fn select(config: &GatedAttentionConfig, problem: &Problem, capabilit
 
     let whole = Choice {
         workgroup,
+        q_in_storage: adapter == Adapter::SlowArrays,
         v_block,
         blocks,
         splits: 1,
