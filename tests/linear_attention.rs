@@ -7,7 +7,7 @@ use wgpu_attention::linear_attention::reference::{self, HostInputs, HostOutputs}
 use wgpu_attention::reference::SumOrder;
 use wgpu_attention::{
     Context, ContextOptions, Error, FeatureMap, HostView, LinearAttention, LinearAttentionConfig,
-    LinearAttentionInputs, LinearAttentionOutputs, LinearMode, Normalization,
+    LinearAttentionInputs, LinearAttentionOutputs, LinearAttentionShapes, LinearMode, Normalization, TensorView,
 };
 
 const TAYLOR2: FeatureMap = FeatureMap::Taylor2 { scale: None };
@@ -426,10 +426,9 @@ fn a_state_is_updated_in_place_by_sequences_too() {
         let max = state.max.map_or(Vec::new(), |max| max.data);
         let together = context.upload(&[&state.s.data[..], &state.z.data, &max].concat());
         let (s_len, z_len) = (state.s.data.len() as u64, state.z.data.len() as u64);
-        let s = wgpu_attention::TensorView::f32(&together, [1, 2, 8, 12]);
-        let z = wgpu_attention::TensorView::f32(&together, [1, 2, 8]).with_offset(s_len);
-        let max =
-            (!max.is_empty()).then(|| wgpu_attention::TensorView::f32(&together, [1, 2, 8]).with_offset(s_len + z_len));
+        let s = TensorView::f32(&together, [1, 2, 8, 12]);
+        let z = TensorView::f32(&together, [1, 2, 8]).with_offset(s_len);
+        let max = (!max.is_empty()).then(|| TensorView::f32(&together, [1, 2, 8]).with_offset(s_len + z_len));
         let inputs = LinearAttentionInputs {
             state_s: Some(s),
             state_z: Some(z),
@@ -622,4 +621,106 @@ fn nothing_to_do() {
     // No queries: the state of the keys.
     let keys = Case::new(config(FeatureMap::EluPlusOne, LinearMode::Full), [1, 1, 1, 0, 20, 8, 12]);
     keys.check("no queries");
+}
+
+/// What a plan of these shapes is refused with.
+fn refusal(config: LinearAttentionConfig, change: impl Fn(&mut LinearAttentionShapes)) -> String {
+    let mut shapes = LinearAttentionShapes::new(1, 4, 20, 8);
+    change(&mut shapes);
+    let refused = LinearAttention::new(context(), config).and_then(|attention| attention.plan(&shapes));
+    refused.map(|plan| plan.kernel()).expect_err("the problem is refused").to_string()
+}
+
+#[test]
+fn configs_and_shapes_that_make_no_sense_are_refused() {
+    let of = |map| LinearAttentionConfig::new().feature_map(map);
+    let eps = |eps| LinearAttentionConfig::new().normalization(Normalization::Sum { eps });
+    let causal = LinearAttentionConfig::new().mode(LinearMode::Causal);
+    let plain = LinearAttentionConfig::new();
+    type Change = fn(&mut LinearAttentionShapes);
+    let nothing: Change = |_| {};
+    let cases: [(LinearAttentionConfig, Change, &str); 22] = [
+        (of(FeatureMap::Identity), nothing, "normalization: expected none with the identity map"),
+        (of(FeatureMap::Softmax), nothing, "normalization: expected none with the softmax map in full mode"),
+        (eps(0.0), nothing, "normalization.sum.eps"),
+        (eps(-1.0), nothing, "normalization.sum.eps"),
+        (eps(f32::NAN), nothing, "normalization.sum.eps"),
+        (eps(f32::INFINITY), nothing, "normalization.sum.eps"),
+        (eps(1e-40), nothing, "subnormal"),
+        (of(FeatureMap::Taylor2 { scale: Some(0.0) }), nothing, "feature_map.taylor2.scale"),
+        (of(FeatureMap::Favor { scale: Some(f32::NAN) }), nothing, "feature_map.favor.scale"),
+        (of(FAVOR), nothing, "projection: the favor map needs it"),
+        (plain, |s| s.projection_rows = Some(4), "projection: is given, but the map is not favor"),
+        (of(FAVOR), |s| s.projection_rows = Some(0), "projection: axis features: expected 1 to 1024, got 0"),
+        (of(FAVOR), |s| s.projection_rows = Some(1025), "expected 1 to 1024, got 1025"),
+        (causal, |s| s.kv_len = 21, "k: axis kv_len: expected 20"),
+        (causal, |s| s.kv_lens = true, "kv_lens: is given, but the mode is causal"),
+        (plain, |s| s.kv_len = 0, "k: axis kv_len: expected at least 1"),
+        (plain, |s| s.q_heads = 0, "q: axis q_heads: expected at least 1"),
+        (plain, |s| s.kv_heads = 0, "k: axis kv_heads: expected at least 1"),
+        (plain, |s| s.kv_heads = 3, "a multiple of the 3 kv_heads, got 4"),
+        (plain, |s| s.head_dim = 257, "q: axis head_dim: expected 1 to 256, got 257"),
+        (plain, |s| s.v_dim = 0, "v: axis v_dim: expected 1 to 256, got 0"),
+        (plain, |s| (s.batch, s.q_len) = (1 << 20, 1 << 20), "o: elements addressed by a 32-bit index"),
+    ];
+    for (config, change, expected) in cases {
+        let message = refusal(config, change);
+        assert!(message.contains(expected), "{message:?} should contain {expected:?}");
+    }
+}
+
+#[test]
+fn states_that_do_not_fit_are_refused() {
+    let context = context();
+    let buffer = context.allocate(4096);
+    let others: Vec<_> = (0..4).map(|_| context.allocate(4096)).collect();
+    let rank4 = |shape| TensorView::f32(&buffer, shape);
+    let rank3 = |shape| TensorView::f32(&buffer, shape);
+    let rows = [1, 2, 5, 8];
+    let inputs = LinearAttentionInputs::new(rank4(rows), rank4(rows), rank4(rows));
+    let with = |s, z, max| LinearAttentionInputs { state_s: s, state_z: z, state_max: max, ..inputs };
+    let s = Some(rank4([1, 2, 8, 8]));
+    let z = Some(rank3([1, 2, 8]));
+    let elu = config(FeatureMap::EluPlusOne, LinearMode::Causal);
+    let exp = config(FeatureMap::Exp, LinearMode::Causal);
+    let refused = |config, inputs| {
+        let o = LinearAttentionOutputs::new(TensorView::f32(&others[0], rows));
+        LinearAttention::new(context, config).unwrap().prepare(inputs, o).unwrap_err().to_string()
+    };
+    let cases = [
+        (elu, with(s, None, None), "state_z: is missing"),
+        (elu, with(None, z, None), "state_s: is missing"),
+        (elu, with(s, z, z), "state_max: is given, but this feature map is bounded"),
+        (exp, with(s, z, None), "state_max: is missing"),
+        (exp, with(s, z, Some(rank3([1, 2, 1]))), "state_max: axis features: expected 8"),
+        (elu, with(Some(rank4([1, 2, 9, 8])), z, None), "state_s: axis features: expected 8"),
+        (elu, with(Some(rank4([1, 2, 8, 7])), z, None), "state_s: axis v_dim: expected 8"),
+        (elu, with(s, Some(rank3([1, 1, 8])), None), "state_z: axis kv_heads: expected 2"),
+        (elu, with(s, Some(rank3([2, 2, 8])), None), "state_z: axis batch: expected 1"),
+    ];
+    for (config, inputs, expected) in cases {
+        let message = refused(config, inputs);
+        assert!(message.contains(expected), "{message:?} should contain {expected:?}");
+    }
+
+    // A state goes out where it came in, or beside it, and nowhere between.
+    let [o, state] = [&others[0], &others[1]].map(|buffer| TensorView::f32(buffer, [1, 2, 8, 8]));
+    let outcome = |s_out: TensorView<'_, 4>, z_out: TensorView<'_, 3>| {
+        let z_in = TensorView::f32(&others[2], [1, 2, 8]);
+        let inputs = LinearAttentionInputs { state_s: Some(state), state_z: Some(z_in), ..inputs };
+        let o = TensorView::f32(&others[0], rows);
+        let outputs = LinearAttentionOutputs { o, state_s: Some(s_out), state_z: Some(z_out), state_max: None };
+        LinearAttention::new(context, elu).unwrap().prepare(inputs, outputs).map(|_| ()).map_err(|e| e.to_string())
+    };
+    let z_out = TensorView::f32(&others[3], [1, 2, 8]);
+    assert_eq!(outcome(state, z_out), Ok(()));
+    assert_eq!(outcome(state.with_offset(128), z_out), Ok(()));
+    let shifted = outcome(state.with_offset(8), z_out).unwrap_err();
+    assert!(shifted.contains("is not the same view as, the input state_s"), "{shifted}");
+    let strided = outcome(state.with_strides([128, 8, 16, 1]), z_out).unwrap_err();
+    assert!(strided.contains("is not the same view as, the input state_s"), "{strided}");
+    let on_q = outcome(rank4([1, 2, 8, 8]), z_out).unwrap_err();
+    assert!(on_q.contains("lies in the buffer of the input q"), "{on_q}");
+    let on_o = outcome(o, z_out).unwrap_err();
+    assert!(on_o.contains("overlaps the output"), "{on_o}");
 }

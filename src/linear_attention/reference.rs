@@ -328,3 +328,110 @@ impl<'a, T: Real> Head<'a, T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn view<const RANK: usize>(data: &[f32], shape: [usize; RANK]) -> HostView<'_, f32, RANK> {
+        HostView::new(data, shape).unwrap()
+    }
+
+    fn numbers(seed: u32, count: usize) -> Vec<f32> {
+        let mut state = seed;
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+        };
+        (0..count).map(|_| next()).collect()
+    }
+
+    fn close(got: &[f64], want: &[f64]) {
+        assert_eq!(got.len(), want.len());
+        for (g, w) in got.iter().zip(want) {
+            assert!((g - w).abs() <= 1e-9 * (1.0 + w.abs()), "got {got:?}, want {want:?}");
+        }
+    }
+
+    #[test]
+    fn two_tokens_by_hand() {
+        // relu: φ(q) = [1, 0], [1, 2]; ψ(k) = [0, 1], [3, 1]; v = 2, 4. Row 0 weighs its one key 0, row 1 weighs 2 and 5.
+        let (q, k, v) = ([1.0, -1.0, 1.0, 2.0], [-1.0, 1.0, 3.0, 1.0], [2.0, 4.0]);
+        let inputs = HostInputs::new(view(&q, [1, 1, 2, 2]), view(&k, [1, 1, 2, 2]), view(&v, [1, 1, 2, 1]));
+        let config = LinearAttentionConfig::new()
+            .feature_map(FeatureMap::Relu)
+            .mode(LinearMode::Causal)
+            .normalization(Normalization::Sum { eps: 1.0 });
+        let got = linear_attention(&config, &inputs).unwrap();
+        close(&got.o, &[0.0, (2.0 * 2.0 + 5.0 * 4.0) / (2.0 + 5.0 + 1.0)]);
+        close(&got.state_s, &[12.0, 6.0]);
+        close(&got.state_z, &[3.0, 2.0]);
+        assert!(got.state_max.is_empty());
+    }
+
+    #[test]
+    fn the_identity_map_is_q_kt_v() {
+        let (q, k, v) = (numbers(1, 6), numbers(2, 10), numbers(3, 5));
+        let inputs = HostInputs::new(view(&q, [1, 1, 3, 2]), view(&k, [1, 1, 5, 2]), view(&v, [1, 1, 5, 1]));
+        let config = LinearAttentionConfig::new().feature_map(FeatureMap::Identity).normalization(Normalization::None);
+        let want: Vec<f64> = (0..3)
+            .map(|i| {
+                let score = |j: usize| {
+                    f64::from(q[2 * i]) * f64::from(k[2 * j]) + f64::from(q[2 * i + 1]) * f64::from(k[2 * j + 1])
+                };
+                (0..5).map(|j| score(j) * f64::from(v[j])).sum()
+            })
+            .collect();
+        close(&linear_attention(&config, &inputs).unwrap().o, &want);
+    }
+
+    #[test]
+    fn features_multiply_to_the_similarities_they_stand_for() {
+        let (q, k, w) = (numbers(1, 4), numbers(2, 4), numbers(3, 12));
+        let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+        let s = 0.7 * dot(&q, &k);
+        let favor = |x: &[f32], r: usize| 0.5 * dot(&w[4 * r..4 * r + 4], x) - 0.125 * dot(x, x);
+        let cases = [
+            (FeatureMap::Taylor2 { scale: Some(0.7) }, 1.0 + s + s * s / 2.0),
+            (FeatureMap::Cosine, 1.0 + dot(&q, &k) / (dot(&q, &q) * dot(&k, &k)).sqrt()),
+            (FeatureMap::Exp, q.iter().zip(&k).map(|(q, k)| (f64::from(*q) + f64::from(*k)).exp()).sum()),
+            (FeatureMap::Favor { scale: Some(0.5) }, (0..3).map(|r| (favor(&q, r) + favor(&k, r)).exp() / 3.0).sum()),
+        ];
+        for (map, want) in cases {
+            let shape = [1, 1, 1, 4];
+            let mut inputs = HostInputs::new(view(&q, shape), view(&k, shape), view(&[1.0], [1, 1, 1, 1]));
+            inputs.projection = matches!(map, FeatureMap::Favor { .. }).then(|| view(&w, [3, 4]));
+            let config = LinearAttentionConfig::new().feature_map(map).normalization(Normalization::None);
+            // The scale goes through f32.
+            let got = linear_attention(&config, &inputs).unwrap().o[0];
+            assert!((got - want).abs() <= 1e-6 * want, "{map:?}: got {got}, want {want}");
+        }
+    }
+
+    #[test]
+    fn a_split_sequence_gives_the_one_shot_result() {
+        let (q, k, v) = (numbers(1, 28), numbers(2, 28), numbers(3, 21));
+        for map in [FeatureMap::EluPlusOne, FeatureMap::Exp, FeatureMap::Softmax, FeatureMap::Taylor2 { scale: None }] {
+            let config = LinearAttentionConfig::new().feature_map(map).mode(LinearMode::Causal);
+            let part = |range: std::ops::Range<usize>| {
+                let (q, k) = (&q[4 * range.start..4 * range.end], &k[4 * range.start..4 * range.end]);
+                let v = &v[3 * range.start..3 * range.end];
+                let len = range.len();
+                HostInputs::new(view(q, [1, 1, len, 4]), view(k, [1, 1, len, 4]), view(v, [1, 1, len, 3]))
+            };
+            let whole = linear_attention(&config, &part(0..7)).unwrap();
+            let first = linear_attention(&config, &part(0..3)).unwrap();
+            let [s, z, max] = [&first.state_s, &first.state_z, &first.state_max]
+                .map(|x| x.iter().map(|&x| x as f32).collect::<Vec<_>>());
+            let mut second = part(3..7);
+            second.state_s = Some(view(&s, [1, 1, z.len(), 3]));
+            second.state_z = Some(view(&z, [1, 1, z.len()]));
+            second.state_max = (!max.is_empty()).then(|| view(&max, [1, 1, z.len()]));
+            let second = linear_attention(&config, &second).unwrap();
+            // The state went through f32.
+            for (got, want) in first.o.iter().chain(&second.o).zip(&whole.o) {
+                assert!((got - want).abs() < 1e-6, "{map:?}: got {got}, want {want}");
+            }
+        }
+    }
+}
