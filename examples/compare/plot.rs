@@ -244,6 +244,7 @@ impl Axis {
         let room = 1.1 * (high / low).powf(0.06);
         let (low, high) = (low / room, high * room);
         let multiples: &[f64] = match (high / low).log10() {
+            ..0.6 => &[1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0],
             ..1.0 => &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0],
             ..3.0 => &[1.0, 2.0, 5.0],
             _ => &[1.0],

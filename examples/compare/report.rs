@@ -134,10 +134,10 @@ fn method(setting: &Setting) -> String {
     format!(
         "<h2>How it was measured</h2>\n<p class=\"method\">Every result was compared with a reference in f64 on the CPU \
          before it was timed: all rows where that is cheap, rows spread over batch, heads and positions where not \
-         (column rows). The largest error may be twice the worst of eight plain f32 computations with shuffled sums, \
+         (column rows). Errors are absolute. The largest error may be twice the worst of eight plain f32 computations with shuffled sums, \
          plus what WGSL grants its exp and division. Times are medians of the samples, taken {clock}, after a \
          warm-up and in turns over the variants; a sample of a call shorter than a millisecond is the mean of several \
-         in one pass. Entropy comes from a separate call, so that it costs the timed one nothing. TFLOP/s counts two \
+         in one pass. Entropy, in nats, comes from a separate call, so that it costs the timed one nothing. TFLOP/s counts two \
          for each multiply-add of the products and nothing for the weights; GB/s takes every tensor as moved once. \
          All variants run on the same q, k and v; the GAU takes q as its shared z and k as its gate.</p>\n"
     )

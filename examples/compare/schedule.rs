@@ -70,8 +70,8 @@ impl Cost {
 /// Admits the cheapest first (among near equals, by place), as long as `left` lasts; says for each in order whether it may run.
 pub fn admit(predicted: &[Duration], left: Duration) -> Vec<bool> {
     let mut cheapest_first: Vec<usize> = (0..predicted.len()).collect();
-    // Within a factor of two or so, what comes first goes first: better all of a kind than half of them.
-    cheapest_first.sort_by_key(|&index| predicted[index].as_secs_f64().max(1e-9).log2().round() as i32);
+    // Within a factor of four or so, what comes first goes first: softmax, to which the others are compared.
+    cheapest_first.sort_by_key(|&index| (predicted[index].as_secs_f64().max(1e-9).log2() / 2.0).round() as i32);
     let mut admitted = vec![false; predicted.len()];
     let mut total = Duration::ZERO;
     for index in cheapest_first {
