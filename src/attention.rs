@@ -31,7 +31,7 @@ use std::sync::Arc;
 /// | `k` | `[batch, kv_heads, kv_len, head_dim]` | f32 | `q_heads` is a multiple of `kv_heads`; query head h reads head h / (`q_heads` / `kv_heads`) |
 /// | `v` | `[batch, kv_heads, kv_len, v_dim]` | f32 | `v_dim` 1 to 256 |
 /// | `kv_lens` | `[batch]` | u32 | only the first `kv_lens[b]` keys of batch b are visible; clamped to `kv_len` |
-/// | `bias` | `[batch, q_heads, q_len, kv_len]` | f32 | added to the scaled scores; −∞ hides its key; any outer axis may have stride 0 |
+/// | `bias` | `[batch, q_heads, q_len, kv_len]` | f32 | finite or −∞; added to the scaled scores, which below −1e28 count as that; −∞ hides its key; any outer axis may have stride 0 |
 /// | `mask` | `[batch, q_heads, q_len, kv_len]` | bool | zero hides its key; any outer axis may have stride 0 |
 /// | `row_scale` | `[batch, q_heads, q_len]` | f32 | required by [`Scale::PerRow`], refused otherwise |
 ///
@@ -144,7 +144,12 @@ impl Attention {
     /// For shapes that do not fit together or the device; [`Error::Pipeline`](crate::Error::Pipeline).
     pub fn plan(&self, shapes: &AttentionShapes) -> Result<Arc<Plan>> {
         shapes.check(&self.config)?;
-        self.plan_for(&Problem::contiguous(*shapes))
+        let problem = Problem::contiguous(*shapes);
+        let limits = &self.context.capabilities().limits;
+        for (name, layout) in [("q", problem.q), ("k", problem.k), ("v", problem.v), ("o", problem.o)] {
+            layout.check(name, DType::F32, limits)?;
+        }
+        self.plan_for(&problem)
     }
 
     /// Checks tensors and finds their plan; compiles only what no earlier plan needed.

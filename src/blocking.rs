@@ -53,31 +53,26 @@ impl Context {
     }
 
     /// A storage buffer holding `data`, padded to a multiple of four bytes.
+    ///
+    /// Where the device has no room for it, the buffer is empty, and the op that is given it refuses it as too small.
     #[must_use]
     pub fn upload<T: bytemuck::NoUninit>(&self, data: &[T]) -> wgpu::Buffer {
         let bytes: &[u8] = bytemuck::cast_slice(data);
-        let buffer = self.device().create_buffer(&wgpu::BufferDescriptor {
-            label: Some("wgpu-attention upload"),
-            size: bytes.len().next_multiple_of(4).max(4) as u64,
-            usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
-            mapped_at_creation: true,
-        });
-        if let Ok(mut view) = buffer.slice(..).get_mapped_range_mut() {
-            view.slice(..bytes.len()).copy_from_slice(bytes);
-        }
-        buffer.unmap();
-        buffer
+        self.storage(bytes.len() as u64, bytes)
     }
 
-    /// A storage buffer for `elements` f32 numbers, zeroed.
+    /// A storage buffer for `elements` f32 numbers, zeroed; empty where the device has no room, as in
+    /// [`upload`](Self::upload).
     #[must_use]
     pub fn allocate(&self, elements: usize) -> wgpu::Buffer {
-        self.device().create_buffer(&wgpu::BufferDescriptor {
-            label: Some("wgpu-attention output"),
-            size: 4 * elements.max(1) as u64,
-            usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
-            mapped_at_creation: false,
-        })
+        self.storage((elements as u64).saturating_mul(4), &[])
+    }
+
+    fn storage(&self, bytes: u64, content: &[u8]) -> wgpu::Buffer {
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
+        let size = bytes.max(4).checked_next_multiple_of(4).unwrap_or(u64::MAX - 3);
+        let empty = wgpu::BufferDescriptor { label: None, size: 0, usage, mapped_at_creation: false };
+        self.create_buffer("tensor", size, usage, content).unwrap_or_else(|_| self.device().create_buffer(&empty))
     }
 
     /// Waits for everything submitted and copies a buffer's contents back. The buffer needs `COPY_SRC`.
@@ -90,6 +85,9 @@ impl Context {
             return Err(Error::Usage { tensor: "download", missing });
         }
         let fail = |error: &dyn std::fmt::Display| Error::Readback(error.to_string());
+        if !buffer.size().is_multiple_of(4) {
+            return Err(fail(&format_args!("the buffer's {} bytes are no multiple of 4", buffer.size())));
+        }
         let staging = self.device().create_buffer(&wgpu::BufferDescriptor {
             label: Some("wgpu-attention readback"),
             size: buffer.size(),
@@ -117,7 +115,7 @@ impl Context {
     /// # Errors
     /// [`Error::Readback`] if the device was lost.
     pub fn run(&self, prepared: &Prepared<'_>) -> Result<()> {
-        let workspace = prepared.workspace();
+        let workspace = prepared.workspace()?;
         for piece in 0..prepared.plan().dispatches() {
             let mut encoder = self.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());

@@ -186,36 +186,53 @@ impl Context {
     }
 
     /// The workspace that recorded passes share; a larger one replaces a smaller, which lives until its last use.
-    pub(crate) fn workspace(&self, bytes: u64) -> wgpu::Buffer {
-        let mut slot = lock(&self.inner.workspace);
-        match &*slot {
-            Some(buffer) if buffer.size() >= bytes => buffer.clone(),
-            _ => slot.insert(self.create_workspace(bytes)).clone(),
-        }
+    pub(crate) fn workspace(&self) -> Option<wgpu::Buffer> {
+        lock(&self.inner.workspace).clone()
     }
 
-    pub(crate) fn create_workspace(&self, bytes: u64) -> wgpu::Buffer {
-        self.inner.device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some("wgpu-attention workspace"),
-            size: bytes,
-            usage: wgpu::BufferUsages::STORAGE,
-            mapped_at_creation: false,
-        })
+    /// Makes [`workspace`](Self::workspace) at least this large.
+    pub(crate) fn reserve_workspace(&self, bytes: u64) -> Result<()> {
+        if self.workspace().is_some_and(|buffer| buffer.size() >= bytes) {
+            return Ok(());
+        }
+        let larger = self.create_workspace(bytes)?;
+        let mut slot = lock(&self.inner.workspace);
+        // Another thread may have been faster.
+        if slot.as_ref().is_none_or(|buffer| buffer.size() < bytes) {
+            *slot = Some(larger);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn create_workspace(&self, bytes: u64) -> Result<wgpu::Buffer> {
+        self.create_buffer("workspace", bytes, wgpu::BufferUsages::STORAGE, &[])
     }
 
     /// An immutable uniform buffer holding `bytes`.
-    pub(crate) fn uniform(&self, bytes: &[u8]) -> wgpu::Buffer {
-        let buffer = self.inner.device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some("wgpu-attention params"),
-            size: bytes.len().next_multiple_of(16) as u64,
-            usage: wgpu::BufferUsages::UNIFORM,
-            mapped_at_creation: true,
-        });
-        if let Ok(mut view) = buffer.slice(..).get_mapped_range_mut() {
-            view.slice(..bytes.len()).copy_from_slice(bytes);
+    pub(crate) fn uniform(&self, bytes: &[u8]) -> Result<wgpu::Buffer> {
+        self.create_buffer("params", bytes.len().next_multiple_of(16) as u64, wgpu::BufferUsages::UNIFORM, bytes)
+    }
+
+    /// A buffer that starts with `content`.
+    pub(crate) fn create_buffer(
+        &self,
+        what: &str,
+        size: u64,
+        usage: wgpu::BufferUsages,
+        content: &[u8],
+    ) -> Result<wgpu::Buffer> {
+        let fail = |message: String| Error::Buffer { what: what.into(), size, message };
+        let label = format!("wgpu-attention {what}");
+        let mapped_at_creation = !content.is_empty();
+        let descriptor = wgpu::BufferDescriptor { label: Some(&label), size, usage, mapped_at_creation };
+        let buffer = self.scoped(|| self.inner.device.create_buffer(&descriptor)).map_err(fail)?;
+        if mapped_at_creation {
+            let mut view = buffer.slice(..).get_mapped_range_mut().map_err(|error| fail(error.to_string()))?;
+            view.slice(..content.len()).copy_from_slice(content);
+            drop(view);
+            buffer.unmap();
         }
-        buffer.unmap();
-        buffer
+        Ok(buffer)
     }
 }
 

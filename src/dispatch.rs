@@ -122,16 +122,18 @@ impl<'a> Prepared<'a> {
 
     /// Records the whole call into a pass of the caller's, with the context's own workspace.
     pub fn record_in(&self, pass: &mut wgpu::ComputePass<'_>) {
-        let buffer = (self.plan.workspace_bytes > 0).then(|| self.context.workspace(self.plan.workspace_bytes));
-        self.record_steps(pass, &self.plan.steps, &Workspace { buffer });
+        // The plan has made it large enough.
+        self.record_steps(pass, &self.plan.steps, &Workspace { buffer: self.context.workspace() });
     }
 
     /// A workspace for [`record_piece`](Self::record_piece); reusable for every call with the same plan once the
     /// previous one was submitted.
-    #[must_use]
-    pub fn workspace(&self) -> Workspace {
+    ///
+    /// # Errors
+    /// [`Error::Buffer`].
+    pub fn workspace(&self) -> Result<Workspace> {
         let bytes = self.plan.workspace_bytes;
-        Workspace { buffer: (bytes > 0).then(|| self.context.create_workspace(bytes)) }
+        Ok(Workspace { buffer: (bytes > 0).then(|| self.context.create_workspace(bytes)).transpose()? })
     }
 
     /// Records one of the plan's [`dispatches`](Plan::dispatches). The pieces must run in order, all with the same
@@ -197,10 +199,11 @@ impl<'c> PlanBuilder<'c> {
         let check = |what: String, needed: u64, limit: u64| {
             if needed > limit { Err(Error::LimitExceeded { what, needed, limit }) } else { Ok(()) }
         };
-        let size = bytes.next_multiple_of(16);
+        let size = bytes.checked_next_multiple_of(16).unwrap_or(u64::MAX);
         check(format!("{what}: bytes in one binding"), size, limits.max_storage_buffer_binding_size)?;
         let offset = self.workspace_bytes;
-        let total = (offset + size).next_multiple_of(limits.min_storage_buffer_offset_alignment.max(16).into());
+        let alignment = limits.min_storage_buffer_offset_alignment.max(16).into();
+        let total = offset.saturating_add(size).checked_next_multiple_of(alignment).unwrap_or(u64::MAX);
         check(format!("{what}: bytes of workspace"), total, self.context.capabilities().options.max_workspace_bytes)?;
         check(format!("{what}: bytes of workspace"), total, limits.max_buffer_size)?;
         self.workspace_bytes = total;
@@ -241,7 +244,7 @@ impl<'c> PlanBuilder<'c> {
             let x = (end - first).min(widest);
             let step = Step {
                 pipeline: pipeline.clone(),
-                params: self.context.uniform(bytemuck::bytes_of(&params(first, end))),
+                params: self.context.uniform(bytemuck::bytes_of(&params(first, end)))?,
                 bindings: bindings.to_vec(),
                 workgroups: [x, (end - first).div_ceil(x)],
             };
@@ -252,10 +255,10 @@ impl<'c> PlanBuilder<'c> {
     }
 
     /// The plan, with its workspace already set aside in the context.
-    pub fn finish(self, flops: u64, bytes: u64, reason: String) -> Plan {
+    pub fn finish(self, flops: u64, bytes: u64, reason: String) -> Result<Plan> {
         if self.workspace_bytes > 0 {
-            self.context.workspace(self.workspace_bytes);
+            self.context.reserve_workspace(self.workspace_bytes)?;
         }
-        Plan { steps: self.steps, workspace_bytes: self.workspace_bytes, flops, bytes, reason }
+        Ok(Plan { steps: self.steps, workspace_bytes: self.workspace_bytes, flops, bytes, reason })
     }
 }

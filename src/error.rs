@@ -110,6 +110,16 @@ pub enum Error {
         /// The compiler's words; line numbers are those of the files under `shaders/`.
         message: String,
     },
+    /// The device did not give a buffer, for want of memory most likely.
+    #[error("{what}: a buffer of {size} bytes: {message}")]
+    Buffer {
+        /// What the buffer is for.
+        what: String,
+        /// Its size in bytes.
+        size: u64,
+        /// The device's words.
+        message: String,
+    },
     /// There is no adapter, or it gave no device (feature `blocking`).
     #[error("no GPU device: {0}")]
     NoDevice(String),

@@ -34,7 +34,7 @@ impl<'a, T: Copy, const RANK: usize> HostView<'a, T, RANK> {
         }
         let mut strides = [1; RANK];
         for axis in (1..RANK).rev() {
-            strides[axis - 1] = strides[axis] * shape[axis];
+            strides[axis - 1] = usize::saturating_mul(strides[axis], shape[axis]);
         }
         Ok(Self { data, shape, strides })
     }

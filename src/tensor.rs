@@ -152,9 +152,27 @@ pub(crate) struct Layout<const RANK: usize> {
     pub strides: [u32; RANK],
 }
 
+/// A product of 32-bit sizes; saturates.
+pub(crate) fn product(sizes: impl IntoIterator<Item = u32>) -> u64 {
+    sizes.into_iter().fold(1, |product, size| u64::saturating_mul(product, size.into()))
+}
+
 impl<const RANK: usize> Layout<RANK> {
+    /// A contiguous tensor at the start of its buffer, as [`Operands::add`] would lay it out.
     pub fn contiguous(shape: [u32; RANK]) -> Self {
-        Self { start: 0, shape, strides: contiguous_strides(shape).map(|s| s.min(u64::from(u32::MAX)) as u32) }
+        let strides = contiguous_strides(shape);
+        let used = |axis: usize| if shape[axis] > 1 { strides[axis].min(u32::MAX.into()) as u32 } else { 0 };
+        Self { start: 0, shape, strides: std::array::from_fn(used) }
+    }
+
+    /// Refuses what no device could bind, for plans that are made without tensors.
+    pub fn check(&self, name: &str, dtype: DType, limits: &wgpu::Limits) -> Result<()> {
+        let needed = product(self.shape).saturating_mul(dtype.size());
+        let limit = limits.max_storage_buffer_binding_size;
+        if needed > limit {
+            return Err(Error::LimitExceeded { what: format!("{name}: bytes in one binding"), needed, limit });
+        }
+        Ok(())
     }
 
     /// Whether every row starts at a multiple of four elements and has a multiple of four of them.

@@ -7,7 +7,8 @@ use proptest::prelude::*;
 use wgpu_attention::attention::reference::{self, HostInputs};
 use wgpu_attention::reference::SumOrder;
 use wgpu_attention::{
-    Attention, AttentionConfig, AttentionInputs, AttentionOutputs, Causal, Context, ContextOptions, HostView, Scale,
+    Attention, AttentionConfig, AttentionInputs, AttentionOutputs, AttentionShapes, Causal, Context, ContextOptions,
+    HostView, Scale, TensorView,
 };
 
 /// A problem with all its tensors in host memory.
@@ -400,7 +401,53 @@ fn any_split_of_keys_and_work_agrees_with_the_twin() {
 fn every_operand_at_once_fits_eight_storage_buffers() {
     let config = AttentionConfig::new().scale(Scale::PerRow).causal(Causal::TopLeft).softcap(4.0);
     let case = Case::new(config, [2, 2, 2, 9, 21, 8, 8]);
-    case.with_lens(&[21, 9]).with_bias([2, 2, 9, 21]).with_mask([1, 1, 9, 21]).check("ten tensors");
+    let case = case.with_lens(&[21, 9]).with_bias([2, 2, 9, 21]).with_mask([1, 1, 9, 21]);
+    let context = common::device_with(wgpu::Limits::default()).expect("a device with default limits");
+    case.assert("ten tensors", &case.run(&context, Placement::Aligned));
+    let shapes = AttentionShapes { lse: true, entropy: true, ..case.host().shapes(&config).unwrap() };
+    let plan = Attention::new(&context, config).unwrap().plan(&shapes).unwrap();
+    assert!(plan.reason().contains("under the device's 8 storage buffers"), "{}", plan.reason());
+    assert_eq!(plan.dispatches(), 2);
+}
+
+#[test]
+fn a_plan_made_ahead_is_the_one_that_runs() {
+    for batch in [1, 2] {
+        let case = Case::new(AttentionConfig::new(), [batch, 1, 1, 5, 6, 8, 8]);
+        let attention = Attention::new(context(), case.config).unwrap();
+        let ahead = attention.plan(&case.host().shapes(&case.config).unwrap()).unwrap();
+        let [q, k, v] = [&case.q, &case.k, &case.v].map(|tensor| context().upload_view(&tensor.view()));
+        let o = context().allocate(batch * 5 * 8);
+        let o = TensorView::f32(&o, [batch as u32, 1, 5, 8]);
+        let inputs = AttentionInputs::new(q.view(), k.view(), v.view());
+        let prepared = attention.prepare(inputs, AttentionOutputs::new(o)).unwrap();
+        assert!(std::ptr::eq(prepared.plan(), &*ahead), "batch {batch}");
+    }
+}
+
+#[test]
+fn an_offset_past_every_key_hides_none() {
+    let run = |causal| {
+        let case = Case::new(AttentionConfig::new().causal(causal), [1, 1, 1, 12, 16, 8, 8]);
+        let host = reference::attention(&case.config, &case.host()).unwrap();
+        (case.run(context(), Placement::Aligned), host)
+    };
+    let (device, host) = run(Causal::None);
+    for offset in [16, 100, (1 << 30) - 5, 1 << 30] {
+        let (own_device, own_host) = run(Causal::Offset(offset));
+        assert_same_bits("offset", &device[0], &own_device[0]);
+        assert_eq!(host, own_host, "the twin, offset {offset}");
+    }
+}
+
+#[test]
+fn a_row_masked_by_the_lowest_float_is_an_average() {
+    let mut case = Case::new(AttentionConfig::new(), [1, 1, 1, 6, 20, 8, 8]).with_bias([1, 1, 6, 20]);
+    for j in 0..20 {
+        *case.bias.as_mut().unwrap().at_mut([0, 0, 1, j]) = f32::MIN;
+        *case.bias.as_mut().unwrap().at_mut([0, 0, 4, j]) = if j < 11 { f32::MIN } else { -3.0 };
+    }
+    case.check("f32::MIN");
 }
 
 #[test]
@@ -482,8 +529,13 @@ fn any_case() -> impl Strategy<Value = Case> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
-    fn any_shape_and_options_agree_with_the_twin(case in any_case(), odd in any::<bool>()) {
+        fn any_shape_and_options_agree_with_the_twin(
+        case in any_case(),
+        odd in any::<bool>(),
+        max_keys_per_split in prop::option::of(1..40u32),
+    ) {
         let placement = if odd { Placement::Odd } else { Placement::Interleaved { gap: 4 } };
-        case.assert("any", &case.run(context(), placement));
+        let context = context_with(ContextOptions { max_keys_per_split, ..Default::default() });
+        case.assert(&format!("{placement:?}, splits of {max_keys_per_split:?}"), &case.run(&context, placement));
     }
 }

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::context;
+use common::{context, device_with};
 use proptest::prelude::*;
 use wgpu::BufferUsages;
 use wgpu_attention::{
@@ -159,7 +159,7 @@ fn gated_and_linear_attention_check_the_same() {
     let gated = GatedAttention::new(context, GatedAttentionConfig::default()).unwrap();
     let linear = LinearAttention::new(context, LinearAttentionConfig::default()).unwrap();
     let mut checked = 0;
-    for (case, _, spoil) in TENSOR_CASES {
+    for (case, says, spoil) in TENSOR_CASES {
         let (mut inputs, mut outputs) = (tensors.inputs(), tensors.outputs());
         spoil(&tensors, &mut inputs, &mut outputs);
         let (valid, no_outputs) = (tensors.inputs(), outputs.lse.is_none() && outputs.entropy.is_none());
@@ -181,7 +181,8 @@ fn gated_and_linear_attention_check_the_same() {
                 linear.record(encoder, own, LinearAttentionOutputs::new(outputs.o))
             }),
         ];
-        assert!(a.contains(':') && b.contains(':'), "{case}: {a}; {b}");
+        let name = says[0];
+        assert!(a.contains(name) && b.contains(name), "{case}: {a}; {b}");
     }
     assert!(checked >= 20, "{checked} cases apply to every op");
     tensors.assert_untouched(context, "every case");
@@ -254,7 +255,9 @@ fn sizes_beyond_32_bits_are_refused_by_the_plan() {
     let context = context();
     let attention = Attention::new(context, AttentionConfig::new()).unwrap();
     let cases = [
-        ("rows", AttentionShapes::new(1 << 16, 1 << 16, 16, 64)),
+        ("q: bytes", AttentionShapes::new(1 << 16, 1 << 16, 16, 64)),
+        ("q: bytes", AttentionShapes::new(1 << 31, 1 << 31, 4, 64)),
+        ("k: bytes", AttentionShapes { q_len: 1, ..AttentionShapes::new(1, 1, 1 << 28, 64) }),
         ("q_len", AttentionShapes::new(1, 1, u32::MAX, 64)),
         ("kv_len", AttentionShapes { q_len: 1, ..AttentionShapes::new(1, 1, (1 << 30) + 1, 64) }),
     ];
@@ -267,17 +270,6 @@ fn sizes_beyond_32_bits_are_refused_by_the_plan() {
     let attention = Attention::new(&small, AttentionConfig::new()).unwrap();
     let message = attention.plan(&AttentionShapes::new(1, 1, 64, 64)).expect_err("workspace").to_string();
     assert!(message.contains("partial results") && message.contains("the limit is 1024"), "{message}");
-}
-
-/// A device with nothing but what WebGPU promises, or less.
-fn device_with(limits: wgpu::Limits) -> Option<Context> {
-    pollster::block_on(async {
-        let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env());
-        let adapter = instance.request_adapter(&wgpu::RequestAdapterOptions::default()).await.ok()?;
-        let descriptor = wgpu::DeviceDescriptor { required_limits: limits, ..Default::default() };
-        let (device, queue) = adapter.request_device(&descriptor).await.ok()?;
-        Some(Context::new(device, queue))
-    })
 }
 
 #[test]
@@ -316,6 +308,7 @@ fn host_data_of_another_length_is_refused() {
     let message = HostView::new(&[0.0; 7], [2, 4]).expect_err("seven for eight").to_string();
     assert!(message.contains("got 7"), "{message}");
     assert!(HostView::new(&[0.0; 1], [usize::MAX, 2]).is_err(), "a product over 64 bits");
+    assert!(HostView::<f32, 3>::new(&[], [0, usize::MAX, usize::MAX]).is_ok(), "strides over 64 bits, of no element");
 }
 
 proptest! {

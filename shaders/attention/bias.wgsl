@@ -3,7 +3,8 @@
 
 const MINUS_INFINITY: u32 = 0xff800000u;
 
-// Adds each row's bias for key j to its score; read only for rows that see the key. A bias of minus infinity hides it.
+// Adds each row's bias for key j to its score; read only for rows that see the key. A bias of minus infinity hides it; a
+// sum below LOWEST counts as that, so that a row of nothing else still has a largest score.
 fn add_bias(s: ptr<function, vec4<f32>>, batch: u32, head: u32, row: vec4<u32>, j: u32, see: vec4<bool>) -> vec4<bool> {
     let at = vec4(params.bias_start + batch * params.bias_batch + head * params.bias_head + j) + row * params.bias_row;
     var bits = vec4(MINUS_INFINITY);
@@ -12,6 +13,6 @@ fn add_bias(s: ptr<function, vec4<f32>>, batch: u32, head: u32, row: vec4<u32>, 
     if (see.z) { bits.z = bias[at.z]; }
     if (see.w) { bits.w = bias[at.w]; }
     let seen = bits != vec4(MINUS_INFINITY);
-    *s += bitcast<vec4<f32>>(select(vec4(0u), bits, seen));
+    *s = max(*s + bitcast<vec4<f32>>(select(vec4(0u), bits, seen)), vec4(LOWEST));
     return seen;
 }

@@ -83,8 +83,8 @@ struct Params {
 @group(0) @binding(2) var<storage, read> k: array<Elem>; // [batch, kv_heads, kv_len, head_dim]
 @group(0) @binding(3) var<storage, read> v: array<Elem>; // [batch, kv_heads, kv_len, v_dim]
 
-// A score is never below this, and no row's maximum starts elsewhere; differences of two such stay finite.
-const LOWEST: f32 = -1.0e38;
+// Where a row's maximum starts, and what no biased score is below: 2^30 times it is still finite.
+const LOWEST: f32 = -1.0e28;
 
 // The four rows of this invocation.
 var<private> first: u32; // query position of the first; those from q_len on are not written

@@ -164,7 +164,7 @@ pub struct AttentionConfig {
     pub window: Window,
     /// Default: 1/√d.
     pub scale: Scale,
-    /// Scaled scores s become cap · tanh(s / cap). Default: none.
+    /// Scaled scores s become cap · tanh(s / cap); 1e-30 to 1e30. Default: none.
     pub softcap: Option<f32>,
 }
 
@@ -207,9 +207,7 @@ impl AttentionConfig {
         self.visibility().check()?;
         self.scale.check()?;
         match self.softcap {
-            Some(cap) if !(cap.is_finite() && cap > 0.0) => {
-                Err(config_error("softcap", "a finite number above 0", cap))
-            }
+            Some(cap) if !(1e-30..=1e30).contains(&cap) => Err(config_error("softcap", "1e-30 to 1e30", cap)),
             _ => Ok(()),
         }
     }
@@ -245,11 +243,21 @@ impl Visibility {
     }
 
     /// Offset of the diagonal for a key length.
-    pub fn offset(self, q_len: usize, kv_len: usize) -> i64 {
+    fn offset(self, q_len: usize, kv_len: usize) -> i64 {
         match self.causal {
             Causal::None | Causal::TopLeft => 0,
             Causal::BottomRight => kv_len as i64 - q_len as i64,
-            Causal::Offset(offset) => offset.into(),
+            Causal::Offset(_) => self.fixed_offset(kv_len as u32).into(),
+        }
+    }
+
+    /// The part of the diagonal's offset that no batch's key length changes. Without a left bound the diagonal may as
+    /// well lie at the last key as beyond it, where "unbounded" to its left would end.
+    pub fn fixed_offset(self, kv_len: u32) -> i32 {
+        match self.causal {
+            Causal::Offset(offset) if self.window.left.is_none() => offset.min(kv_len as i32),
+            Causal::Offset(offset) => offset,
+            _ => 0,
         }
     }
 

@@ -222,7 +222,7 @@ pub(super) fn prefill_params(
         query_tiles,
         splits: choice.splits,
         split_keys: choice.split_keys,
-        offset: if let Causal::Offset(offset) = config.causal { offset } else { 0 },
+        offset: visibility.fixed_offset(shapes.kv_len),
         align_end: (config.causal == Causal::BottomRight).into(),
         left: visibility.left(),
         right: visibility.right(),

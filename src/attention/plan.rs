@@ -4,7 +4,7 @@ use super::kernels::{Block, COMBINE_WORKGROUP, KEYS_PER_STEP, combine, combine_p
 use super::{AttentionConfig, AttentionShapes};
 use crate::context::{Capabilities, Context};
 use crate::dispatch::{Plan, PlanBuilder, Slot};
-use crate::tensor::Layout;
+use crate::tensor::{Layout, product};
 use crate::wgsl::Specialization;
 use crate::{Error, Result};
 
@@ -109,7 +109,19 @@ fn select(config: &AttentionConfig, problem: &Problem, capabilities: &Capabiliti
     let flops_per_key = u64::from(4 * workgroup) * 2 * u64::from(shapes.head_dim + shapes.v_dim);
     let by_work = capabilities.options.max_flops_per_dispatch / flops_per_key;
     bound = bound.min(u32::try_from(by_work).unwrap_or(u32::MAX).max(KEYS_PER_STEP));
-    let split_keys = (bound - bound % KEYS_PER_STEP).min(shapes.kv_len.next_multiple_of(KEYS_PER_STEP));
+    let mut split_keys = (bound - bound % KEYS_PER_STEP).min(shapes.kv_len.next_multiple_of(KEYS_PER_STEP));
+    if let Some(cap) = capabilities.loop_cap {
+        // The combine kernel walks the splits of a row twice.
+        let most_splits = (cap.saturating_sub(16) / 2).max(1);
+        split_keys = split_keys.max(shapes.kv_len.div_ceil(most_splits).next_multiple_of(KEYS_PER_STEP));
+        if split_keys > keys_under_loop_cap(config, shapes, cap)? {
+            let reason = format!(
+                "{} keys in ranges that this driver's cap of {cap} loop iterations allows are too many to combine",
+                shapes.kv_len
+            );
+            return Err(Error::Unsupported { reasons: vec![reason] });
+        }
+    }
     let splits = shapes.kv_len.div_ceil(split_keys);
 
     let mut inputs = 3 + u32::from(shapes.kv_lens) + u32::from(shapes.bias) + u32::from(shapes.mask);
@@ -165,18 +177,17 @@ pub(super) fn build(context: &Context, config: &AttentionConfig, problem: &Probl
     let shapes = problem.shapes;
     let choice = select(config, problem, context.capabilities())?;
     let mut plan = PlanBuilder::new(context);
-    let flops = 2 * shapes.visible_pairs(config) * u64::from(shapes.head_dim + shapes.v_dim);
+    let flops = (2 * u64::from(shapes.head_dim + shapes.v_dim)).saturating_mul(shapes.visible_pairs(config));
     if shapes.is_empty() {
-        return Ok(plan.finish(0, 0, "nothing to do".into()));
+        return plan.finish(0, 0, "nothing to do".into());
     }
 
     let overflow = |what: &str, needed: u64| Error::LimitExceeded { what: what.into(), needed, limit: u32::MAX.into() };
-    let rows = u64::from(shapes.batch) * u64::from(shapes.q_heads) * u64::from(shapes.q_len);
+    let rows = product([shapes.batch, shapes.q_heads, shapes.q_len]);
     let rows = u32::try_from(rows).map_err(|_| overflow("o: rows", rows))?;
     let v_chunks = shapes.v_dim.div_ceil(4);
     let query_tiles = shapes.q_len.div_ceil(4 * choice.workgroup);
-    let workgroups =
-        u64::from(shapes.batch) * u64::from(shapes.q_heads) * u64::from(query_tiles) * u64::from(choice.splits);
+    let workgroups = product([shapes.batch, shapes.q_heads, query_tiles, choice.splits]);
     let per_workgroup = flops / workgroups.max(1);
 
     let mut inputs = vec![slot::Q, slot::K, slot::V];
@@ -195,10 +206,10 @@ pub(super) fn build(context: &Context, config: &AttentionConfig, problem: &Probl
     let Some(combine) = &choice.combine else {
         let bindings: Vec<_> = inputs.iter().chain(&outputs).map(operand).collect();
         plan.dispatch(&choice.prefill, &bindings, workgroups, per_workgroup, prefill_params)?;
-        return Ok(plan.finish(flops, least_bytes(problem), choice.reason));
+        return plan.finish(flops, least_bytes(problem), choice.reason);
     };
 
-    let partials = u64::from(rows) * u64::from(choice.splits) * u64::from(1 + v_chunks);
+    let partials = product([rows, choice.splits, 1 + v_chunks]);
     if partials > u64::from(u32::MAX) {
         return Err(overflow("partial results", partials));
     }
@@ -207,29 +218,29 @@ pub(super) fn build(context: &Context, config: &AttentionConfig, problem: &Probl
     plan.dispatch(&choice.prefill, &bindings, workgroups, per_workgroup, prefill_params)?;
     let bindings: Vec<_> = outputs.iter().map(operand).chain([partials]).collect();
     let combine_workgroups = (u64::from(rows) * u64::from(v_chunks)).div_ceil(COMBINE_WORKGROUP.into());
-    let per_workgroup = u64::from(COMBINE_WORKGROUP * choice.splits) * 16;
+    let per_workgroup = u64::from(COMBINE_WORKGROUP) * u64::from(choice.splits) * 16;
     plan.dispatch(combine, &bindings, combine_workgroups, per_workgroup, |first_workgroup, end_workgroup| {
         combine_params(problem, &choice, [first_workgroup, end_workgroup])
     })?;
-    Ok(plan.finish(flops, least_bytes(problem), choice.reason))
+    plan.finish(flops, least_bytes(problem), choice.reason)
 }
 
 /// Every operand once, in bytes; a repeated axis counts once.
 fn least_bytes(problem: &Problem) -> u64 {
     fn elements<const RANK: usize>(layout: Layout<RANK>) -> u64 {
-        (0..RANK).filter(|&axis| layout.strides[axis] > 0).map(|axis| u64::from(layout.shape[axis])).product()
+        product((0..RANK).filter(|&axis| layout.strides[axis] > 0).map(|axis| layout.shape[axis]))
     }
-    let words = [problem.q, problem.k, problem.v, problem.o].map(elements).iter().sum::<u64>()
-        + problem.bias.map_or(0, elements)
-        + [problem.row_scale, problem.lse, problem.entropy].map(|l| l.map_or(0, elements)).iter().sum::<u64>()
-        + problem.kv_lens.map_or(0, elements);
-    4 * words + problem.mask.map_or(0, elements)
+    let rows = [problem.row_scale, problem.lse, problem.entropy].map(|layout| layout.map_or(0, elements));
+    let tensors = [problem.q, problem.k, problem.v, problem.o].map(elements);
+    let others = [problem.bias.map_or(0, elements), problem.kv_lens.map_or(0, elements)];
+    let words = tensors.iter().chain(&rows).chain(&others).fold(0, |sum, &count| u64::saturating_add(sum, count));
+    words.saturating_mul(4).saturating_add(problem.mask.map_or(0, elements))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ContextOptions;
+    use crate::{ContextOptions, Scale};
 
     fn capabilities() -> Capabilities {
         Capabilities {
@@ -264,8 +275,40 @@ mod tests {
                 let iterations = (choice.split_keys / KEYS_PER_STEP) * (3 + 2 * dim.div_ceil(4));
                 assert!(iterations < 65_535, "{len} keys, head_dim {dim}: {iterations}");
                 assert!(choice.splits * choice.split_keys >= len, "every key is in a range");
+                assert!(2 * choice.splits + 16 <= 65_535, "the combine kernel's loops");
                 assert!(choice.split_keys % KEYS_PER_STEP == 0, "no step crosses from one range into the next");
             }
+        }
+    }
+
+    #[test]
+    fn splits_that_the_combine_kernel_cannot_walk_grow() {
+        let options = ContextOptions { max_keys_per_split: Some(8), ..Default::default() };
+        let capped = Capabilities { loop_cap: Some(65_535), options, ..capabilities() };
+        let choice = choose(AttentionShapes::new(1, 1, 300_000, 1), &capped);
+        assert!(2 * choice.splits + 16 <= 65_535 && choice.split_keys > 8, "{choice:?}");
+    }
+
+    #[test]
+    fn no_combination_passes_eight_storage_buffers() {
+        for flags in 0..64u32 {
+            let on = |bit: u32| flags >> bit & 1 == 1;
+            let shapes = AttentionShapes {
+                kv_lens: on(0),
+                bias: on(1),
+                mask: on(2),
+                lse: on(3),
+                entropy: on(4),
+                row_scale: on(5),
+                ..AttentionShapes::new(1, 1, 8, 8)
+            };
+            let config = AttentionConfig::new().scale(if on(5) { Scale::PerRow } else { Scale::InvSqrtDim });
+            let choice = select(&config, &Problem::contiguous(shapes), &capabilities()).expect("a plan");
+            let storage = |specialization: &Specialization| {
+                specialization.wgsl().lines().filter(|line| line.contains("var<storage")).count()
+            };
+            assert!(storage(&choice.prefill) <= 8, "{}", choice.prefill);
+            assert!(choice.combine.as_ref().is_none_or(|combine| storage(combine) <= 8));
         }
     }
 

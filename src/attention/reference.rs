@@ -50,6 +50,9 @@ impl<'a> HostInputs<'a> {
     }
 }
 
+/// A biased score below this counts as this: masks made of the lowest float still leave a row a softmax.
+pub const LOWEST_SCORE: f64 = -1.0e28;
+
 /// One row of softmax attention.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row<T> {
@@ -141,7 +144,7 @@ pub fn attention_row<T: Real>(
         if let Some(cap) = config.softcap {
             s = real(cap) * (s / real(cap)).tanh();
         }
-        inputs.bias.map_or(s, |bias| s + real(bias.at([b, h, i, j])))
+        inputs.bias.map_or(s, |bias| (s + real(bias.at([b, h, i, j]))).max(T::new(LOWEST_SCORE)))
     };
     let scores: Vec<T> = keys.iter().map(|&j| score(j)).collect();
 

@@ -68,7 +68,7 @@ pub(super) fn build(context: &Context, config: &GatedAttentionConfig, problem: &
     let shapes = &problem.shapes;
     let mut plan = PlanBuilder::new(context);
     if shapes.is_empty() {
-        return Ok(plan.finish(0, 0, "nothing to do".into()));
+        return plan.finish(0, 0, "nothing to do".into());
     }
     let choice = select(config, problem, context.capabilities())?;
     let mut call = Call { plan: &mut plan, config, problem, choice: &choice, maps: None };
@@ -77,7 +77,7 @@ pub(super) fn build(context: &Context, config: &GatedAttentionConfig, problem: &
         None => call.full()?,
         Some(chunk) => call.mixed_chunk(chunk, context.capabilities())?,
     }
-    Ok(plan.finish(shapes.flops(config), least_bytes(config, problem), choice.reason))
+    plan.finish(shapes.flops(config), least_bytes(config, problem), choice.reason)
 }
 
 /// A plan in the making.
@@ -386,7 +386,7 @@ impl Call<'_, '_> {
             kv_len: shapes.kv_len,
             splits: choice.splits,
             split_keys: choice.split_keys,
-            offset: if let Causal::Offset(offset) = config.causal { offset } else { 0 },
+            offset: config.visibility().fixed_offset(shapes.kv_len),
             // Chunks are of equal lengths, where the two alignments are one.
             align_end: (config.causal == Causal::BottomRight && config.chunk().is_none()).into(),
             left: visibility.left(),

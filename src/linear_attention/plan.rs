@@ -90,7 +90,7 @@ pub(super) fn build(context: &Context, config: &LinearAttentionConfig, problem: 
     let shapes = &problem.shapes;
     let mut plan = PlanBuilder::new(context);
     if shapes.is_empty() {
-        return Ok(plan.finish(0, 0, "nothing to do".into()));
+        return plan.finish(0, 0, "nothing to do".into());
     }
     let capabilities = context.capabilities();
     let tile = Tile::select(capabilities);
@@ -136,7 +136,7 @@ pub(super) fn build(context: &Context, config: &LinearAttentionConfig, problem: 
         rounds.heads_per_round,
         tile.rows(),
     );
-    Ok(builder.plan.finish(flops(config, shapes), least_bytes(problem), reason))
+    builder.plan.finish(flops(config, shapes), least_bytes(problem), reason)
 }
 
 /// One token, its state updated in place: one kernel, after those that compute features where the map needs them.
@@ -219,7 +219,7 @@ fn step(
             max_feature,
         },
     )?;
-    Ok(builder.plan.finish(flops, least_bytes(problem), "one token, its state updated in place".into()))
+    builder.plan.finish(flops, least_bytes(problem), "one token, its state updated in place".into())
 }
 
 /// Two per multiply-add with the state: once per key, and once per query.

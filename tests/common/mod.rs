@@ -29,6 +29,17 @@ fn headless() -> Context {
     context
 }
 
+/// A device with nothing but what WebGPU promises, or less.
+pub fn device_with(limits: wgpu::Limits) -> Option<Context> {
+    pollster::block_on(async {
+        let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env());
+        let adapter = instance.request_adapter(&wgpu::RequestAdapterOptions::default()).await.ok()?;
+        let descriptor = wgpu::DeviceDescriptor { required_limits: limits, ..Default::default() };
+        let (device, queue) = adapter.request_device(&descriptor).await.ok()?;
+        Some(Context::new(device, queue))
+    })
+}
+
 /// A tensor of f32 in host memory.
 #[derive(Clone, Debug)]
 pub struct Tensor<const RANK: usize> {

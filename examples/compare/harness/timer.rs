@@ -61,7 +61,7 @@ impl Timer {
     pub fn warm_up<'t, 'a>(&'t self, prepared: Prepared<'a>) -> Result<Timed<'t, 'a>, Failure> {
         let plan = prepared.plan();
         let pieces = if plan.flops() > LONG_FLOPS { plan.dispatches() } else { 1 };
-        let workspace = (pieces > 1).then(|| prepared.workspace());
+        let workspace = (pieces > 1).then(|| prepared.workspace()).transpose()?;
         let mut timed = Timed { timer: self, prepared, workspace, calls: 1, took: Duration::ZERO };
         let start = Instant::now();
         timed.took = timed.sample()?;
