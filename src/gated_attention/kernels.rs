@@ -245,7 +245,7 @@ pub(super) fn quadratic(config: &GatedAttentionConfig, problem: &Problem, choice
         pick(problem.v.is_vec4(), source!("gated_attention/v_vec4"), source!("gated_attention/v_scalar")),
         pick(shapes.kv_lens, source!("shared/kv_lens"), source!("shared/no_kv_lens")),
         pick(chunked, source!("gated_attention/other_chunks"), source!("gated_attention/no_other_chunks")),
-        source!("shared/product"),
+        source!("gated_attention/product"),
         source!("shared/workgroup_index"),
     ];
     fragments.extend(map_fragments(problem, choice.splits > 1));
@@ -333,7 +333,7 @@ pub(super) fn chunk_state(problem: &Problem, choice: &Choice) -> Specialization 
         pick(problem.k_lin.is_vec4(), source!("gated_attention/k_vec4"), source!("gated_attention/k_scalar")),
         pick(problem.v.is_vec4(), source!("gated_attention/v_vec4"), source!("gated_attention/v_scalar")),
         pick(shapes.kv_lens, source!("shared/kv_lens"), source!("shared/no_kv_lens")),
-        source!("shared/product"),
+        source!("gated_attention/product"),
         source!("shared/workgroup_index"),
     ];
     fragments.extend(map_fragments(problem, true));

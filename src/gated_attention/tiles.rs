@@ -11,12 +11,12 @@ use crate::{Error, Result};
 /// | adapter | queries | invocations | value dims | why |
 /// |---|---|---|---|---|
 /// | CPU, old llvmpipe | any | 8 | 16 | its compiler takes minutes over large arrays; q is read from storage |
-/// | CPU | any | 8 | 256 | one vector of eight lanes; the outputs of a workgroup stay in the cache |
+/// | CPU | any | 8 | 1536 | one vector of eight lanes; recomputing scores costs more than outputs beyond the first cache |
 /// | GPU | up to 32 | 8 | 128 | fewer idle lanes |
 /// | GPU | more | 32 | 128 | one subgroup of most GPUs; 128 queries share every key read |
 pub(super) const TILES: &[Tile] = &[
     Tile { adapter: Adapter::SlowArrays, queries: u32::MAX, workgroup: 8, v_chunks: 4 },
-    Tile { adapter: Adapter::Cpu, queries: u32::MAX, workgroup: 8, v_chunks: 64 },
+    Tile { adapter: Adapter::Cpu, queries: u32::MAX, workgroup: 8, v_chunks: 384 },
     Tile { adapter: Adapter::Gpu, queries: 32, workgroup: 8, v_chunks: 32 },
     Tile { adapter: Adapter::Gpu, queries: u32::MAX, workgroup: 32, v_chunks: 32 },
 ];
@@ -151,4 +151,69 @@ fn check_chunks_under_loop_cap(shapes: &GatedAttentionShapes, chunk: u32, v_bloc
         })
         .collect();
     if reasons.is_empty() { Ok(()) } else { Err(Error::Unsupported { reasons }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ContextOptions;
+    use crate::gated_attention::config::GauMode;
+
+    fn capabilities(is_cpu: bool, loop_cap: Option<u32>) -> Capabilities {
+        Capabilities {
+            limits: wgpu::Limits::default(),
+            features: wgpu::Features::empty(),
+            is_cpu,
+            loop_cap,
+            slow_arrays: loop_cap.is_some(),
+            options: ContextOptions::default(),
+        }
+    }
+
+    fn problem(len: u32, key_dim: u32, v_dim: u32) -> Problem {
+        Problem::contiguous(GatedAttentionShapes::gau(1, 1, len, key_dim, v_dim))
+    }
+
+    #[test]
+    fn blocks_cover_every_width_evenly() {
+        let config = GatedAttentionConfig::new();
+        for (is_cpu, loop_cap) in [(true, Some(65_535)), (true, None), (false, None)] {
+            for v_dim in (1..300).chain([1024, 1536, 1537, 3071, 3072, 5000]) {
+                let choice = select(&config, &problem(64, 128, v_dim), &capabilities(is_cpu, loop_cap)).unwrap();
+                let v_chunks = v_dim.div_ceil(4);
+                assert!(
+                    choice.v_block <= v_chunks && choice.v_block * choice.blocks >= v_chunks,
+                    "{v_dim}: {choice:?}"
+                );
+                assert!(choice.v_block * (choice.blocks - 1) < v_chunks, "{v_dim}: {choice:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_range_of_keys_stays_under_the_loop_cap() {
+        let cap = 65_535;
+        let config = GatedAttentionConfig::new();
+        for (key_dim, v_dim) in [(1, 1), (64, 64), (128, 1536), (256, 4096)] {
+            let problem = problem(1 << 20, key_dim, v_dim);
+            let choice = select(&config, &problem, &capabilities(true, Some(cap))).unwrap();
+            let (once, per_step) = quadratic_iterations(&problem.shapes, choice.v_block);
+            assert!(once + choice.split_keys / KEYS_PER_STEP * per_step <= cap, "{choice:?}");
+            assert!(u64::from(choice.splits) * u64::from(choice.split_keys) >= 1 << 20);
+            assert_eq!(choice.split_keys % KEYS_PER_STEP, 0);
+        }
+    }
+
+    #[test]
+    fn chunks_past_the_loop_cap_are_refused() {
+        let chunks = |chunk| {
+            let GauMode::MixedChunk { quadratic, linear, .. } = GauMode::MIXED_CHUNK else { unreachable!() };
+            let config = GatedAttentionConfig::new().mode(GauMode::MixedChunk { chunk, quadratic, linear });
+            select(&config, &problem(1 << 20, 128, 1536), &capabilities(true, Some(65_535)))
+        };
+        assert!(chunks(256).is_ok());
+        for chunk in [4, 1 << 20] {
+            assert!(matches!(chunks(chunk), Err(Error::Unsupported { .. })), "{chunk}");
+        }
+    }
 }
