@@ -370,6 +370,15 @@ pub(crate) fn expect(tensor: &'static str, axis: &'static str, got: u32, expecte
     Err(Error::Shape { tensor, axis, expected: format!("{expected} ({why})"), got: got.into() })
 }
 
+/// Refuses more rows than a 32-bit index counts, repeated ones included, so that no later product passes 64 bits.
+pub(crate) fn expect_rows(tensor: &str, rows: [u32; 3]) -> Result<()> {
+    let needed = product(rows);
+    if needed <= u32::MAX.into() {
+        return Ok(());
+    }
+    Err(Error::LimitExceeded { what: format!("{tensor}: rows"), needed, limit: u32::MAX.into() })
+}
+
 /// Refuses an extent of zero along an axis where it has no meaning.
 pub(crate) fn expect_nonzero(tensor: &'static str, axis: &'static str, got: u32) -> Result<()> {
     if got > 0 {

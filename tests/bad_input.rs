@@ -255,8 +255,9 @@ fn sizes_beyond_32_bits_are_refused_by_the_plan() {
     let context = context();
     let attention = Attention::new(context, AttentionConfig::new()).unwrap();
     let cases = [
-        ("q: bytes", AttentionShapes::new(1 << 16, 1 << 16, 16, 64)),
-        ("q: bytes", AttentionShapes::new(1 << 31, 1 << 31, 4, 64)),
+        ("q: rows", AttentionShapes::new(1 << 16, 1 << 16, 16, 64)),
+        ("q: rows", AttentionShapes::new(1 << 31, 1 << 31, 4, 64)),
+        ("q: bytes", AttentionShapes::new(1 << 10, 1 << 10, 16, 64)),
         ("k: bytes", AttentionShapes { q_len: 1, ..AttentionShapes::new(1, 1, 1 << 28, 64) }),
         ("q_len", AttentionShapes::new(1, 1, u32::MAX, 64)),
         ("kv_len", AttentionShapes { q_len: 1, ..AttentionShapes::new(1, 1, (1 << 30) + 1, 64) }),

@@ -1,7 +1,7 @@
 //! The sizes of a softmax attention problem, checked once for the GPU and the CPU twin alike.
 
 use super::config::{AttentionConfig, Scale, UNBOUNDED};
-use crate::tensor::{expect, expect_nonzero};
+use crate::tensor::{expect, expect_nonzero, expect_rows};
 use crate::{Error, Result};
 
 /// The sizes of a softmax attention problem and which optional tensors it has.
@@ -69,6 +69,8 @@ impl AttentionShapes {
         expect_nonzero("q", "q_heads", self.q_heads)?;
         expect_nonzero("k", "kv_heads", self.kv_heads)?;
         expect_nonzero("k", "kv_len", self.kv_len)?;
+        expect_rows("q", [self.batch, self.q_heads, self.q_len])?;
+        expect_rows("k", [self.batch, self.kv_heads, self.kv_len])?;
         if self.q_heads % self.kv_heads != 0 {
             let expected = format!("a multiple of the {} kv_heads", self.kv_heads);
             return Err(Error::Shape { tensor: "q", axis: "q_heads", expected, got: self.q_heads.into() });

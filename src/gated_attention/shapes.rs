@@ -2,7 +2,7 @@
 
 use super::config::{GatedAttentionConfig, GauMode};
 use crate::attention::{UNBOUNDED, config_error};
-use crate::tensor::{expect, expect_nonzero};
+use crate::tensor::{expect, expect_nonzero, expect_rows};
 use crate::{Causal, Error, Result};
 
 /// The sizes of a gated attention problem and which optional tensors it has.
@@ -71,6 +71,8 @@ impl GatedAttentionShapes {
             expect_nonzero("k", "kv_len", self.kv_len)?;
         }
         expect_nonzero("v", "v_dim", self.v_dim)?;
+        expect_rows(queries, [self.batch, self.q_heads, self.q_len])?;
+        expect_rows(keys, [self.batch, self.kv_heads, self.kv_len])?;
         if !self.q_heads.is_multiple_of(self.kv_heads) {
             let expected = format!("a multiple of the {} kv_heads", self.kv_heads);
             return Err(Error::Shape { tensor: "q", axis: "q_heads", expected, got: self.q_heads.into() });

@@ -1,7 +1,7 @@
 //! The sizes of a linear attention problem, checked once for the GPU and the CPU twin alike.
 
 use super::config::{FeatureMap, LinearAttentionConfig, LinearMode};
-use crate::tensor::{expect, expect_nonzero};
+use crate::tensor::{expect, expect_nonzero, expect_rows};
 use crate::{Error, Result};
 
 /// The sizes of a linear attention problem and which optional tensors it has.
@@ -70,6 +70,8 @@ impl LinearAttentionShapes {
     pub(crate) fn check(&self, config: &LinearAttentionConfig) -> Result<()> {
         expect_nonzero("q", "q_heads", self.q_heads)?;
         expect_nonzero("k", "kv_heads", self.kv_heads)?;
+        expect_rows("q", [self.batch, self.q_heads, self.q_len])?;
+        expect_rows("k", [self.batch, self.kv_heads, self.kv_len])?;
         if self.q_heads % self.kv_heads != 0 {
             let expected = format!("a multiple of the {} kv_heads", self.kv_heads);
             return Err(Error::Shape { tensor: "q", axis: "q_heads", expected, got: self.q_heads.into() });
