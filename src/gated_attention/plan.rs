@@ -189,14 +189,10 @@ impl Call<'_, '_> {
             return self.plan.dispatch(&specialization, &bindings, workgroups, flops, params);
         }
 
-        let limit = |what: &str, needed: u64| {
-            let limit = u32::MAX.into();
-            if needed > limit { Err(Error::LimitExceeded { what: what.into(), needed, limit }) } else { Ok(()) }
-        };
         let v_chunks = u64::from(shapes.v_dim.div_ceil(4));
         let rows = self.batch_heads().saturating_mul(shapes.q_len.into());
         let partials = rows.saturating_mul(choice.splits.into()).saturating_mul(1 + v_chunks);
-        limit("partial results", partials)?;
+        check_index("partial results", partials)?;
         let partials = (slot::PARTIALS, self.plan.workspace("partial results", partials * 16)?);
         bindings.push(partials);
         self.plan.dispatch(&specialization, &bindings, workgroups, flops, params)?;
@@ -204,7 +200,7 @@ impl Call<'_, '_> {
         let mut bindings = self.outputs();
         bindings.push(partials);
         let workgroups = (rows * v_chunks).div_ceil(FLAT_WORKGROUP.into());
-        let flops = u64::from(FLAT_WORKGROUP * choice.splits) * 16;
+        let flops = u64::from(FLAT_WORKGROUP) * u64::from(choice.splits) * 16;
         let specialization = kernels::combine(self.config, self.problem);
         self.plan.dispatch(&specialization, &bindings, workgroups, flops, |first_workgroup, end_workgroup| {
             CombineParams {
@@ -249,8 +245,9 @@ impl Call<'_, '_> {
         // The last block starts early enough to be whole.
         let start = |block: u32| (block * choice.v_block).min(v_chunks - choice.v_block);
         let held = u64::from((blocks * choice.v_block).min(v_chunks));
-        let binding =
-            (slot::STATES, self.plan.workspace("states of the chunks", bytes_per_chunk.saturating_mul(held))?);
+        let size = bytes_per_chunk.saturating_mul(held);
+        check_index("states of the chunks", size / 16)?;
+        let binding = (slot::STATES, self.plan.workspace("states of the chunks", size)?);
         for first in (0..choice.blocks).step_by(blocks as usize) {
             let end = (first + blocks).min(choice.blocks);
             let chunks = start(first)..start(end - 1) + choice.v_block;
@@ -307,7 +304,7 @@ impl Call<'_, '_> {
     fn prefix(&mut self, chunk: u32, states: &States) -> Result<()> {
         let shapes = &self.problem.shapes;
         let chunks = shapes.kv_len.div_ceil(chunk);
-        // At most the length of a binding in vec4, so well within 32 bits.
+        // The states' length in vec4 was checked to fit 32 bits.
         let size = 4 * shapes.key_dim.div_ceil(4) * states.chunks.len() as u32;
         let total = size * shapes.batch * shapes.kv_heads;
         let workgroups = u64::from(total.div_ceil(FLAT_WORKGROUP));
@@ -326,11 +323,8 @@ impl Call<'_, '_> {
         let rows = u64::from(4 * choice.workgroup);
         let linear = 2 * u64::from(shapes.key_dim) * u64::from(4 * choice.v_block);
         let flops = rows * (u64::from(chunk) * self.flops_per_pair() + linear);
-        let query_tiles = chunks.checked_mul(chunk_tiles).ok_or_else(|| Error::LimitExceeded {
-            what: "query tiles".into(),
-            needed: u64::from(chunks) * u64::from(chunk_tiles),
-            limit: u32::MAX.into(),
-        })?;
+        check_index("query tiles", u64::from(chunks) * u64::from(chunk_tiles))?;
+        let query_tiles = chunks * chunk_tiles;
         let base = QuadraticParams {
             query_tiles,
             first_block: states.blocks.start,
@@ -427,6 +421,12 @@ impl Call<'_, '_> {
             ..QuadraticParams::default()
         }
     }
+}
+
+/// Refuses a count that a kernel's 32-bit indices do not reach.
+fn check_index(what: &str, needed: u64) -> Result<()> {
+    let limit = u32::MAX.into();
+    if needed > limit { Err(Error::LimitExceeded { what: what.into(), needed, limit }) } else { Ok(()) }
 }
 
 /// Start and strides, as the params have them.
