@@ -4,7 +4,8 @@
 // One workgroup owns 4 * WORKGROUP consecutive queries of one (batch, query head), one range of the keys, and V_BLOCK
 // chunks of four value dims; workgroups with other value dims compute the same scores again.
 // One invocation owns four queries. A vec4 holds one number for each of them; a mat4x4 holds four dims of them, its
-// columns being the dims. q and o are walked once a step, so that eight keys share each visit; k and v are read at addresses that are uniform in the workgroup, and so is all control flow.
+// columns being the dims. q and o are walked once a step, so that eight keys share each visit; k and v are read at
+// addresses that are uniform in the workgroup, and so is all control flow.
 // Workgroup memory: none. Features: none.
 // Source: Hua et al., "Transformer Quality in Linear Time", 2022, sections 3 and 4.
 const WORKGROUP: u32 = 32u;
