@@ -91,10 +91,16 @@ fn floors(op: &str, config: &Value, inputs: &BTreeMap<&str, &TensorView>) -> [f6
             [ULP * (5.0 + 2.0 * keys.ln() + 6.0 * score), 0.0]
         }
         "gated_attention" => [ULP * (6.0 + 2.0 * keys.ln()), 0.0],
-        // Maps that are exponentials weigh features of keys; elu + 1 takes one exponential of each of q and k.
+        // Maps that are exponentials weigh features of keys; elu + 1 takes one exponential of each of q and k. FAVOR+
+        // computes its exponents w.x - |x|^2 / 2, and an ulp of an exponent moves the weight by as much.
         _ => {
             let features = inputs.get("projection").map_or(width, |rows| rows.shape()[0]) as f64;
-            [ULP * (24.0 + 6.0 * (keys * features).ln()), 0.0]
+            let scale = &config["feature_map"]["favor"]["scale"];
+            let scale = scale.as_f64().unwrap_or((width as f64).powf(-0.25));
+            let exponent = |x: f64| widest("projection") * scale * x + (scale * x).powi(2) / 2.0;
+            let favor =
+                if inputs.contains_key("projection") { exponent(widest("q")) + exponent(widest("k")) } else { 0.0 };
+            [ULP * (24.0 + 6.0 * (keys * features).ln() + favor), 0.0]
         }
     }
 }

@@ -201,11 +201,11 @@ def linear_attention_cases():
             # Halves keep the files small.
             dtype = np.float16 if n * d > 2048 else np.float32
             yield case(f"size_n{n}_d{d}", {"mode": mode}, n, d=d, dv=4, heads=1, dtype=dtype)
-    for d, dv in [(1, 1), (3, 7), (37, 2), (5, 130), (130, 3), (256, 1), (1, 256)]:
+    for d, dv in [(1, 1), (3, 7), (37, 2), (5, 41), (73, 3)]:
         for mode in ["full", "causal"]:
             yield case(f"odd_{mode}_d{d}_v{dv}", {"mode": mode}, 4, d=d, dv=dv, heads=1)
     yield case("taylor2_d33", {"mode": "causal", "feature_map": {"taylor2": {}}}, 20, d=33, dv=3, heads=1)
-    yield case("favor_100_rows", {"mode": "full", "feature_map": {"favor": {}}}, 20, d=16, dv=3, heads=1, rows=100)
+    yield case("favor_33_rows", {"mode": "full", "feature_map": {"favor": {}}}, 20, d=16, dv=3, heads=1, rows=33)
     yield case("elu_causal_n700", {"mode": "causal"}, 700, d=3, dv=2, heads=1)
 
     # Key lengths, grouped heads, eps that matters, a state that dwarfs the keys or is dwarfed by them, large inputs.
@@ -226,4 +226,4 @@ def linear_attention_cases():
         for label in ["exp", "softmax", "favor"]:
             normalization = NONE if (label, mode) == ("softmax", "full") else SUM
             config = {"mode": mode, "feature_map": maps[label], "normalization": normalization}
-            yield case(f"{label}_{mode}_large", config, 40, scale=3000.0 if label != "favor" else 60.0, heads=1)
+            yield case(f"{label}_{mode}_large", config, 40, scale=3000.0 if label != "favor" else 20.0, heads=1)

@@ -59,8 +59,8 @@ def main():
             path = write(op, case, config, inputs, want)
             assert path not in written, path
             written.add(path)
-            # Every case has shapes of its own: what JAX compiled for it is of no more use.
-            jax.clear_caches()
+        # What JAX compiled for one op's shapes is gigabytes, and of no use to the next.
+        jax.clear_caches()
     for stale in set(ROOT.glob("*/*.safetensors")) - written:
         stale.unlink()
     total = sum(path.stat().st_size for path in written)
