@@ -227,11 +227,7 @@ fn every_failure_has_its_message() {
         ("bad-json", attention().metadata("config", "{"), "metadata: config: EOF while parsing"),
         ("unknown-option", attention().metadata("config", r#"{"casual":"none"}"#), "unknown field `casual`"),
         ("unknown-value", attention().metadata("config", r#"{"causal":true}"#), "metadata: config: "),
-        (
-            "bad-option",
-            attention().metadata("config", r#"{"softcap":-1}"#),
-            "option softcap: expected a finite number above 0, got -1",
-        ),
+        ("bad-option", attention().metadata("config", r#"{"softcap":-1}"#), "option softcap: expected "),
         ("no-q", attention().without("q"), "q: is missing"),
         ("unknown-tensor", attention().f32("queries", &[1]), "takes no tensor queries; it takes q, k, v, "),
         ("unknown-output", attention().metadata("outputs", "lse,state"), "attention has no output state"),
