@@ -4,8 +4,7 @@
 // One workgroup owns 4 * WORKGROUP consecutive queries of one chunk of one (batch, query head).
 // One invocation owns four queries. A vec4 holds one number for each of them; a mat4x4 holds four dims of them, its
 // columns being the dims. The state, keys and values are read at addresses that are uniform in the workgroup.
-// Workgroup memory: the features of eight keys, at most 256 of them at a time: 32 * min(HEAD_DIM, 256) bytes; 4 bytes
-// more per feature for an unbounded map. Features: none.
+// Workgroup memory: none. Features: none.
 // Source: Katharopoulos et al., "Transformers are RNNs", 2020; Sun et al., "Retentive Network", 2023, section 2.2 (chunks).
 const WORKGROUP: u32 = 8u;
 const HEAD_DIM: u32 = 64u; // width of q and k as bound
@@ -20,7 +19,6 @@ const HEAD_CHUNKS: u32 = (HEAD_DIM + 3u) / 4u;
 const V_CHUNKS: u32 = (V_DIM + 3u) / 4u;
 const ROW: u32 = HEADERS + V_CHUNKS; // vec4s per feature of a state
 const KEYS: u32 = 8u; // per step
-const BLOCK: u32 = min(HEAD_CHUNKS, 64u); // vec4s of each key in workgroup memory at a time
 const_assert HEAD_DIM >= 1u && V_DIM >= 1u;
 
 struct Params {
@@ -64,7 +62,7 @@ struct Params {
 
 // The four rows of this invocation.
 var<private> row: vec4<u32>; // query positions
-var<private> q_block: array<mat4x4<f32>, HEAD_CHUNKS>;
+var<private> q_base: vec4<u32>; // where they start
 var<private> o_block: array<mat4x4<f32>, V_CHUNKS>; // not yet divided
 var<private> sum: vec4<f32>; // of the weights
 
@@ -93,25 +91,15 @@ fn main(
     }
     row = min(vec4(first_row + 4u * invocation) + vec4(0u, 1u, 2u, 3u), vec4(end_row - 1u));
 
-    // Load the queries; start from nothing.
-    let q_base = vec4(params.q_start + batch * params.q_batch + head * params.q_head) + row * params.q_row;
-    for (var c = 0u; c < HEAD_CHUNKS; c++) {
-        let rows = mat4x4(
-            query_features(c, load_q(q_base.x, c)),
-            query_features(c, load_q(q_base.y, c)),
-            query_features(c, load_q(q_base.z, c)),
-            query_features(c, load_q(q_base.w, c)),
-        );
-        q_block[c] = transpose(rows);
-    }
+    // Start from nothing, add what came before, then the chunk's own keys.
+    q_base = vec4(params.q_start + batch * params.q_batch + head * params.q_head) + row * params.q_row;
     for (var c = 0u; c < V_CHUNKS; c++) {
         o_block[c] = mat4x4<f32>();
     }
     sum = vec4(0.0);
-
     add_state((local_head * params.slots + params.first_slot + chunk * params.slot_step) * FEATURES * ROW);
     if (CAUSAL) {
-        add_own_keys(batch, kv_head, chunk_begin, first_row, end_row, invocation);
+        add_own_keys(batch, kv_head, chunk_begin, first_row, end_row);
     }
 
     // Divide, and write.
@@ -125,6 +113,17 @@ fn main(
             }
         }
     }
+}
+
+// Four dims of the four rows, as the map has them.
+fn load_rows(chunk: u32) -> mat4x4<f32> {
+    let rows = mat4x4(
+        query_features(chunk, load_q(q_base.x, chunk)),
+        query_features(chunk, load_q(q_base.y, chunk)),
+        query_features(chunk, load_q(q_base.z, chunk)),
+        query_features(chunk, load_q(q_base.w, chunk)),
+    );
+    return transpose(rows);
 }
 
 // Adds four features' states, weighted: rows of the state from `at` on, none past `last`.

@@ -14,18 +14,21 @@ struct Weights {
     w7: vec4<f32>,
 }
 
-// Features of the step's keys: vec4 c of key i at [KEYS * c + i].
-var<workgroup> keys: array<vec4<f32>, KEYS * BLOCK>;
+// The four rows of this invocation, which every step multiplies.
+var<private> q_block: array<mat4x4<f32>, HEAD_CHUNKS>;
 
-fn add_own_keys(batch: u32, kv_head: u32, begin: u32, first_row: u32, end_row: u32, invocation: u32) {
+fn add_own_keys(batch: u32, kv_head: u32, begin: u32, first_row: u32, end_row: u32) {
     let k_base = params.k_start + batch * params.k_batch + kv_head * params.k_head;
     let v_base = params.v_start + batch * params.v_batch + kv_head * params.v_head;
+    for (var c = 0u; c < HEAD_CHUNKS; c++) {
+        q_block[c] = load_rows(c);
+    }
     for (var j = begin; j < end_row; j += KEYS) {
         // Eight keys, none past the last row's.
         let key0 = min(vec4(j, j + 1u, j + 2u, j + 3u), vec4(end_row - 1u));
         let key1 = min(vec4(j + 4u, j + 5u, j + 6u, j + 7u), vec4(end_row - 1u));
         let edge = j + KEYS > first_row + 1u; // some row does not see some of them
-        let w = weigh(vec4(k_base) + key0 * params.k_row, vec4(k_base) + key1 * params.k_row, j, edge, invocation);
+        let w = seen_weights(j, weigh(vec4(k_base) + key0 * params.k_row, vec4(k_base) + key1 * params.k_row, j, edge));
         sum += ((w.w0 + w.w1) + (w.w2 + w.w3)) + ((w.w4 + w.w5) + (w.w6 + w.w7));
 
         // o += weights times values.
@@ -85,22 +88,4 @@ fn seen_weights(j: u32, w: Weights) -> Weights {
         seen(w.w6, j + 6u),
         seen(w.w7, j + 7u),
     );
-}
-
-// Adds to the weights the products of the rows' features with those in workgroup memory, from vec4 `first` of a key on.
-fn add_products(w: Weights, first: u32) -> Weights {
-    var sums = w;
-    for (var c = 0u; c < min(BLOCK, HEAD_CHUNKS - first); c++) {
-        let q4 = row_features(first + c);
-        let at = KEYS * c;
-        sums.w0 += q4 * keys[at];
-        sums.w1 += q4 * keys[at + 1u];
-        sums.w2 += q4 * keys[at + 2u];
-        sums.w3 += q4 * keys[at + 3u];
-        sums.w4 += q4 * keys[at + 4u];
-        sums.w5 += q4 * keys[at + 5u];
-        sums.w6 += q4 * keys[at + 6u];
-        sums.w7 += q4 * keys[at + 7u];
-    }
-    return sums;
 }

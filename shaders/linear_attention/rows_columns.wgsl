@@ -1,5 +1,5 @@
-// Rows of Efficient Attention: the softmax of the query over its features, whose logarithms q_block holds, times the
-// state of each feature divided by that feature's own sum over the sequence.
+// Rows of Efficient Attention: the softmax of the query over its features, whose logarithm q holds, times the state of
+// each feature divided by that feature's own sum over the sequence.
 const LOWEST: f32 = -1.0e38; // the exponent of nothing
 
 fn query_features(chunk: u32, x: vec4<f32>) -> vec4<f32> {
@@ -9,7 +9,7 @@ fn query_features(chunk: u32, x: vec4<f32>) -> vec4<f32> {
 fn add_state(base: u32) {
     let last = base + (FEATURES - 1u) * ROW;
     for (var c = 0u; c < HEAD_CHUNKS; c++) {
-        let q4 = q_block[c];
+        let q4 = load_rows(c);
         let at = base + 4u * c * ROW;
         let w0 = exp(q4[0]) * reciprocal(min(at, last));
         let w1 = exp(q4[1]) * reciprocal(min(at + ROW, last));

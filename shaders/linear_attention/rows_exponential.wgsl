@@ -1,4 +1,4 @@
-// Rows under an exponential map: q_block holds exponents, and a pair's weight is the sum of exp(q_f + k_f). What a row
+// Rows under an exponential map: q holds exponents, and a pair's weight is the sum of exp(q_f + k_f). What a row
 // has summed is relative to exp(row_max), the largest term it has met.
 const LOWEST: f32 = -1.0e38; // the exponent of nothing; sums and differences of two such stay finite
 
@@ -12,11 +12,11 @@ fn add_state(base: u32) {
     let last = base + (FEATURES - 1u) * ROW;
     row_max = vec4(LOWEST);
     for (var c = 0u; c < HEAD_CHUNKS; c++) {
-        row_max = max(row_max, largest(q_block[c], maxima(base + 4u * c * ROW, last)));
+        row_max = max(row_max, largest(load_rows(c), maxima(base + 4u * c * ROW, last)));
     }
     for (var c = 0u; c < HEAD_CHUNKS; c++) {
         let at = base + 4u * c * ROW;
-        let w = exponentials(q_block[c], maxima(at, last));
+        let w = exponentials(load_rows(c), maxima(at, last));
         add_features(w[0], w[1], w[2], w[3], at, last);
     }
 }

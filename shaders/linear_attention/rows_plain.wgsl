@@ -6,14 +6,9 @@ fn query_features(chunk: u32, x: vec4<f32>) -> vec4<f32> {
 fn add_state(base: u32) {
     let last = base + (FEATURES - 1u) * ROW;
     for (var c = 0u; c < HEAD_CHUNKS; c++) {
-        let q4 = q_block[c];
+        let q4 = load_rows(c);
         add_features(q4[0], q4[1], q4[2], q4[3], base + 4u * c * ROW, last);
     }
-}
-
-// The features of the four rows, as they multiply those of keys.
-fn row_features(chunk: u32) -> mat4x4<f32> {
-    return q_block[chunk];
 }
 
 // The weight of a pair from the product of its features.

@@ -1,10 +1,15 @@
 // Rows under the second-order Taylor map. With y = [1, x~], its features are y_a y_b for a <= b, row by row, times
-// 1/sqrt(2) where a = b > 0; q_block holds x~, and a pair's weight is the polynomial itself.
+// 1/sqrt(2) where a = b > 0; a pair's weight is the polynomial itself.
+var<private> x_block: array<mat4x4<f32>, HEAD_CHUNKS>; // x~ of the four rows
+
 fn query_features(chunk: u32, x: vec4<f32>) -> vec4<f32> {
     return within(chunk, params.input_scale * x, 0.0);
 }
 
 fn add_state(base: u32) {
+    for (var c = 0u; c < HEAD_CHUNKS; c++) {
+        x_block[c] = load_rows(c);
+    }
     let last = base + (FEATURES - 1u) * ROW;
     var pair = vec2(0u, 0u);
     for (var f = 0u; f < FEATURES; f += 4u) {
@@ -41,12 +46,7 @@ fn row_element(e: u32) -> vec4<f32> {
     if (e == 0u) {
         return vec4(1.0);
     }
-    return q_block[(e - 1u) / 4u][(e - 1u) % 4u];
-}
-
-// What of the four rows multiplies keys.
-fn row_features(chunk: u32) -> mat4x4<f32> {
-    return q_block[chunk];
+    return x_block[(e - 1u) / 4u][(e - 1u) % 4u];
 }
 
 // The weight of a pair from s = x~(q).x~(k).

@@ -6,48 +6,27 @@
 // that sees any, and a key whose features are not all within NARROW of it is weighed by itself.
 const NARROW: f32 = 40.0; // a range of exponents whose exponentials f32 holds with room to spare
 
-var<workgroup> key_top: array<vec4<f32>, HEAD_CHUNKS>;
-var<workgroup> wide_keys: atomic<u32>; // bit i: key i is weighed by itself
-var<private> alone: array<vec4<f32>, KEYS>; // the weights of such
+var<private> alone: array<vec4<f32>, KEYS>; // the weights of keys that are weighed by themselves
 
-fn weigh(k0: vec4<u32>, k1: vec4<u32>, j: u32, edge: bool, invocation: u32) -> Weights {
-    workgroupBarrier();
-    if (invocation == 0u) {
-        atomicStore(&wide_keys, 0u);
-    }
-    workgroupBarrier();
-    for (var c = invocation; c < HEAD_CHUNKS; c += WORKGROUP) {
-        let x0 = within(c, load_k(k0.x, c), 0.0);
-        let x1 = within(c, load_k(k0.y, c), 0.0);
-        let x2 = within(c, load_k(k0.z, c), 0.0);
-        let x3 = within(c, load_k(k0.w, c), 0.0);
-        let x4 = within(c, load_k(k1.x, c), 0.0);
-        let x5 = within(c, load_k(k1.y, c), 0.0);
-        let x6 = within(c, load_k(k1.z, c), 0.0);
-        let x7 = within(c, load_k(k1.w, c), 0.0);
+fn weigh(k0: vec4<u32>, k1: vec4<u32>, j: u32, edge: bool) -> Weights {
+    // The rows' new maximum, from what they see. Bit i of `wide`: key i is weighed by itself.
+    var step_max = vec4(LOWEST);
+    var wide = 0u;
+    for (var c = 0u; c < HEAD_CHUNKS; c++) {
+        let top = top_of(k0, k1, c, edge);
+        step_max = max(step_max, largest(q_block[c], top));
         if (edge) {
-            key_top[c] = x0;
-            var wide = select(2u, 0u, is_narrow(x1 - x0)) | select(4u, 0u, is_narrow(x2 - x0));
-            wide |= select(8u, 0u, is_narrow(x3 - x0)) | select(16u, 0u, is_narrow(x4 - x0));
-            wide |= select(32u, 0u, is_narrow(x5 - x0)) | select(64u, 0u, is_narrow(x6 - x0));
-            wide |= select(128u, 0u, is_narrow(x7 - x0));
-            if (wide != 0u) {
-                atomicOr(&wide_keys, wide);
-            }
-        } else {
-            key_top[c] = max(max(max(x0, x1), max(x2, x3)), max(max(x4, x5), max(x6, x7)));
+            wide |= select(2u, 0u, is_narrow(c, load_k(k0.y, c) - top));
+            wide |= select(4u, 0u, is_narrow(c, load_k(k0.z, c) - top));
+            wide |= select(8u, 0u, is_narrow(c, load_k(k0.w, c) - top));
+            wide |= select(16u, 0u, is_narrow(c, load_k(k1.x, c) - top));
+            wide |= select(32u, 0u, is_narrow(c, load_k(k1.y, c) - top));
+            wide |= select(64u, 0u, is_narrow(c, load_k(k1.z, c) - top));
+            wide |= select(128u, 0u, is_narrow(c, load_k(k1.w, c) - top));
         }
     }
-    workgroupBarrier();
-
-    // The rows' new maximum, from what they see.
-    let wide = atomicLoad(&wide_keys);
-    var step_max = vec4(LOWEST);
-    for (var c = 0u; c < HEAD_CHUNKS; c++) {
-        step_max = max(step_max, largest(q_block[c], key_top[c]));
-    }
     raise_row_max(step_max, j);
-    for (var i = 1u; i < KEYS; i++) {
+    for (var i = 1u; i < KEYS && wide != 0u; i++) {
         if (is_wide(wide, i)) {
             raise_row_max(largest_term(base_of(k0, k1, i)), j + i);
         }
@@ -55,21 +34,17 @@ fn weigh(k0: vec4<u32>, k1: vec4<u32>, j: u32, edge: bool, invocation: u32) -> W
 
     // Products of both exponentials.
     var w: Weights;
-    for (var first = 0u; first < HEAD_CHUNKS; first += BLOCK) {
-        workgroupBarrier();
-        for (var c = invocation; c < min(BLOCK, HEAD_CHUNKS - first); c += WORKGROUP) {
-            let chunk = first + c;
-            keys[KEYS * c] = key_exponentials(k0.x, chunk);
-            keys[KEYS * c + 1u] = key_exponentials(k0.y, chunk);
-            keys[KEYS * c + 2u] = key_exponentials(k0.z, chunk);
-            keys[KEYS * c + 3u] = key_exponentials(k0.w, chunk);
-            keys[KEYS * c + 4u] = key_exponentials(k1.x, chunk);
-            keys[KEYS * c + 5u] = key_exponentials(k1.y, chunk);
-            keys[KEYS * c + 6u] = key_exponentials(k1.z, chunk);
-            keys[KEYS * c + 7u] = key_exponentials(k1.w, chunk);
-        }
-        workgroupBarrier();
-        w = add_products(w, first);
+    for (var c = 0u; c < HEAD_CHUNKS; c++) {
+        let top = top_of(k0, k1, c, edge);
+        let q4 = exponentials(q_block[c], top);
+        w.w0 += q4 * key_exponentials(k0.x, c, top);
+        w.w1 += q4 * key_exponentials(k0.y, c, top);
+        w.w2 += q4 * key_exponentials(k0.z, c, top);
+        w.w3 += q4 * key_exponentials(k0.w, c, top);
+        w.w4 += q4 * key_exponentials(k1.x, c, top);
+        w.w5 += q4 * key_exponentials(k1.y, c, top);
+        w.w6 += q4 * key_exponentials(k1.z, c, top);
+        w.w7 += q4 * key_exponentials(k1.w, c, top);
     }
     if (wide != 0u) {
         for (var i = 1u; i < KEYS; i++) {
@@ -85,7 +60,18 @@ fn weigh(k0: vec4<u32>, k1: vec4<u32>, j: u32, edge: bool, invocation: u32) -> W
         w.w6 = select(w.w6, alone[6], is_wide(wide, 6u));
         w.w7 = select(w.w7, alone[7], is_wide(wide, 7u));
     }
-    return seen_weights(j, w);
+    return w;
+}
+
+// What four features of the step's keys are taken relative to.
+fn top_of(k0: vec4<u32>, k1: vec4<u32>, c: u32, edge: bool) -> vec4<f32> {
+    let first = load_k(k0.x, c);
+    if (edge) {
+        return within(c, first, 0.0);
+    }
+    let top0 = max(max(first, load_k(k0.y, c)), max(load_k(k0.z, c), load_k(k0.w, c)));
+    let top1 = max(max(load_k(k1.x, c), load_k(k1.y, c)), max(load_k(k1.z, c), load_k(k1.w, c)));
+    return within(c, max(top0, top1), 0.0);
 }
 
 fn is_wide(wide: u32, key: u32) -> bool {
@@ -97,17 +83,12 @@ fn base_of(k0: vec4<u32>, k1: vec4<u32>, key: u32) -> u32 {
 }
 
 // Not so of NaN.
-fn is_narrow(x: vec4<f32>) -> bool {
-    return all(abs(x) <= vec4(NARROW));
+fn is_narrow(c: u32, x: vec4<f32>) -> bool {
+    return all(abs(within(c, x, 0.0)) <= vec4(NARROW));
 }
 
-fn key_exponentials(base: u32, chunk: u32) -> vec4<f32> {
-    return within(chunk, exp(min(load_k(base, chunk) - key_top[chunk], vec4(NARROW))), 0.0);
-}
-
-// What of the four rows multiplies the keys in workgroup memory.
-fn row_features(chunk: u32) -> mat4x4<f32> {
-    return exponentials(q_block[chunk], key_top[chunk]);
+fn key_exponentials(base: u32, c: u32, top: vec4<f32>) -> vec4<f32> {
+    return within(c, exp(min(load_k(base, c) - top, vec4(NARROW))), 0.0);
 }
 
 // The largest exponent of the key at `base` with each row.

@@ -163,7 +163,7 @@ impl Kernels {
                 source!("linear_attention/within"),
             ]),
             Kind::Exponential | Kind::Columns => {
-                chunk_state.extend([source!("linear_attention/keys_exponential"), source!("linear_attention/within")])
+                chunk_state.extend([source!("linear_attention/keys_exponential"), source!("linear_attention/within")]);
             }
             Kind::Taylor2 => chunk_state.push(source!("linear_attention/keys_taylor2")),
         }
@@ -349,11 +349,10 @@ pub(super) fn most_loop_iterations(
     let chunk_state = feature_search + maximum + steps * (v_block + 2) + 6 * (v_block + 2);
 
     let state = features.div_ceil(4) * (v_chunks + 2) + dim_chunks + 2;
-    // A step fills and multiplies all dims; an exponential one also finds maxima, may weigh seven keys each by itself,
-    // and rescales the sums up to eight times.
+    // An exponential step also finds maxima, may weigh seven keys each by itself, and rescales the sums up to eight times.
     let own = match kind {
-        Kind::Exponential => 19 * (dim_chunks + 2) + 9 * (v_chunks + 1) + 16,
-        _ => 3 * (dim_chunks + 2) + v_chunks + 2,
+        Kind::Exponential => 16 * (dim_chunks + 2) + 9 * (v_chunks + 1) + 18,
+        _ => dim_chunks + 2,
     };
     let own = if config.mode == LinearMode::Causal { steps * (own + v_chunks + 2) } else { 0 };
     let output = dim_chunks + v_chunks + state + own + 6 * (v_chunks + 1) + 8;
