@@ -127,11 +127,19 @@ fn cases(op: &str) -> Vec<Case> {
     paths.iter().map(|path| load(op, path)).collect()
 }
 
-/// Collects what fails, so that one run shows it all.
-fn each(op: &str, check: impl Fn(&Case)) {
+/// Checks on a few threads, with a device each, and collects what fails, so that one run shows it all.
+fn each(op: &str, check: fn(&Case)) {
+    const THREADS: usize = 3;
     let cases = cases(op);
-    let failed = |case: &&Case| std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| check(case))).is_err();
-    let failures: Vec<&str> = cases.iter().filter(failed).map(|case| case.name.as_str()).collect();
+    let failed = |case: &Case| std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| check(case))).is_err();
+    let failures: Vec<&str> = std::thread::scope(|scope| {
+        // Neighbours by name share kernels.
+        let parts = cases.chunks(cases.len().div_ceil(THREADS));
+        let run = |part: &[Case]| part.iter().map(failed).collect::<Vec<bool>>();
+        let threads: Vec<_> = parts.map(|part| scope.spawn(move || run(part))).collect();
+        let failed = threads.into_iter().flat_map(|thread| thread.join().unwrap());
+        cases.iter().zip(failed).filter(|(_, failed)| *failed).map(|(case, _)| case.name.as_str()).collect()
+    });
     assert!(failures.is_empty(), "{} of {} cases fail: {failures:?}", failures.len(), cases.len());
 }
 
