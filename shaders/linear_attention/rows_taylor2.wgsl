@@ -53,11 +53,3 @@ fn row_element(e: u32) -> vec4<f32> {
 fn pair_weight(s: vec4<f32>) -> vec4<f32> {
     return 1.0 + s * (1.0 + 0.5 * s);
 }
-
-fn finish(o4: mat4x4<f32>) -> mat4x4<f32> {
-    if (!NORMALIZED) {
-        return o4;
-    }
-    let divisor = sum + params.eps;
-    return mat4x4(o4[0] / divisor, o4[1] / divisor, o4[2] / divisor, o4[3] / divisor);
-}

@@ -182,8 +182,10 @@ impl Kernels {
             Kind::Columns => source!("linear_attention/rows_columns"),
             Kind::Taylor2 => source!("linear_attention/rows_taylor2"),
         });
-        if kind == Kind::Plain {
-            output.push(elementwise(config.feature_map));
+        match kind {
+            Kind::Plain => output.extend([source!("linear_attention/divide"), elementwise(config.feature_map)]),
+            Kind::Taylor2 => output.push(source!("linear_attention/divide")),
+            Kind::Exponential | Kind::Columns => {}
         }
         if causal {
             output.extend([
