@@ -349,8 +349,7 @@ fn lengths_around_every_chunk() {
 #[test]
 #[expect(clippy::print_stderr, reason = "what is skipped is said")]
 fn every_head_dim() {
-    // The Mesa that caps loops also takes half a minute and more to compile the kernels of a wide head.
-    let slow_compiler = context().capabilities().loop_cap.is_some();
+    let slow_compiler = context().capabilities().slow_arrays;
     if slow_compiler {
         eprintln!("skipped: head dims above 65, on a driver that compiles them for minutes");
     }

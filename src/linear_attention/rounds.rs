@@ -101,3 +101,62 @@ impl Rounds {
         ]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ContextOptions, FeatureMap};
+
+    const TAYLOR2: FeatureMap = FeatureMap::Taylor2 { scale: None };
+
+    fn select(map: FeatureMap, mode: LinearMode, shapes: &LinearAttentionShapes, bytes: u64) -> (Rounds, [u64; 3]) {
+        let capabilities = Capabilities {
+            limits: wgpu::Limits::default(),
+            features: wgpu::Features::empty(),
+            is_cpu: true,
+            loop_cap: None,
+            slow_arrays: false,
+            options: ContextOptions { max_workspace_bytes: bytes, ..ContextOptions::default() },
+        };
+        let config = LinearAttentionConfig::new().mode(mode).feature_map(map);
+        let rounds = Rounds::select(&config, shapes, &Tile::select(&capabilities), &capabilities);
+        (rounds, rounds.regions(&config, shapes))
+    }
+
+    #[test]
+    fn wide_maps_take_longer_chunks() {
+        let shapes = LinearAttentionShapes::new(1, 1, 4096, 64);
+        let chunk = |map| select(map, LinearMode::Causal, &shapes, 1 << 30).0.chunk_len;
+        assert_eq!((chunk(FeatureMap::EluPlusOne), chunk(TAYLOR2)), (64, 512));
+    }
+
+    #[test]
+    fn rounds_stay_within_the_workspace_and_the_binding() {
+        let binding = wgpu::Limits::default().max_storage_buffer_binding_size;
+        let favor = FeatureMap::Favor { scale: None };
+        for map in [FeatureMap::EluPlusOne, TAYLOR2, favor] {
+            for mode in [LinearMode::Full, LinearMode::Causal] {
+                for bytes in [64 << 20, 256 << 20, 1 << 40] {
+                    let mut shapes = LinearAttentionShapes::new(4, 16, 1 << 17, 64);
+                    shapes.projection_rows = (map == favor).then_some(256);
+                    let (rounds, regions) = select(map, mode, &shapes, bytes);
+                    let total: u64 = regions.iter().sum();
+                    assert!(total <= bytes, "{map:?} {mode:?} {bytes}: {rounds:?}");
+                    assert!(regions.iter().all(|&region| region <= binding), "{map:?} {mode:?} {bytes}: {rounds:?}");
+                    assert!(rounds.chunks_per_round >= 1 && rounds.heads_per_round >= 1 && rounds.rows_per_round >= 1);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_workspace_grows_with_the_length() {
+        let bytes = |len| {
+            let shapes = LinearAttentionShapes::new(1, 8, len, 64);
+            let (_, regions) = select(FeatureMap::EluPlusOne, LinearMode::Causal, &shapes, 1 << 30);
+            regions.iter().sum::<u64>() as f64
+        };
+        let growth = bytes(32768) / bytes(4096);
+        assert!((growth - 8.0).abs() < 0.3, "{growth}");
+    }
+}
