@@ -5,8 +5,7 @@ var<private> o_block: array<mat4x4<f32>, V_CHUNKS>; // not yet divided by sum
 
 fn start_block(split: u32, scale: vec4<f32>) {
     for (var c = 0u; c < HEAD_CHUNKS; c++) {
-        let q4 = queries(c);
-        q_block[c] = mat4x4(q4[0] * scale.x, q4[1] * scale.y, q4[2] * scale.z, q4[3] * scale.w);
+        q_block[c] = scaled_queries(scale, c);
     }
     for (var c = 0u; c < V_CHUNKS; c++) {
         o_block[c] = mat4x4<f32>();

@@ -12,8 +12,7 @@ fn start_block(split: u32, scale: vec4<f32>) {
 }
 
 fn q_chunk(c: u32) -> mat4x4<f32> {
-    let q4 = queries(c);
-    return mat4x4(q4[0] * q_scale.x, q4[1] * q_scale.y, q4[2] * q_scale.z, q4[3] * q_scale.w);
+    return scaled_queries(q_scale, c);
 }
 
 fn o_chunk(c: u32) -> mat4x4<f32> {

@@ -1,8 +1,8 @@
-// Softmax attention with an online softmax: o = softmax(scale q kT) v, one pass over the keys, eight keys a step.
+// Softmax attention with an online softmax: o = softmax(scale q kT) v, one pass over the keys, 32 or 8 keys a step.
 //
 // One workgroup owns 4 * WORKGROUP consecutive queries of one (batch, query head) and one range of the keys.
-// One invocation owns four queries. A vec4 holds one number for each of them; a mat4x4 holds four dims of them, one
-// query a column. q and o are walked once a step, so that eight keys share each visit; where they stay meanwhile is
+// One invocation owns four queries. A vec4 holds one number for each of them; a mat4x4 holds four dims of them, of q one
+// dim a column, of o one query a column. q is walked once for eight keys and o once a step; where they stay meanwhile is
 // another file's matter. k and v are read at addresses that are uniform in the workgroup, and so is all control flow.
 // Workgroup memory: none. Features: none.
 // Source: Dao, "FlashAttention-2", 2023, algorithm 1.
@@ -13,11 +13,12 @@ const LOG_N: bool = false; // the scale depends on the row's number of visible k
 const SOFTCAP: bool = false;
 const ENTROPY: bool = false;
 const ROW_MASK: bool = false; // there is a bias or a mask: every step may hide a key from a row
+const WIDE: bool = true; // 32 keys a step, not 8
 alias Elem = vec4<f32>; // f32 where a row starts or ends off a multiple of four
 
 const HEAD_CHUNKS: u32 = (HEAD_DIM + 3u) / 4u;
 const V_CHUNKS: u32 = (V_DIM + 3u) / 4u;
-const KEYS: u32 = 8u; // per step
+const KEYS: u32 = select(8u, 32u, WIDE); // per step
 const_assert HEAD_DIM >= 1u && V_DIM >= 1u;
 
 struct Params {
@@ -158,153 +159,253 @@ fn row_scales() -> vec4<f32> {
     return params.scale * max(log(vec4<f32>(n)), vec4(params.scale_least));
 }
 
-// Four dims of the four queries, as they lie in q.
-fn queries(c: u32) -> mat4x4<f32> {
+// Four dims of the four queries, scaled, a dim a column.
+fn scaled_queries(scale: vec4<f32>, c: u32) -> mat4x4<f32> {
     let base = vec4(params.q_start + batch * params.q_batch + head * params.q_head) + row * params.q_row;
-    return mat4x4(load_q(base.x, c), load_q(base.y, c), load_q(base.z, c), load_q(base.w, c));
+    let rows = mat4x4(load_q(base.x, c), load_q(base.y, c), load_q(base.z, c), load_q(base.w, c));
+    let dims = transpose(rows);
+    return mat4x4(dims[0] * scale, dims[1] * scale, dims[2] * scale, dims[3] * scale);
 }
 
-// Eight keys from j on, none past `last`. `edge`: some row does not see some of them.
+// Numbers of four rows for each of eight keys.
+struct Eight {
+    k0: vec4<f32>,
+    k1: vec4<f32>,
+    k2: vec4<f32>,
+    k3: vec4<f32>,
+    k4: vec4<f32>,
+    k5: vec4<f32>,
+    k6: vec4<f32>,
+    k7: vec4<f32>,
+}
+
+// Which of eight keys each of four rows sees.
+struct Seen {
+    k0: vec4<bool>,
+    k1: vec4<bool>,
+    k2: vec4<bool>,
+    k3: vec4<bool>,
+    k4: vec4<bool>,
+    k5: vec4<bool>,
+    k6: vec4<bool>,
+    k7: vec4<bool>,
+}
+
+// KEYS keys from j on, none past `last`, eight by eight. `edge`: some row does not see some of them.
 fn step(j: u32, last: u32, edge: bool, k_base: u32, v_base: u32) {
-    let key0 = min(vec4(j, j + 1u, j + 2u, j + 3u), vec4(last));
-    let key1 = min(vec4(j + 4u, j + 5u, j + 6u, j + 7u), vec4(last));
+    let at0 = keys(j, last);
+    let at1 = keys(j + 8u, last);
+    let at2 = keys(j + 16u, last);
+    let at3 = keys(j + 24u, last);
 
-    // Scores: s[key] = scale * q . k[key], for four rows at once.
-    var s0 = vec4(0.0);
-    var s1 = vec4(0.0);
-    var s2 = vec4(0.0);
-    var s3 = vec4(0.0);
-    var s4 = vec4(0.0);
-    var s5 = vec4(0.0);
-    var s6 = vec4(0.0);
-    var s7 = vec4(0.0);
-    let k0 = vec4(k_base) + key0 * params.k_row;
-    let k1 = vec4(k_base) + key1 * params.k_row;
-    for (var c = 0u; c < HEAD_CHUNKS; c++) {
-        let q4 = q_chunk(c);
-        s0 += load_k(k0.x, c) * q4;
-        s1 += load_k(k0.y, c) * q4;
-        s2 += load_k(k0.z, c) * q4;
-        s3 += load_k(k0.w, c) * q4;
-        s4 += load_k(k1.x, c) * q4;
-        s5 += load_k(k1.y, c) * q4;
-        s6 += load_k(k1.z, c) * q4;
-        s7 += load_k(k1.w, c) * q4;
-    }
-    if (SOFTCAP) {
-        s0 = softcap(s0);
-        s1 = softcap(s1);
-        s2 = softcap(s2);
-        s3 = softcap(s3);
-        s4 = softcap(s4);
-        s5 = softcap(s5);
-        s6 = softcap(s6);
-        s7 = softcap(s7);
-    }
-
-    // Which of them does each row see?
-    var see0 = vec4(true);
-    var see1 = vec4(true);
-    var see2 = vec4(true);
-    var see3 = vec4(true);
-    var see4 = vec4(true);
-    var see5 = vec4(true);
-    var see6 = vec4(true);
-    var see7 = vec4(true);
-    if (edge) {
-        see0 = bias_and_mask(&s0, j);
-        see1 = bias_and_mask(&s1, j + 1u);
-        see2 = bias_and_mask(&s2, j + 2u);
-        see3 = bias_and_mask(&s3, j + 3u);
-        see4 = bias_and_mask(&s4, j + 4u);
-        see5 = bias_and_mask(&s5, j + 5u);
-        see6 = bias_and_mask(&s6, j + 6u);
-        see7 = bias_and_mask(&s7, j + 7u);
+    // Scores: scale * q . k, softcap, bias; and which of the keys each row sees.
+    var s0 = masked(scores(at0, k_base), j, edge);
+    var s1: ScoredEight;
+    var s2: ScoredEight;
+    var s3: ScoredEight;
+    var new_max = max(row_max, largest(s0.s));
+    if (WIDE) {
+        s1 = masked(scores(at1, k_base), j + 8u, edge);
+        s2 = masked(scores(at2, k_base), j + 16u, edge);
+        s3 = masked(scores(at3, k_base), j + 24u, edge);
+        new_max = max(new_max, max(largest(s1.s), max(largest(s2.s), largest(s3.s))));
     }
 
     // The new maximum, and by how much what was summed so far shrinks.
-    let new_max = max(max(max(max(row_max, s0), max(s1, s2)), max(max(s3, s4), max(s5, s6))), s7);
     let step_down = row_max - new_max;
     let shrink = exp(step_down);
     row_max = new_max;
-    s0 -= new_max;
-    s1 -= new_max;
-    s2 -= new_max;
-    s3 -= new_max;
-    s4 -= new_max;
-    s5 -= new_max;
-    s6 -= new_max;
-    s7 -= new_max;
+    weighted = shrink * (weighted + step_down * sum);
+    sum *= shrink;
 
     // Weights; exactly 0 where a row does not see the key.
-    let zero = vec4(0.0);
-    let p0 = select(zero, exp(s0), see0);
-    let p1 = select(zero, exp(s1), see1);
-    let p2 = select(zero, exp(s2), see2);
-    let p3 = select(zero, exp(s3), see3);
-    let p4 = select(zero, exp(s4), see4);
-    let p5 = select(zero, exp(s5), see5);
-    let p6 = select(zero, exp(s6), see6);
-    let p7 = select(zero, exp(s7), see7);
-    if (ENTROPY) {
-        let terms = ((p0 * s0 + p1 * s1) + (p2 * s2 + p3 * s3)) + ((p4 * s4 + p5 * s5) + (p6 * s6 + p7 * s7));
-        weighted = shrink * (weighted + step_down * sum) + terms;
+    let p0 = weights(s0, new_max);
+    var p1: Eight;
+    var p2: Eight;
+    var p3: Eight;
+    if (WIDE) {
+        p1 = weights(s1, new_max);
+        p2 = weights(s2, new_max);
+        p3 = weights(s3, new_max);
     }
-    sum = shrink * sum + (((p0 + p1) + (p2 + p3)) + ((p4 + p5) + (p6 + p7)));
 
-    // o = shrink * o + p v.
-    let v0 = vec4(v_base) + key0 * params.v_row;
-    let v1 = vec4(v_base) + key1 * params.v_row;
+    // o = shrink * o + weights v.
     for (var c = 0u; c < V_CHUNKS; c++) {
         var o4 = o_chunk(c);
         o4 = mat4x4(o4[0] * shrink.x, o4[1] * shrink.y, o4[2] * shrink.z, o4[3] * shrink.w);
         if (edge) {
-            o4 += seen_product(p0, load_v(v0.x, c), see0);
-            o4 += seen_product(p1, load_v(v0.y, c), see1);
-            o4 += seen_product(p2, load_v(v0.z, c), see2);
-            o4 += seen_product(p3, load_v(v0.w, c), see3);
-            o4 += seen_product(p4, load_v(v1.x, c), see4);
-            o4 += seen_product(p5, load_v(v1.y, c), see5);
-            o4 += seen_product(p6, load_v(v1.z, c), see6);
-            o4 += seen_product(p7, load_v(v1.w, c), see7);
+            o4 = add_seen_values(o4, p0, s0.see, at0, v_base, c);
+            if (WIDE) {
+                o4 = add_seen_values(o4, p1, s1.see, at1, v_base, c);
+                o4 = add_seen_values(o4, p2, s2.see, at2, v_base, c);
+                o4 = add_seen_values(o4, p3, s3.see, at3, v_base, c);
+            }
         } else {
-            o4 += product(p0, load_v(v0.x, c));
-            o4 += product(p1, load_v(v0.y, c));
-            o4 += product(p2, load_v(v0.z, c));
-            o4 += product(p3, load_v(v0.w, c));
-            o4 += product(p4, load_v(v1.x, c));
-            o4 += product(p5, load_v(v1.y, c));
-            o4 += product(p6, load_v(v1.z, c));
-            o4 += product(p7, load_v(v1.w, c));
+            o4 = add_values(o4, p0, at0, v_base, c);
+            if (WIDE) {
+                o4 = add_values(o4, p1, at1, v_base, c);
+                o4 = add_values(o4, p2, at2, v_base, c);
+                o4 = add_values(o4, p3, at3, v_base, c);
+            }
         }
         set_o_chunk(c, o4);
     }
 }
 
-// The weights of four rows times four dims of one value.
-fn product(p: vec4<f32>, value: vec4<f32>) -> mat4x4<f32> {
-    return mat4x4(p.x * value, p.y * value, p.z * value, p.w * value);
+// The positions of eight keys from j on, none past `last`.
+struct Keys {
+    k0: vec4<u32>,
+    k4: vec4<u32>,
+}
+
+fn keys(j: u32, last: u32) -> Keys {
+    let four = vec4(j) + vec4(0u, 1u, 2u, 3u);
+    return Keys(min(four, vec4(last)), min(four + 4u, vec4(last)));
+}
+
+// Scores of eight keys.
+fn scores(at: Keys, k_base: u32) -> Eight {
+    let k0 = vec4(k_base) + at.k0 * params.k_row;
+    let k1 = vec4(k_base) + at.k4 * params.k_row;
+    var s = Eight();
+    for (var c = 0u; c < HEAD_CHUNKS; c++) {
+        let q4 = q_chunk(c);
+        s.k0 = add_dot(s.k0, q4, load_k(k0.x, c));
+        s.k1 = add_dot(s.k1, q4, load_k(k0.y, c));
+        s.k2 = add_dot(s.k2, q4, load_k(k0.z, c));
+        s.k3 = add_dot(s.k3, q4, load_k(k0.w, c));
+        s.k4 = add_dot(s.k4, q4, load_k(k1.x, c));
+        s.k5 = add_dot(s.k5, q4, load_k(k1.y, c));
+        s.k6 = add_dot(s.k6, q4, load_k(k1.z, c));
+        s.k7 = add_dot(s.k7, q4, load_k(k1.w, c));
+    }
+    if (SOFTCAP) {
+        s = Eight(softcap(s.k0), softcap(s.k1), softcap(s.k2), softcap(s.k3),
+            softcap(s.k4), softcap(s.k5), softcap(s.k6), softcap(s.k7));
+    }
+    return s;
+}
+
+// A score of each row for one key, and which rows see the key.
+struct Scored {
+    s: vec4<f32>,
+    see: vec4<bool>,
+}
+
+struct ScoredEight {
+    s: Eight,
+    see: Seen,
+}
+
+// bias_and_mask for the eight keys from j on, if any of them needs it.
+fn masked(s: Eight, j: u32, edge: bool) -> ScoredEight {
+    if (!edge) {
+        let all = vec4(true);
+        return ScoredEight(s, Seen(all, all, all, all, all, all, all, all));
+    }
+    let k0 = bias_and_mask(s.k0, j);
+    let k1 = bias_and_mask(s.k1, j + 1u);
+    let k2 = bias_and_mask(s.k2, j + 2u);
+    let k3 = bias_and_mask(s.k3, j + 3u);
+    let k4 = bias_and_mask(s.k4, j + 4u);
+    let k5 = bias_and_mask(s.k5, j + 5u);
+    let k6 = bias_and_mask(s.k6, j + 6u);
+    let k7 = bias_and_mask(s.k7, j + 7u);
+    return ScoredEight(
+        Eight(k0.s, k1.s, k2.s, k3.s, k4.s, k5.s, k6.s, k7.s),
+        Seen(k0.see, k1.see, k2.see, k3.see, k4.see, k5.see, k6.see, k7.see),
+    );
+}
+
+fn largest(s: Eight) -> vec4<f32> {
+    return max(max(max(s.k0, s.k1), max(s.k2, s.k3)), max(max(s.k4, s.k5), max(s.k6, s.k7)));
+}
+
+// The weights of eight keys, which also go into the rows' sums.
+fn weights(scored: ScoredEight, m: vec4<f32>) -> Eight {
+    let zero = vec4(0.0);
+    let s = scored.s;
+    let see = scored.see;
+    let p = Eight(
+        select(zero, exp(s.k0 - m), see.k0),
+        select(zero, exp(s.k1 - m), see.k1),
+        select(zero, exp(s.k2 - m), see.k2),
+        select(zero, exp(s.k3 - m), see.k3),
+        select(zero, exp(s.k4 - m), see.k4),
+        select(zero, exp(s.k5 - m), see.k5),
+        select(zero, exp(s.k6 - m), see.k6),
+        select(zero, exp(s.k7 - m), see.k7),
+    );
+    sum += ((p.k0 + p.k1) + (p.k2 + p.k3)) + ((p.k4 + p.k5) + (p.k6 + p.k7));
+    if (ENTROPY) {
+        let low = p.k0 * (s.k0 - m) + p.k1 * (s.k1 - m) + p.k2 * (s.k2 - m) + p.k3 * (s.k3 - m);
+        let high = p.k4 * (s.k4 - m) + p.k5 * (s.k5 - m) + p.k6 * (s.k6 - m) + p.k7 * (s.k7 - m);
+        weighted += low + high;
+    }
+    return p;
+}
+
+// Adds to four rows of o, at chunk c, eight values by their weights.
+fn add_values(o4: mat4x4<f32>, p: Eight, at: Keys, v_base: u32, c: u32) -> mat4x4<f32> {
+    let v0 = vec4(v_base) + at.k0 * params.v_row;
+    let v1 = vec4(v_base) + at.k4 * params.v_row;
+    var sum4 = add_product(o4, p.k0, load_v(v0.x, c));
+    sum4 = add_product(sum4, p.k1, load_v(v0.y, c));
+    sum4 = add_product(sum4, p.k2, load_v(v0.z, c));
+    sum4 = add_product(sum4, p.k3, load_v(v0.w, c));
+    sum4 = add_product(sum4, p.k4, load_v(v1.x, c));
+    sum4 = add_product(sum4, p.k5, load_v(v1.y, c));
+    sum4 = add_product(sum4, p.k6, load_v(v1.z, c));
+    return add_product(sum4, p.k7, load_v(v1.w, c));
+}
+
+// The same where rows do not see all of them.
+fn add_seen_values(o4: mat4x4<f32>, p: Eight, see: Seen, at: Keys, v_base: u32, c: u32) -> mat4x4<f32> {
+    let v0 = vec4(v_base) + at.k0 * params.v_row;
+    let v1 = vec4(v_base) + at.k4 * params.v_row;
+    var sum4 = add_seen_product(o4, p.k0, load_v(v0.x, c), see.k0);
+    sum4 = add_seen_product(sum4, p.k1, load_v(v0.y, c), see.k1);
+    sum4 = add_seen_product(sum4, p.k2, load_v(v0.z, c), see.k2);
+    sum4 = add_seen_product(sum4, p.k3, load_v(v0.w, c), see.k3);
+    sum4 = add_seen_product(sum4, p.k4, load_v(v1.x, c), see.k4);
+    sum4 = add_seen_product(sum4, p.k5, load_v(v1.y, c), see.k5);
+    sum4 = add_seen_product(sum4, p.k6, load_v(v1.z, c), see.k6);
+    return add_seen_product(sum4, p.k7, load_v(v1.w, c), see.k7);
+}
+
+// Adds to four rows' scores the products of four dims of q with those of one key; `q4` has a dim a column.
+fn add_dot(s: vec4<f32>, q4: mat4x4<f32>, key: vec4<f32>) -> vec4<f32> {
+    return fma(q4[3], vec4(key.w), fma(q4[2], vec4(key.z), fma(q4[1], vec4(key.y), fma(q4[0], vec4(key.x), s))));
+}
+
+// Adds to four rows of o their weights times four dims of one value.
+fn add_product(o4: mat4x4<f32>, p: vec4<f32>, value: vec4<f32>) -> mat4x4<f32> {
+    return mat4x4(
+        fma(vec4(p.x), value, o4[0]),
+        fma(vec4(p.y), value, o4[1]),
+        fma(vec4(p.z), value, o4[2]),
+        fma(vec4(p.w), value, o4[3]),
+    );
 }
 
 // The same where a row may not see the value, which may then be NaN: 0 * NaN would leak.
-fn seen_product(p: vec4<f32>, value: vec4<f32>, see: vec4<bool>) -> mat4x4<f32> {
-    let zero = vec4(0.0);
+fn add_seen_product(o4: mat4x4<f32>, p: vec4<f32>, value: vec4<f32>, see: vec4<bool>) -> mat4x4<f32> {
+    let sum = add_product(o4, p, value);
     return mat4x4(
-        select(zero, p.x * value, see.x),
-        select(zero, p.y * value, see.y),
-        select(zero, p.z * value, see.z),
-        select(zero, p.w * value, see.w),
+        select(o4[0], sum[0], see.x),
+        select(o4[1], sum[1], see.y),
+        select(o4[2], sum[2], see.z),
+        select(o4[3], sum[3], see.w),
     );
 }
 
 // Adds the bias of key j to a score of each row, and says which rows see the key; the others' scores become LOWEST.
-fn bias_and_mask(s: ptr<function, vec4<f32>>, j: u32) -> vec4<bool> {
+fn bias_and_mask(s: vec4<f32>, j: u32) -> Scored {
     var see = (vec4(i32(j)) >= lo) & (vec4(i32(j)) < hi);
     see = see & mask_at(batch, head, row, j, see);
-    var score = *s;
+    var score = s;
     see = see & add_bias(&score, batch, head, row, j, see);
-    *s = select(vec4(LOWEST), score, see);
-    return see;
+    return Scored(select(vec4(LOWEST), score, see), see);
 }
 
 // cap * tanh(s / cap). WGSL promises tanh only to 1e-5: a series near 0, and exp elsewhere.

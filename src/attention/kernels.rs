@@ -117,8 +117,8 @@ pub(super) enum Block {
 }
 
 pub(super) const COMBINE_WORKGROUP: u32 = 64;
-/// Keys that the prefill kernel takes in one step.
-pub(super) const KEYS_PER_STEP: u32 = 8;
+/// The most keys that the prefill kernel takes in one step; ranges of keys are multiples of it.
+pub(super) const KEYS_PER_STEP: u32 = 32;
 
 /// The prefill kernel for a problem; `partial` if it leaves its rows to the combine kernel.
 pub(super) fn prefill(
@@ -130,6 +130,8 @@ pub(super) fn prefill(
 ) -> Specialization {
     let shapes = &problem.shapes;
     let vec4 = [problem.q, problem.k, problem.v].iter().all(Layout::is_vec4);
+    // Wide steps pay where they are the fast path: whole vectors, masks only at the edges, arrays that compile quickly.
+    let wide = block == Block::Private && vec4 && !shapes.bias && !shapes.mask;
     let pick = |on: bool, yes, no| if on { yes } else { no };
     let mut fragments = vec![
         pick(block == Block::Private, source!("attention/block_private"), source!("attention/block_storage")),
@@ -156,6 +158,7 @@ pub(super) fn prefill(
             ("SOFTCAP", Constant::Bool(config.softcap.is_some())),
             ("ENTROPY", Constant::Bool(shapes.entropy)),
             ("ROW_MASK", Constant::Bool(shapes.bias || shapes.mask)),
+            ("WIDE", Constant::Bool(wide)),
             ("Elem", Constant::Type(if vec4 { "vec4<f32>" } else { "f32" })),
         ],
         fragments,

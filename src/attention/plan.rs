@@ -155,21 +155,23 @@ fn select(config: &AttentionConfig, problem: &Problem, capabilities: &Capabiliti
 
 /// Keys that one workgroup can walk without meeting the driver's cap on loop iterations.
 fn keys_under_loop_cap(config: &AttentionConfig, shapes: &AttentionShapes, cap: u32) -> Result<u32> {
-    let chunks = shapes.head_dim.div_ceil(4) + shapes.v_dim.div_ceil(4);
-    // Each run of a loop counts one more, for its exit; loading, clearing and writing the rows stand outside the steps.
-    let outside = 2 * chunks + 64;
-    let per_step = 1 + chunks + 2;
+    let (head_chunks, v_chunks) = (shapes.head_dim.div_ceil(4), shapes.v_dim.div_ceil(4));
+    // Each run of a loop counts one more, for its exit. A narrow step walks q and o once for its eight keys, a wide one q
+    // four times and o once for 32; loading, clearing and writing the rows stand outside the steps.
+    let outside = 2 * (head_chunks + 2 * v_chunks) + 64;
+    let per_eight = 1 + (head_chunks + 1) + (v_chunks + 1);
     // Counting the keys that a mask leaves takes one iteration each, in every range.
     let counting = if config.scale.terms(shapes.head_dim).log_n && shapes.mask { shapes.kv_len + 1 } else { 0 };
-    let steps = cap.saturating_sub(outside).saturating_sub(counting) / per_step;
-    if steps == 0 {
+    let steps = cap.saturating_sub(outside).saturating_sub(counting) / per_eight;
+    if steps < KEYS_PER_STEP / 8 {
         let reason = format!(
             "counting the visible keys of a mask of {} columns passes this driver's cap of {cap} loop iterations",
             shapes.kv_len
         );
         return Err(Error::Unsupported { reasons: vec![reason] });
     }
-    Ok(steps.saturating_mul(KEYS_PER_STEP))
+    let keys = steps.saturating_mul(8);
+    Ok(keys - keys % KEYS_PER_STEP)
 }
 
 /// Compiles what [`select`] picked and lays out the dispatches.
@@ -271,8 +273,8 @@ mod tests {
         for len in [1024, 16_384, 1 << 20] {
             for dim in [1, 64, 256] {
                 let choice = choose(AttentionShapes::new(1, 1, len, dim), &capped);
-                // One iteration a step, and one for each chunk of q and of o, with an exit each.
-                let iterations = (choice.split_keys / KEYS_PER_STEP) * (3 + 2 * dim.div_ceil(4));
+                // For eight keys one iteration, and one for each chunk of q and of o, with an exit each.
+                let iterations = (choice.split_keys / 8) * (3 + 2 * dim.div_ceil(4));
                 assert!(iterations < 65_535, "{len} keys, head_dim {dim}: {iterations}");
                 assert!(choice.splits * choice.split_keys >= len, "every key is in a range");
                 assert!(2 * choice.splits + 16 <= 65_535, "the combine kernel's loops");
