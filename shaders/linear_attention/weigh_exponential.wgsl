@@ -75,7 +75,7 @@ fn top_of(k0: vec4<u32>, k1: vec4<u32>, c: u32, edge: bool) -> vec4<f32> {
 }
 
 fn is_wide(wide: u32, key: u32) -> bool {
-    return (wide >> key & 1u) == 1u;
+    return ((wide >> key) & 1u) == 1u;
 }
 
 fn base_of(k0: vec4<u32>, k1: vec4<u32>, key: u32) -> u32 {
