@@ -42,10 +42,9 @@ impl<'a, T: Copy, const RANK: usize> HostView<'a, T, RANK> {
     /// Repeats every axis of extent 1 to the extent in `shape`.
     #[must_use]
     pub fn broadcast_to(mut self, shape: [usize; RANK]) -> Self {
-        for axis in 0..RANK {
-            if self.shape[axis] == 1 && shape[axis] != 1 {
-                self.shape[axis] = shape[axis];
-                self.strides[axis] = 0;
+        for ((own, stride), extent) in self.shape.iter_mut().zip(&mut self.strides).zip(shape) {
+            if *own == 1 && extent != 1 {
+                (*own, *stride) = (extent, 0);
             }
         }
         self
@@ -77,6 +76,7 @@ impl<'a, T: Copy, const RANK: usize> HostView<'a, T, RANK> {
     }
 
     /// The elements in memory order, each once, and the strides (in elements) by which the shape reaches them.
+    #[cfg(feature = "blocking")]
     pub(crate) fn parts(&self) -> (&'a [T], [u64; RANK]) {
         (self.data, self.strides.map(|stride| stride as u64))
     }

@@ -120,10 +120,9 @@ impl<'a, const RANK: usize> TensorView<'a, RANK> {
     /// Repeats every axis of extent 1 to the extent in `shape` by a stride of 0.
     #[must_use]
     pub fn broadcast_to(mut self, shape: [u32; RANK]) -> Self {
-        for axis in 0..RANK {
-            if self.shape[axis] == 1 && shape[axis] != 1 {
-                self.shape[axis] = shape[axis];
-                self.strides[axis] = 0;
+        for ((own, stride), extent) in self.shape.iter_mut().zip(&mut self.strides).zip(shape) {
+            if *own == 1 && extent != 1 {
+                (*own, *stride) = (extent, 0);
             }
         }
         self
@@ -178,7 +177,7 @@ impl<const RANK: usize> Layout<RANK> {
     /// Whether every row starts at a multiple of four elements and has a multiple of four of them.
     pub fn is_vec4(&self) -> bool {
         let (inner, outer) = (RANK - 1, &self.strides[..RANK - 1]);
-        self.start % 4 == 0 && self.shape[inner] % 4 == 0 && outer.iter().all(|s| s % 4 == 0)
+        self.start.is_multiple_of(4) && self.shape[inner].is_multiple_of(4) && outer.iter().all(|s| s.is_multiple_of(4))
     }
 }
 

@@ -66,7 +66,7 @@ impl Case {
     fn with_mask(mut self, shape: [usize; 4]) -> Self {
         let row = shape[3];
         let noise = Tensor::normal(6, shape);
-        let first_row = |index: usize| shape[2] > 1 && (index / row) % shape[2] == 0;
+        let first_row = |index: usize| shape[2] > 1 && (index / row).is_multiple_of(shape[2]);
         let keep = |(index, x): (usize, &f32)| u8::from(*x > -0.4 && !first_row(index)) * 255;
         self.mask = Some((noise.data.iter().enumerate().map(keep).collect(), shape));
         self
@@ -349,9 +349,9 @@ fn nan_in_hidden_keys_changes_no_bit() {
     let mut poisoned = clean.clone();
     let mask = clean.mask.as_ref().unwrap().0.clone();
     for b in 0..2 {
-        for j in 0..40 {
+        for (j, &keep) in mask.iter().enumerate() {
             // Hidden from every row: past the length, or by the mask.
-            if j >= clean.kv_lens.as_ref().unwrap()[b] as usize || mask[j] == 0 {
+            if j >= clean.kv_lens.as_ref().unwrap()[b] as usize || keep == 0 {
                 for c in 0..12 {
                     *poisoned.k.at_mut([b, 0, j, c]) = f32::NAN;
                     *poisoned.v.at_mut([b, 0, j, c]) = f32::NAN;

@@ -278,7 +278,10 @@ mod tests {
                 assert!(iterations < 65_535, "{len} keys, head_dim {dim}: {iterations}");
                 assert!(choice.splits * choice.split_keys >= len, "every key is in a range");
                 assert!(2 * choice.splits + 16 <= 65_535, "the combine kernel's loops");
-                assert!(choice.split_keys % KEYS_PER_STEP == 0, "no step crosses from one range into the next");
+                assert!(
+                    choice.split_keys.is_multiple_of(KEYS_PER_STEP),
+                    "no step crosses from one range into the next"
+                );
             }
         }
     }

@@ -71,7 +71,7 @@ impl AttentionShapes {
         expect_nonzero("k", "kv_len", self.kv_len)?;
         expect_rows("q", [self.batch, self.q_heads, self.q_len])?;
         expect_rows("k", [self.batch, self.kv_heads, self.kv_len])?;
-        if self.q_heads % self.kv_heads != 0 {
+        if !self.q_heads.is_multiple_of(self.kv_heads) {
             let expected = format!("a multiple of the {} kv_heads", self.kv_heads);
             return Err(Error::Shape { tensor: "q", axis: "q_heads", expected, got: self.q_heads.into() });
         }

@@ -1,5 +1,6 @@
 //! What the GPU tests share: an adapter, random tensors, guarded outputs, and the tolerance rule.
 #![allow(unused, reason = "each test binary uses its own part")]
+#![allow(clippy::print_stderr, reason = "a test run says which adapter it had")]
 
 use std::sync::Once;
 
