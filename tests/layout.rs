@@ -34,6 +34,10 @@ fn texts() -> Vec<(String, String)> {
         .collect()
 }
 
+fn is_source(name: &str) -> bool {
+    [".rs", ".wgsl", ".py"].iter().any(|extension| name.ends_with(extension))
+}
+
 fn report(faults: &[String]) {
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
@@ -65,6 +69,19 @@ fn every_op_has_all_its_parts() {
         }
     }
     report(&faults);
+}
+
+#[test]
+fn every_file_is_short_enough_to_read() {
+    let limit = |name: &str| match name {
+        "examples/embed.rs" | "ARCHITECTURE.md" => Some(150),
+        _ => is_source(name).then_some(600),
+    };
+    let too_long = texts().into_iter().filter_map(|(name, text)| {
+        let (lines, limit) = (text.lines().count(), limit(&name)?);
+        (lines > limit).then(|| format!("{name}: {lines} lines, of at most {limit}"))
+    });
+    report(&too_long.collect::<Vec<_>>());
 }
 
 #[test]
