@@ -1,8 +1,8 @@
-// Softmax attention with an online softmax: o = softmax(scale q kT) v, one pass over the keys, 32 or 8 keys a step.
+// Softmax attention with an online softmax: o = softmax(scale q kT) v, one pass over the keys, 64 or 8 keys a step.
 //
 // One workgroup owns 4 * WORKGROUP consecutive queries of one (batch, query head) and one range of the keys.
 // One invocation owns four queries. A vec4 holds one number for each of them; a mat4x4 holds four dims of them, of q one
-// dim a column, of o one query a column. q is walked once for eight keys and o once a step; where they stay meanwhile is
+// dim a column, of o one query a column. q and o are walked once a step; where they stay meanwhile is
 // another file's matter. k and v are read at addresses that are uniform in the workgroup, and so is all control flow.
 // Workgroup memory: none. Features: none.
 // Source: Dao, "FlashAttention-2", 2023, algorithm 1.
@@ -13,12 +13,12 @@ const LOG_N: bool = false; // the scale depends on the row's number of visible k
 const SOFTCAP: bool = false;
 const ENTROPY: bool = false;
 const ROW_MASK: bool = false; // there is a bias or a mask: every step may hide a key from a row
-const WIDE: bool = true; // 32 keys a step, not 8
+const WIDE: bool = true; // 64 keys a step, not 8
 alias Elem = vec4<f32>; // f32 where a row starts or ends off a multiple of four
 
 const HEAD_CHUNKS: u32 = (HEAD_DIM + 3u) / 4u;
 const V_CHUNKS: u32 = (V_DIM + 3u) / 4u;
-const KEYS: u32 = select(8u, 32u, WIDE); // per step
+const KEYS: u32 = select(8u, 64u, WIDE); // per step
 const_assert HEAD_DIM >= 1u && V_DIM >= 1u;
 
 struct Params {
@@ -197,18 +197,54 @@ fn step(j: u32, last: u32, edge: bool, k_base: u32, v_base: u32) {
     let at1 = keys(j + 8u, last);
     let at2 = keys(j + 16u, last);
     let at3 = keys(j + 24u, last);
+    let at4 = keys(j + 32u, last);
+    let at5 = keys(j + 40u, last);
+    let at6 = keys(j + 48u, last);
+    let at7 = keys(j + 56u, last);
 
-    // Scores: scale * q . k, softcap, bias; and which of the keys each row sees.
-    var s0 = masked(scores(at0, k_base), j, edge);
+    // Scores: scale * q . k.
+    var dot0 = Eight();
+    var dot1 = Eight();
+    var dot2 = Eight();
+    var dot3 = Eight();
+    var dot4 = Eight();
+    var dot5 = Eight();
+    var dot6 = Eight();
+    var dot7 = Eight();
+    for (var c = 0u; c < HEAD_CHUNKS; c++) {
+        let q4 = q_chunk(c);
+        dot0 = add_dots(dot0, q4, at0, k_base, c);
+        if (WIDE) {
+            dot1 = add_dots(dot1, q4, at1, k_base, c);
+            dot2 = add_dots(dot2, q4, at2, k_base, c);
+            dot3 = add_dots(dot3, q4, at3, k_base, c);
+            dot4 = add_dots(dot4, q4, at4, k_base, c);
+            dot5 = add_dots(dot5, q4, at5, k_base, c);
+            dot6 = add_dots(dot6, q4, at6, k_base, c);
+            dot7 = add_dots(dot7, q4, at7, k_base, c);
+        }
+    }
+
+    // Softcap, bias, and which of the keys each row sees.
+    let s0 = masked(dot0, j, edge);
     var s1: ScoredEight;
     var s2: ScoredEight;
     var s3: ScoredEight;
+    var s4: ScoredEight;
+    var s5: ScoredEight;
+    var s6: ScoredEight;
+    var s7: ScoredEight;
     var new_max = max(row_max, largest(s0.s));
     if (WIDE) {
-        s1 = masked(scores(at1, k_base), j + 8u, edge);
-        s2 = masked(scores(at2, k_base), j + 16u, edge);
-        s3 = masked(scores(at3, k_base), j + 24u, edge);
+        s1 = masked(dot1, j + 8u, edge);
+        s2 = masked(dot2, j + 16u, edge);
+        s3 = masked(dot3, j + 24u, edge);
+        s4 = masked(dot4, j + 32u, edge);
+        s5 = masked(dot5, j + 40u, edge);
+        s6 = masked(dot6, j + 48u, edge);
+        s7 = masked(dot7, j + 56u, edge);
         new_max = max(new_max, max(largest(s1.s), max(largest(s2.s), largest(s3.s))));
+        new_max = max(new_max, max(max(largest(s4.s), largest(s5.s)), max(largest(s6.s), largest(s7.s))));
     }
 
     // The new maximum, and by how much what was summed so far shrinks.
@@ -223,10 +259,18 @@ fn step(j: u32, last: u32, edge: bool, k_base: u32, v_base: u32) {
     var p1: Eight;
     var p2: Eight;
     var p3: Eight;
+    var p4: Eight;
+    var p5: Eight;
+    var p6: Eight;
+    var p7: Eight;
     if (WIDE) {
         p1 = weights(s1, new_max);
         p2 = weights(s2, new_max);
         p3 = weights(s3, new_max);
+        p4 = weights(s4, new_max);
+        p5 = weights(s5, new_max);
+        p6 = weights(s6, new_max);
+        p7 = weights(s7, new_max);
     }
 
     // o = shrink * o + weights v.
@@ -239,6 +283,10 @@ fn step(j: u32, last: u32, edge: bool, k_base: u32, v_base: u32) {
                 o4 = add_seen_values(o4, p1, s1.see, at1, v_base, c);
                 o4 = add_seen_values(o4, p2, s2.see, at2, v_base, c);
                 o4 = add_seen_values(o4, p3, s3.see, at3, v_base, c);
+                o4 = add_seen_values(o4, p4, s4.see, at4, v_base, c);
+                o4 = add_seen_values(o4, p5, s5.see, at5, v_base, c);
+                o4 = add_seen_values(o4, p6, s6.see, at6, v_base, c);
+                o4 = add_seen_values(o4, p7, s7.see, at7, v_base, c);
             }
         } else {
             o4 = add_values(o4, p0, at0, v_base, c);
@@ -246,6 +294,10 @@ fn step(j: u32, last: u32, edge: bool, k_base: u32, v_base: u32) {
                 o4 = add_values(o4, p1, at1, v_base, c);
                 o4 = add_values(o4, p2, at2, v_base, c);
                 o4 = add_values(o4, p3, at3, v_base, c);
+                o4 = add_values(o4, p4, at4, v_base, c);
+                o4 = add_values(o4, p5, at5, v_base, c);
+                o4 = add_values(o4, p6, at6, v_base, c);
+                o4 = add_values(o4, p7, at7, v_base, c);
             }
         }
         set_o_chunk(c, o4);
@@ -263,27 +315,20 @@ fn keys(j: u32, last: u32) -> Keys {
     return Keys(min(four, vec4(last)), min(four + 4u, vec4(last)));
 }
 
-// Scores of eight keys.
-fn scores(at: Keys, k_base: u32) -> Eight {
+// Adds to eight keys' scores the products of their chunk c with that of q.
+fn add_dots(s: Eight, q4: mat4x4<f32>, at: Keys, k_base: u32, c: u32) -> Eight {
     let k0 = vec4(k_base) + at.k0 * params.k_row;
-    let k1 = vec4(k_base) + at.k4 * params.k_row;
-    var s = Eight();
-    for (var c = 0u; c < HEAD_CHUNKS; c++) {
-        let q4 = q_chunk(c);
-        s.k0 = add_dot(s.k0, q4, load_k(k0.x, c));
-        s.k1 = add_dot(s.k1, q4, load_k(k0.y, c));
-        s.k2 = add_dot(s.k2, q4, load_k(k0.z, c));
-        s.k3 = add_dot(s.k3, q4, load_k(k0.w, c));
-        s.k4 = add_dot(s.k4, q4, load_k(k1.x, c));
-        s.k5 = add_dot(s.k5, q4, load_k(k1.y, c));
-        s.k6 = add_dot(s.k6, q4, load_k(k1.z, c));
-        s.k7 = add_dot(s.k7, q4, load_k(k1.w, c));
-    }
-    if (SOFTCAP) {
-        s = Eight(softcap(s.k0), softcap(s.k1), softcap(s.k2), softcap(s.k3),
-            softcap(s.k4), softcap(s.k5), softcap(s.k6), softcap(s.k7));
-    }
-    return s;
+    let k4 = vec4(k_base) + at.k4 * params.k_row;
+    return Eight(
+        add_dot(s.k0, q4, load_k(k0.x, c)),
+        add_dot(s.k1, q4, load_k(k0.y, c)),
+        add_dot(s.k2, q4, load_k(k0.z, c)),
+        add_dot(s.k3, q4, load_k(k0.w, c)),
+        add_dot(s.k4, q4, load_k(k4.x, c)),
+        add_dot(s.k5, q4, load_k(k4.y, c)),
+        add_dot(s.k6, q4, load_k(k4.z, c)),
+        add_dot(s.k7, q4, load_k(k4.w, c)),
+    );
 }
 
 // A score of each row for one key, and which rows see the key.
@@ -297,8 +342,21 @@ struct ScoredEight {
     see: Seen,
 }
 
-// bias_and_mask for the eight keys from j on, if any of them needs it.
-fn masked(s: Eight, j: u32, edge: bool) -> ScoredEight {
+// softcap, and bias_and_mask if some row does not see some key, for the eight keys from j on.
+fn masked(dots: Eight, j: u32, edge: bool) -> ScoredEight {
+    var s = dots;
+    if (SOFTCAP) {
+        s = Eight(
+            softcap(s.k0),
+            softcap(s.k1),
+            softcap(s.k2),
+            softcap(s.k3),
+            softcap(s.k4),
+            softcap(s.k5),
+            softcap(s.k6),
+            softcap(s.k7),
+        );
+    }
     if (!edge) {
         let all = vec4(true);
         return ScoredEight(s, Seen(all, all, all, all, all, all, all, all));

@@ -118,7 +118,7 @@ pub(super) enum Block {
 
 pub(super) const COMBINE_WORKGROUP: u32 = 64;
 /// The most keys that the prefill kernel takes in one step; ranges of keys are multiples of it.
-pub(super) const KEYS_PER_STEP: u32 = 32;
+pub(super) const KEYS_PER_STEP: u32 = 64;
 
 /// The prefill kernel for a problem; `partial` if it leaves its rows to the combine kernel.
 pub(super) fn prefill(

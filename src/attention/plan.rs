@@ -156,8 +156,8 @@ fn select(config: &AttentionConfig, problem: &Problem, capabilities: &Capabiliti
 /// Keys that one workgroup can walk without meeting the driver's cap on loop iterations.
 fn keys_under_loop_cap(config: &AttentionConfig, shapes: &AttentionShapes, cap: u32) -> Result<u32> {
     let (head_chunks, v_chunks) = (shapes.head_dim.div_ceil(4), shapes.v_dim.div_ceil(4));
-    // Each run of a loop counts one more, for its exit. A narrow step walks q and o once for its eight keys, a wide one q
-    // four times and o once for 32; loading, clearing and writing the rows stand outside the steps.
+    // Each run of a loop counts one more, for its exit. A step walks q and o once, for eight keys at least; loading,
+    // clearing and writing the rows stand outside the steps.
     let outside = 2 * (head_chunks + 2 * v_chunks) + 64;
     let per_eight = 1 + (head_chunks + 1) + (v_chunks + 1);
     // Counting the keys that a mask leaves takes one iteration each, in every range.
