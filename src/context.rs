@@ -64,6 +64,8 @@ pub struct Capabilities {
     pub loop_cap: Option<u32>,
     /// The driver takes minutes to compile a kernel with large private arrays.
     pub slow_arrays: bool,
+    /// The driver is llvmpipe, whose reads of private arrays cost more than the arithmetic on them.
+    pub is_llvmpipe: bool,
     pub options: ContextOptions,
 }
 
@@ -92,6 +94,7 @@ impl Context {
             is_cpu: quirks::is_software(&info),
             loop_cap: quirks::loop_cap(&info),
             slow_arrays: quirks::slow_arrays(&info),
+            is_llvmpipe: quirks::is_llvmpipe(&info),
             options,
         };
         let inner = Inner { device, queue, capabilities, pipelines: Mutex::default(), workspace: Mutex::default() };

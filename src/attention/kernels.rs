@@ -117,8 +117,16 @@ pub(super) enum Block {
 }
 
 pub(super) const COMBINE_WORKGROUP: u32 = 64;
-/// The most keys that the prefill kernel takes in one step; ranges of keys are multiples of it.
-pub(super) const KEYS_PER_STEP: u32 = 64;
+
+/// Whether q, k and v are read four dims at a time.
+fn is_vec4(problem: &Problem) -> bool {
+    [problem.q, problem.k, problem.v].iter().all(Layout::is_vec4)
+}
+
+/// Keys that a step of the prefill kernel takes; ranges of keys are multiples of it.
+pub(super) fn keys_per_step(problem: &Problem, tile: Tile) -> u32 {
+    if is_vec4(problem) && !problem.shapes.bias && !problem.shapes.mask { tile.keys } else { 8 }
+}
 
 /// The prefill kernel for a problem; `partial` if it leaves its rows to the combine kernel.
 pub(super) fn prefill(
@@ -129,9 +137,7 @@ pub(super) fn prefill(
     partial: bool,
 ) -> Specialization {
     let shapes = &problem.shapes;
-    let vec4 = [problem.q, problem.k, problem.v].iter().all(Layout::is_vec4);
-    // Wide steps pay where they are the fast path: whole vectors, masks only at the edges, arrays that compile quickly.
-    let wide = block == Block::Private && vec4 && !shapes.bias && !shapes.mask;
+    let vec4 = is_vec4(problem);
     let pick = |on: bool, yes, no| if on { yes } else { no };
     let mut fragments = vec![
         pick(block == Block::Private, source!("attention/block_private"), source!("attention/block_storage")),
@@ -158,7 +164,7 @@ pub(super) fn prefill(
             ("SOFTCAP", Constant::Bool(config.softcap.is_some())),
             ("ENTROPY", Constant::Bool(shapes.entropy)),
             ("ROW_MASK", Constant::Bool(shapes.bias || shapes.mask)),
-            ("WIDE", Constant::Bool(wide)),
+            ("WIDE", Constant::Bool(keys_per_step(problem, tile) > 8)),
             ("Elem", Constant::Type(if vec4 { "vec4<f32>" } else { "f32" })),
         ],
         fragments,

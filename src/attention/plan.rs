@@ -1,6 +1,6 @@
 //! Which kernels run for a problem, and in what dispatches.
 
-use super::kernels::{Block, COMBINE_WORKGROUP, KEYS_PER_STEP, combine, combine_params, prefill, prefill_params, slot};
+use super::kernels::{Block, COMBINE_WORKGROUP, combine, combine_params, keys_per_step, prefill, prefill_params, slot};
 use super::{AttentionConfig, AttentionShapes};
 use crate::context::{Capabilities, Context};
 use crate::dispatch::{Plan, PlanBuilder, Slot};
@@ -54,23 +54,28 @@ pub(super) struct Tile {
     queries: u32,
     /// Invocations per workgroup of the prefill kernel, each owning four queries.
     pub workgroup: u32,
+    /// Keys in a step: 8, or 64 where the loads are vectors and no bias or mask hides keys in between.
+    pub keys: u32,
 }
 
 /// The first row that applies is taken.
 ///
-/// | adapter | queries | invocations | why |
-/// |---|---|---|---|
-/// | CPU | any | 8 | one vector of eight lanes; small tiles skip more of a causal mask |
-/// | GPU | up to 32 | 8 | fewer idle lanes |
-/// | GPU | more | 32 | one subgroup of most GPUs; 128 queries share every key read |
+/// | adapter | queries | invocations | keys | why |
+/// |---|---|---|---|---|
+/// | llvmpipe | any | 8 | 64 | one vector of eight lanes; small tiles skip more of a causal mask; each walk of q and o, which it gathers lane by lane, serves 64 keys |
+/// | other CPU | any | 8 | 8 | the same, and SwiftShader takes long to compile more |
+/// | GPU | up to 32 | 8 | 8 | fewer idle lanes |
+/// | GPU | more | 32 | 8 | one subgroup of most GPUs; 128 queries share every key read; more keys' weights would not fit the registers |
 pub(super) const TILES: &[Tile] = &[
-    Tile { adapter: Adapter::Cpu, queries: u32::MAX, workgroup: 8 },
-    Tile { adapter: Adapter::Gpu, queries: 32, workgroup: 8 },
-    Tile { adapter: Adapter::Gpu, queries: u32::MAX, workgroup: 32 },
+    Tile { adapter: Adapter::Llvmpipe, queries: u32::MAX, workgroup: 8, keys: 64 },
+    Tile { adapter: Adapter::Cpu, queries: u32::MAX, workgroup: 8, keys: 8 },
+    Tile { adapter: Adapter::Gpu, queries: 32, workgroup: 8, keys: 8 },
+    Tile { adapter: Adapter::Gpu, queries: u32::MAX, workgroup: 32, keys: 8 },
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Adapter {
+    Llvmpipe,
     Cpu,
     Gpu,
 }
@@ -89,18 +94,24 @@ pub(super) struct Choice {
 /// Picks kernels and tiles: a pure function of config, problem and device.
 fn select(config: &AttentionConfig, problem: &Problem, capabilities: &Capabilities) -> Result<Choice> {
     let shapes = &problem.shapes;
-    let adapter = if capabilities.is_cpu { Adapter::Cpu } else { Adapter::Gpu };
+    let adapter = match capabilities {
+        // Before it compiles large arrays quickly, no step is worth its code.
+        Capabilities { is_llvmpipe: true, slow_arrays: false, .. } => Adapter::Llvmpipe,
+        Capabilities { is_cpu: true, .. } => Adapter::Cpu,
+        _ => Adapter::Gpu,
+    };
     let tile = TILES.iter().find(|tile| tile.adapter == adapter && shapes.q_len <= tile.queries);
     let tile = *tile.unwrap_or(&TILES[TILES.len() - 1]);
     let workgroup = tile.workgroup;
+    let step = keys_per_step(problem, tile);
 
     let block = if capabilities.slow_arrays { Block::Storage } else { Block::Private };
 
     // The fewest splits that the driver, the work bound and the caller's own bound allow.
-    let mut bound = capabilities.options.max_keys_per_split.unwrap_or(u32::MAX).max(KEYS_PER_STEP);
+    let mut bound = capabilities.options.max_keys_per_split.unwrap_or(u32::MAX).max(step);
     let mut reasons = vec![format!("{workgroup} invocations, four queries each, on a {adapter:?}")];
     if let Some(cap) = capabilities.loop_cap {
-        let keys = keys_under_loop_cap(config, shapes, cap)?;
+        let keys = keys_under_loop_cap(config, shapes, cap, step)?;
         if keys < shapes.kv_len {
             reasons.push(format!("at most {keys} keys a workgroup, under the driver's cap of {cap} loop iterations"));
         }
@@ -108,13 +119,13 @@ fn select(config: &AttentionConfig, problem: &Problem, capabilities: &Capabiliti
     }
     let flops_per_key = u64::from(4 * workgroup) * 2 * u64::from(shapes.head_dim + shapes.v_dim);
     let by_work = capabilities.options.max_flops_per_dispatch / flops_per_key;
-    bound = bound.min(u32::try_from(by_work).unwrap_or(u32::MAX).max(KEYS_PER_STEP));
-    let mut split_keys = (bound - bound % KEYS_PER_STEP).min(shapes.kv_len.next_multiple_of(KEYS_PER_STEP));
+    bound = bound.min(u32::try_from(by_work).unwrap_or(u32::MAX).max(step));
+    let mut split_keys = (bound - bound % step).min(shapes.kv_len.next_multiple_of(step));
     if let Some(cap) = capabilities.loop_cap {
         // The combine kernel walks the splits of a row twice.
         let most_splits = (cap.saturating_sub(16) / 2).max(1);
-        split_keys = split_keys.max(shapes.kv_len.div_ceil(most_splits).next_multiple_of(KEYS_PER_STEP));
-        if split_keys > keys_under_loop_cap(config, shapes, cap)? {
+        split_keys = split_keys.max(shapes.kv_len.div_ceil(most_splits).next_multiple_of(step));
+        if split_keys > keys_under_loop_cap(config, shapes, cap, step)? {
             let reason = format!(
                 "{} keys in ranges that this driver's cap of {cap} loop iterations allows are too many to combine",
                 shapes.kv_len
@@ -154,7 +165,7 @@ fn select(config: &AttentionConfig, problem: &Problem, capabilities: &Capabiliti
 }
 
 /// Keys that one workgroup can walk without meeting the driver's cap on loop iterations.
-fn keys_under_loop_cap(config: &AttentionConfig, shapes: &AttentionShapes, cap: u32) -> Result<u32> {
+fn keys_under_loop_cap(config: &AttentionConfig, shapes: &AttentionShapes, cap: u32, step: u32) -> Result<u32> {
     let (head_chunks, v_chunks) = (shapes.head_dim.div_ceil(4), shapes.v_dim.div_ceil(4));
     // Each run of a loop counts one more, for its exit. A step walks q and o once, for eight keys at least; loading,
     // clearing and writing the rows stand outside the steps.
@@ -163,7 +174,7 @@ fn keys_under_loop_cap(config: &AttentionConfig, shapes: &AttentionShapes, cap: 
     // Counting the keys that a mask leaves takes one iteration each, in every range.
     let counting = if config.scale.terms(shapes.head_dim).log_n && shapes.mask { shapes.kv_len + 1 } else { 0 };
     let steps = cap.saturating_sub(outside).saturating_sub(counting) / per_eight;
-    if steps < KEYS_PER_STEP / 8 {
+    if steps < step / 8 {
         let reason = format!(
             "counting the visible keys of a mask of {} columns passes this driver's cap of {cap} loop iterations",
             shapes.kv_len
@@ -171,7 +182,7 @@ fn keys_under_loop_cap(config: &AttentionConfig, shapes: &AttentionShapes, cap: 
         return Err(Error::Unsupported { reasons: vec![reason] });
     }
     let keys = steps.saturating_mul(8);
-    Ok(keys - keys % KEYS_PER_STEP)
+    Ok(keys - keys % step)
 }
 
 /// Compiles what [`select`] picked and lays out the dispatches.
@@ -251,6 +262,7 @@ mod tests {
             is_cpu: false,
             loop_cap: None,
             slow_arrays: false,
+            is_llvmpipe: false,
             options: ContextOptions::default(),
         }
     }
@@ -278,10 +290,7 @@ mod tests {
                 assert!(iterations < 65_535, "{len} keys, head_dim {dim}: {iterations}");
                 assert!(choice.splits * choice.split_keys >= len, "every key is in a range");
                 assert!(2 * choice.splits + 16 <= 65_535, "the combine kernel's loops");
-                assert!(
-                    choice.split_keys.is_multiple_of(KEYS_PER_STEP),
-                    "no step crosses from one range into the next"
-                );
+                assert!(choice.split_keys.is_multiple_of(8), "no step crosses from one range into the next");
             }
         }
     }

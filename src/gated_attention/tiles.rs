@@ -166,6 +166,7 @@ mod tests {
             is_cpu,
             loop_cap,
             slow_arrays: loop_cap.is_some(),
+            is_llvmpipe: loop_cap.is_some(),
             options: ContextOptions::default(),
         }
     }

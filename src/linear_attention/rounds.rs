@@ -116,6 +116,7 @@ mod tests {
             is_cpu: true,
             loop_cap: None,
             slow_arrays: false,
+            is_llvmpipe: false,
             options: ContextOptions { max_workspace_bytes: bytes, ..ContextOptions::default() },
         };
         let config = LinearAttentionConfig::new().mode(mode).feature_map(map);
