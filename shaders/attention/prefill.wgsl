@@ -2,8 +2,8 @@
 //
 // One workgroup owns 4 * WORKGROUP consecutive queries of one (batch, query head) and one range of the keys.
 // One invocation owns four queries. A vec4 holds one number for each of them; a mat4x4 holds four dims of them, of q one
-// dim a column, of o one query a column. q and o are walked once a step; where they stay meanwhile is
-// another file's matter. k and v are read at addresses that are uniform in the workgroup, and so is all control flow.
+// dim a column, of o one query a column. q and o are walked once a step; where they stay meanwhile is another file's
+// matter. k and v are read at addresses that are uniform in the workgroup, and so is all control flow.
 // Workgroup memory: none. Features: none.
 // Source: Dao, "FlashAttention-2", 2023, algorithm 1.
 const WORKGROUP: u32 = 32u;
