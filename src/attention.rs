@@ -6,8 +6,6 @@ mod plan;
 pub mod reference;
 mod shapes;
 
-use std::sync::Mutex;
-
 pub use config::{AttentionConfig, Causal, Scale, Window};
 pub(crate) use config::{UNBOUNDED, Visibility, config_error};
 #[doc(hidden)]
@@ -15,8 +13,7 @@ pub use kernels::specializations;
 pub use shapes::AttentionShapes;
 pub(crate) use shapes::TensorShapes;
 
-use crate::context::{BoundedCache, lock};
-use crate::dispatch::{Plan, Prepared};
+use crate::dispatch::{Plan, PlanCache, Prepared};
 use crate::tensor::{Access, DType, Operands};
 use crate::{Context, Result, TensorView};
 use kernels::slot;
@@ -119,7 +116,7 @@ impl<'a> AttentionOutputs<'a> {
 pub struct Attention {
     context: Context,
     config: AttentionConfig,
-    plans: Mutex<BoundedCache<Problem, Arc<Plan>>>,
+    plans: PlanCache<Problem>,
 }
 
 impl Attention {
@@ -129,7 +126,7 @@ impl Attention {
     /// [`Error::Config`](crate::Error::Config) naming the option.
     pub fn new(context: &Context, config: AttentionConfig) -> Result<Self> {
         config.check()?;
-        Ok(Self { context: context.clone(), config, plans: Mutex::default() })
+        Ok(Self { context: context.clone(), config, plans: PlanCache::default() })
     }
 
     /// The config.
@@ -235,11 +232,6 @@ impl Attention {
     }
 
     fn plan_for(&self, problem: &Problem) -> Result<Arc<Plan>> {
-        if let Some(plan) = lock(&self.plans).get(problem) {
-            return Ok(plan);
-        }
-        let plan = Arc::new(plan::build(&self.context, &self.config, problem)?);
-        lock(&self.plans).insert(*problem, plan.clone());
-        Ok(plan)
+        self.plans.get_or_build(problem, || plan::build(&self.context, &self.config, problem))
     }
 }

@@ -258,35 +258,3 @@ fn locate(specialization: &Specialization, message: &str) -> String {
     }
     located
 }
-
-/// A map that forgets its oldest entry when full.
-#[derive(Debug)]
-pub(crate) struct BoundedCache<K, V> {
-    map: HashMap<K, V>,
-    order: std::collections::VecDeque<K>,
-}
-
-impl<K, V> Default for BoundedCache<K, V> {
-    fn default() -> Self {
-        Self { map: HashMap::new(), order: std::collections::VecDeque::new() }
-    }
-}
-
-impl<K: Clone + Eq + std::hash::Hash, V: Clone> BoundedCache<K, V> {
-    const CAPACITY: usize = 256;
-
-    pub fn get(&self, key: &K) -> Option<V> {
-        self.map.get(key).cloned()
-    }
-
-    pub fn insert(&mut self, key: K, value: V) {
-        if self.order.len() == Self::CAPACITY {
-            if let Some(oldest) = self.order.pop_front() {
-                self.map.remove(&oldest);
-            }
-        }
-        if self.map.insert(key.clone(), value).is_none() {
-            self.order.push_back(key);
-        }
-    }
-}

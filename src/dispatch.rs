@@ -1,8 +1,10 @@
 //! From a list of kernels to dispatches in the caller's pass.
 
-use std::sync::Arc;
+use std::collections::{HashMap, VecDeque};
+use std::hash::Hash;
+use std::sync::{Arc, Mutex};
 
-use crate::context::{Context, Pipeline};
+use crate::context::{Context, Pipeline, lock};
 use crate::tensor::Bound;
 use crate::wgsl::Specialization;
 use crate::{Error, Result};
@@ -173,6 +175,45 @@ impl<'a> Prepared<'a> {
             pass.set_bind_group(0, &bind_group, &[]);
             pass.dispatch_workgroups(step.workgroups[0], step.workgroups[1], 1);
         }
+    }
+}
+
+/// An op's plans by problem; forgets the oldest when full.
+#[derive(Debug)]
+pub(crate) struct PlanCache<K>(Mutex<Plans<K>>);
+
+#[derive(Debug)]
+struct Plans<K> {
+    by_problem: HashMap<K, Arc<Plan>>,
+    /// Oldest first.
+    order: VecDeque<K>,
+}
+
+impl<K> Default for PlanCache<K> {
+    fn default() -> Self {
+        Self(Mutex::new(Plans { by_problem: HashMap::new(), order: VecDeque::new() }))
+    }
+}
+
+impl<K: Copy + Eq + Hash> PlanCache<K> {
+    const CAPACITY: usize = 256;
+
+    /// The problem's plan, built on first use. No lock is held while building.
+    pub fn get_or_build(&self, problem: &K, build: impl FnOnce() -> Result<Plan>) -> Result<Arc<Plan>> {
+        if let Some(plan) = lock(&self.0).by_problem.get(problem) {
+            return Ok(plan.clone());
+        }
+        let plan = Arc::new(build()?);
+        let mut plans = lock(&self.0);
+        if plans.by_problem.insert(*problem, plan.clone()).is_none() {
+            plans.order.push_back(*problem);
+        }
+        if plans.order.len() > Self::CAPACITY {
+            if let Some(oldest) = plans.order.pop_front() {
+                plans.by_problem.remove(&oldest);
+            }
+        }
+        Ok(plan)
     }
 }
 

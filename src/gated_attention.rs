@@ -8,15 +8,14 @@ pub mod reference;
 mod shapes;
 mod tiles;
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 pub use config::{Divisor, GatedAttentionConfig, GauMode, GauWeights, LinearDivisor, QuadraticDivisor};
 #[doc(hidden)]
 pub use kernels::specializations;
 pub use shapes::GatedAttentionShapes;
 
-use crate::context::{BoundedCache, lock};
-use crate::dispatch::{Plan, Prepared};
+use crate::dispatch::{Plan, PlanCache, Prepared};
 use crate::tensor::{Access, DType, Layout, Operands};
 use crate::{Context, Result, TensorView};
 use kernels::slot;
@@ -183,7 +182,7 @@ impl<'a> GatedAttentionOutputs<'a> {
 pub struct GatedAttention {
     context: Context,
     config: GatedAttentionConfig,
-    plans: Mutex<BoundedCache<Problem, Arc<Plan>>>,
+    plans: PlanCache<Problem>,
 }
 
 impl GatedAttention {
@@ -193,7 +192,7 @@ impl GatedAttention {
     /// [`Error::Config`](crate::Error::Config) naming the option.
     pub fn new(context: &Context, config: GatedAttentionConfig) -> Result<Self> {
         config.check()?;
-        Ok(Self { context: context.clone(), config, plans: Mutex::default() })
+        Ok(Self { context: context.clone(), config, plans: PlanCache::default() })
     }
 
     /// The config.
@@ -302,11 +301,6 @@ impl GatedAttention {
     }
 
     fn plan_for(&self, problem: &Problem) -> Result<Arc<Plan>> {
-        if let Some(plan) = lock(&self.plans).get(problem) {
-            return Ok(plan);
-        }
-        let plan = Arc::new(plan::build(&self.context, &self.config, problem)?);
-        lock(&self.plans).insert(*problem, plan.clone());
-        Ok(plan)
+        self.plans.get_or_build(problem, || plan::build(&self.context, &self.config, problem))
     }
 }

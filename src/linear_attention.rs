@@ -9,15 +9,14 @@ pub mod reference;
 mod rounds;
 mod shapes;
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 pub use config::{FeatureMap, LinearAttentionConfig, LinearMode, Normalization};
 #[doc(hidden)]
 pub use kernels::specializations;
 pub use shapes::LinearAttentionShapes;
 
-use crate::context::{BoundedCache, lock};
-use crate::dispatch::{Plan, Prepared};
+use crate::dispatch::{Plan, PlanCache, Prepared};
 use crate::tensor::{Access, DType, Operands};
 use crate::{Context, Result, TensorView};
 use plan::{Problem, StateLayout, slot};
@@ -130,7 +129,7 @@ impl<'a> LinearAttentionOutputs<'a> {
 pub struct LinearAttention {
     context: Context,
     config: LinearAttentionConfig,
-    plans: Mutex<BoundedCache<Problem, Arc<Plan>>>,
+    plans: PlanCache<Problem>,
 }
 
 /// The tensors of a state, each under its slot.
@@ -177,7 +176,7 @@ impl LinearAttention {
     /// [`Error::Config`](crate::Error::Config) naming the option.
     pub fn new(context: &Context, config: LinearAttentionConfig) -> Result<Self> {
         config.check()?;
-        Ok(Self { context: context.clone(), config, plans: Mutex::default() })
+        Ok(Self { context: context.clone(), config, plans: PlanCache::default() })
     }
 
     /// The config.
@@ -279,11 +278,6 @@ impl LinearAttention {
     }
 
     fn plan_for(&self, problem: &Problem) -> Result<Arc<Plan>> {
-        if let Some(plan) = lock(&self.plans).get(problem) {
-            return Ok(plan);
-        }
-        let plan = Arc::new(plan::build(&self.context, &self.config, problem)?);
-        lock(&self.plans).insert(*problem, plan.clone());
-        Ok(plan)
+        self.plans.get_or_build(problem, || plan::build(&self.context, &self.config, problem))
     }
 }
