@@ -42,7 +42,7 @@ impl Context {
             };
             let descriptor = wgpu::DeviceDescriptor {
                 label: Some("wgpu-attention"),
-                required_features: adapter.features() & wgpu::Features::TIMESTAMP_QUERY,
+                required_features: adapter.features() & (wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SUBGROUP),
                 required_limits: adapter.limits(),
                 ..Default::default()
             };

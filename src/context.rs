@@ -66,6 +66,8 @@ pub struct Capabilities {
     pub slow_arrays: bool,
     /// The driver is llvmpipe, whose reads of private arrays cost more than the arithmetic on them.
     pub is_llvmpipe: bool,
+    /// Invocations in a subgroup, where the device grants subgroups and they have one size.
+    pub subgroup_size: Option<u32>,
     pub options: ContextOptions,
 }
 
@@ -95,6 +97,9 @@ impl Context {
             loop_cap: quirks::loop_cap(&info),
             slow_arrays: quirks::slow_arrays(&info),
             is_llvmpipe: quirks::is_llvmpipe(&info),
+            subgroup_size: (device.features().contains(wgpu::Features::SUBGROUP)
+                && info.subgroup_min_size == info.subgroup_max_size)
+                .then_some(info.subgroup_min_size),
             options,
         };
         let inner = Inner { device, queue, capabilities, pipelines: Mutex::default(), workspace: Mutex::default() };

@@ -69,10 +69,12 @@ pub struct Specialization {
 }
 
 impl Specialization {
-    /// The WGSL to compile: the kernel's file with its constants replaced, then the fragments. Lines keep their numbers.
+    /// The WGSL to compile: the kernel's file with its constants replaced, then the fragments, with loops unrolled that
+    /// ask for it (see [`unroll`]). Lines keep their numbers.
     ///
     /// # Panics
-    /// If a constant does not stand exactly once in the kernel's file; `tests/shaders.rs` meets that first.
+    /// If a constant does not stand exactly once in the kernel's file, or a loop cannot be unrolled;
+    /// `tests/shaders.rs` meets that first.
     #[must_use]
     pub fn wgsl(&self) -> String {
         let mut lines: Vec<String> = self.kernel.text.lines().map(str::to_owned).collect();
@@ -90,7 +92,7 @@ impl Specialization {
         for fragment in &self.fragments {
             text.push_str(fragment.text);
         }
-        text
+        unroll(&text)
     }
 
     /// Rewrites a line number of [`wgsl`](Self::wgsl) as the file and line it came from.
@@ -114,6 +116,93 @@ fn declares(line: &str, keyword: &str, name: &str) -> bool {
         .is_some_and(|rest| rest.trim_start().starts_with([':', '=']))
 }
 
+/// Writes out every loop of the form `for (var i = FIRST; i < END; i++) { // unroll`, or `// unroll if FLAG` where FLAG is
+/// true: WGSL cannot ask a driver for that, and an array that a loop indexes is no set of registers before it is done.
+/// FIRST and END are constant expressions, FLAG a constant. The copies stand in the loop's first line.
+fn unroll(text: &str) -> String {
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    // From the last loop to the first, so that a loop within a loop is done before it is copied.
+    for first in (0..lines.len()).rev() {
+        let Some((head, flag)) = lines[first].split_once("{ // unroll") else { continue };
+        if flag.strip_prefix(" if ").is_some_and(|flag| declared(text, flag.trim()) == Some("false")) {
+            continue;
+        }
+        let indent = &head[..head.len() - head.trim_start().len()];
+        let (index, from, to) = loop_bounds(text, head).unwrap_or_else(|| panic!("cannot unroll `{}`", head.trim()));
+        let end = format!("{indent}}}");
+        let length = lines[first..].iter().position(|line| *line == end);
+        let last = first + length.unwrap_or_else(|| panic!("no end of `{}`", head.trim()));
+        let code = |line: &String| line.split("//").next().unwrap_or_default().trim().to_owned();
+        let body = lines[first + 1..last].iter().map(code).collect::<Vec<_>>().join(" ");
+        let copies = (from..to).map(|i| format!("{{ {} }} ", substitute(&body, index, &format!("{i}u"))));
+        lines[first] = indent.to_owned() + &copies.collect::<String>();
+        lines[first + 1..=last].fill(String::new());
+    }
+    lines.join("\n") + "\n"
+}
+
+/// Index, first value and end of `for (var index = first; index < end; index++)`.
+fn loop_bounds<'a>(text: &str, head: &'a str) -> Option<(&'a str, u32, u32)> {
+    let (start, rest) = head.trim().strip_prefix("for (var ")?.split_once(';')?;
+    let (index, first) = start.split_once(" = ")?;
+    let (condition, step) = rest.split_once(';')?;
+    let end = condition.trim().strip_prefix(index)?.strip_prefix(" < ")?;
+    (step.trim() == format!("{index}++)")).then_some(())?;
+    Some((index, evaluate(text, first)?, evaluate(text, end)?))
+}
+
+/// The value of a u32 constant expression: literals, constants of the text, `+ - * /` and brackets.
+fn evaluate(text: &str, expression: &str) -> Option<u32> {
+    let expression = expression.trim();
+    // The operator that binds least, the last of its kind, splits the expression.
+    for operators in [['+', '-'], ['*', '/']] {
+        let mut depth = 0;
+        for (at, c) in expression.char_indices().rev() {
+            match c {
+                ')' => depth += 1,
+                '(' => depth -= 1,
+                _ if depth == 0 && operators.contains(&c) => {
+                    let (left, right) = (evaluate(text, &expression[..at])?, evaluate(text, &expression[at + 1..])?);
+                    return match c {
+                        '+' => left.checked_add(right),
+                        '-' => left.checked_sub(right),
+                        '*' => left.checked_mul(right),
+                        _ => left.checked_div(right),
+                    };
+                }
+                _ => {}
+            }
+        }
+    }
+    if let Some(inner) = expression.strip_prefix('(').and_then(|rest| rest.strip_suffix(')')) {
+        return evaluate(text, inner);
+    }
+    match expression.strip_suffix('u').unwrap_or(expression).parse() {
+        Ok(value) => Some(value),
+        Err(_) => evaluate(text, declared(text, expression)?),
+    }
+}
+
+/// What the text declares the constant `name` to be.
+fn declared<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    let line = text.lines().find(|line| declares(line, "const", name))?;
+    Some(line.split_once('=')?.1.split_once(';')?.0.trim())
+}
+
+/// `text` with every identifier `name` replaced; members of that name stay.
+fn substitute(text: &str, name: &str, by: &str) -> String {
+    let mut result = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(first) = rest.chars().next() {
+        let is_word = |c: char| c.is_alphanumeric() || c == '_';
+        let end = rest.find(|c| is_word(c) != is_word(first)).unwrap_or(rest.len());
+        let (part, after) = rest.split_at(end);
+        result.push_str(if part == name && !result.ends_with('.') { by } else { part });
+        rest = after;
+    }
+    result
+}
+
 impl fmt::Display for Specialization {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.kernel.path)?;
@@ -127,5 +216,36 @@ impl fmt::Display for Specialization {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{evaluate, unroll};
+
+    #[test]
+    fn constant_expressions_are_evaluated() {
+        let text = "const A: u32 = 7u; // a comment = 3;\nconst B: u32 = (A + 3u) / 4u;\n";
+        let value = |expression| evaluate(text, expression);
+        assert_eq!(value("A"), Some(7));
+        assert_eq!(value("B * (A - 5u) + 1"), Some(5));
+        assert_eq!(value("A - 2u - 3u"), Some(2), "from the left");
+        assert_eq!(value("C"), None);
+        assert_eq!(value("A / 0u"), None);
+    }
+
+    #[test]
+    fn loops_are_unrolled_where_they_ask_for_it() {
+        let text = "const N: u32 = 2u;\nconst OFF: bool = false;\n\
+            for (var i = 0u; i < N; i++) { // unroll\n    \
+                for (var j = 1u; j < N + 1u; j++) { // unroll\n        a.i[i] = bi(j); // not i\n    }\n}\n\
+            for (var i = 0u; i < N; i++) { // unroll if OFF\n    x(i);\n}\n";
+        let lines: Vec<_> = text.lines().collect();
+        let unrolled = unroll(text);
+        let found: Vec<_> = unrolled.lines().collect();
+        assert_eq!(found.len(), lines.len(), "lines keep their numbers");
+        let squeezed = found[2].split_whitespace().collect::<String>();
+        assert_eq!(squeezed, "{{a.i[0u]=bi(1u);}{a.i[0u]=bi(2u);}}{{a.i[1u]=bi(1u);}{a.i[1u]=bi(2u);}}");
+        assert_eq!(found[7..], lines[7..], "as it was");
     }
 }

@@ -202,6 +202,19 @@ fn every_head_dim() {
     }
 }
 
+/// From 64 queries on, llvmpipe has kernels of its own.
+#[test]
+fn more_queries_at_head_dims_around_every_tile() {
+    for (head_dim, v_dim) in [(1, 3), (20, 32), (64, 64), (63, 66), (96, 80), (97, 97), (128, 128), (64, 160), (161, 8)]
+    {
+        let config = AttentionConfig::new().causal(Causal::BottomRight);
+        let sizes = [1, 2, 1, 70, 90, head_dim, v_dim];
+        Case::new(config, sizes).check("causal");
+        let config = config.window(Some(40), Some(3)).scale(Scale::LOG_N).softcap(4.0);
+        Case::new(config, sizes).with_lens(&[83]).with_mask([1, 2, 70, 90]).with_bias([1, 1, 70, 90]).check("all");
+    }
+}
+
 #[test]
 fn every_scale_and_causal_mask() {
     for scale in SCALES {
@@ -365,12 +378,14 @@ fn nan_in_hidden_keys_changes_no_bit() {
     }
 
     // A key that only some rows of a tile see: the others must not notice that its value is NaN.
-    let clean = Case::new(AttentionConfig::new().causal(Causal::TopLeft), [1, 1, 1, 12, 12, 4, 4]);
-    let mut poisoned = clean.clone();
-    *poisoned.v.at_mut([0, 0, 6, 2]) = f32::NAN;
-    *poisoned.k.at_mut([0, 0, 7, 0]) = f32::INFINITY;
-    let [[a, ..], [b, ..]] = [&clean, &poisoned].map(|case| case.run(context(), Placement::Aligned));
-    assert_same_bits("rows before the poisoned key", &a[..6 * 4], &b[..6 * 4]);
+    for len in [12, 70] {
+        let clean = Case::new(AttentionConfig::new().causal(Causal::TopLeft), [1, 1, 1, len, len, 4, 4]);
+        let mut poisoned = clean.clone();
+        *poisoned.v.at_mut([0, 0, 6, 2]) = f32::NAN;
+        *poisoned.k.at_mut([0, 0, 7, 0]) = f32::INFINITY;
+        let [[a, ..], [b, ..]] = [&clean, &poisoned].map(|case| case.run(context(), Placement::Aligned));
+        assert_same_bits("rows before the poisoned key", &a[..6 * 4], &b[..6 * 4]);
+    }
 }
 
 /// A context of its own on the shared device, with other bounds.
@@ -381,10 +396,13 @@ fn context_with(options: ContextOptions) -> Context {
 #[test]
 fn any_split_of_keys_and_work_agrees_with_the_twin() {
     let config = AttentionConfig::new().causal(Causal::BottomRight).scale(Scale::LOG_N);
+    let long = Case::new(config, [1, 1, 1, 65, 77, 20, 12]).with_lens(&[75]);
     let case = Case::new(config, [2, 2, 1, 33, 77, 20, 12]).with_lens(&[77, 31]);
     for keys in [1, 8, 24, 76, 1000] {
-        let options = ContextOptions { max_keys_per_split: Some(keys), ..Default::default() };
-        case.assert(&format!("splits of {keys}"), &case.run(&context_with(options), Placement::Aligned));
+        let context = context_with(ContextOptions { max_keys_per_split: Some(keys), ..Default::default() });
+        for case in [&case, &long] {
+            case.assert(&format!("splits of {keys}"), &case.run(&context, Placement::Aligned));
+        }
     }
     let whole = case.run(context(), Placement::Aligned);
     for flops in [1, 100_000, 1_000_000] {

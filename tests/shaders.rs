@@ -82,7 +82,10 @@ fn every_shader_file_is_used() {
 fn check(specialization: &Specialization, params: &ParamsLayout) -> Result<usize, String> {
     let text = specialization.wgsl();
     let module = naga::front::wgsl::parse_str(&text).map_err(|error| error.emit_to_string(&text))?;
-    let info = Validator::new(ValidationFlags::all(), Capabilities::empty())
+    // The one optional feature, of fragments that say so by their name.
+    let subgroups = specialization.fragments.iter().any(|source| source.path.ends_with("_subgroup"));
+    let granted = if subgroups { Capabilities::SUBGROUP } else { Capabilities::empty() };
+    let info = Validator::new(ValidationFlags::all(), granted)
         .validate(&module)
         .map_err(|error| error.emit_to_string(&text))?;
     ensure(module.overrides.is_empty(), "declares an override")?;
@@ -131,11 +134,13 @@ fn check_params(module: &Module, params: &ParamsLayout) -> Result<(), String> {
 /// Naga writes it for Vulkan, DX12 and Metal.
 fn check_writers(module: &Module, info: &ModuleInfo) -> Result<(), String> {
     spv::write_vec(module, info, &spv::Options::default(), None).map_err(|error| format!("SPIR-V: {error}"))?;
-    let (options, pipeline) = (hlsl::Options::default(), hlsl::PipelineOptions::default());
+    let options = hlsl::Options { shader_model: hlsl::ShaderModel::V6_0, ..hlsl::Options::default() };
+    let pipeline = hlsl::PipelineOptions::default();
     hlsl::Writer::new(&mut String::new(), &options, &pipeline)
         .write(module, info, None)
         .map_err(|error| format!("HLSL: {error}"))?;
-    msl::write_string(module, info, &msl::Options::default(), &msl::PipelineOptions::default())
+    let options = msl::Options { lang_version: (2, 4), ..msl::Options::default() };
+    msl::write_string(module, info, &options, &msl::PipelineOptions::default())
         .map_err(|error| format!("MSL: {error}"))?;
     Ok(())
 }

@@ -1,13 +1,13 @@
-// Where q and o stay during the walk over the keys: with the invocation. The loops over chunks have constant bounds, so
-// that a GPU's compiler unrolls them and keeps the arrays in registers as far as they fit.
+// Where q and o stay during the walk over the keys: with the invocation. Unrolled loops index the arrays by constants, and
+// a driver keeps them in registers, or where it spills those to.
 var<private> q_block: array<mat4x4<f32>, HEAD_CHUNKS>; // scaled
 var<private> o_block: array<mat4x4<f32>, V_CHUNKS>; // not yet divided by sum
 
 fn start_block(split: u32, scale: vec4<f32>) {
-    for (var c = 0u; c < HEAD_CHUNKS; c++) {
+    for (var c = 0u; c < HEAD_CHUNKS; c++) { // unroll if UNROLL
         q_block[c] = scaled_queries(scale, c);
     }
-    for (var c = 0u; c < V_CHUNKS; c++) {
+    for (var c = 0u; c < V_CHUNKS; c++) { // unroll if UNROLL
         o_block[c] = mat4x4<f32>();
     }
 }

@@ -6,7 +6,7 @@ var<private> o_split: u32; // the range of keys whose o is summed up
 fn start_block(split: u32, scale: vec4<f32>) {
     q_scale = scale;
     o_split = split;
-    for (var c = 0u; c < V_CHUNKS; c++) {
+    for (var c = 0u; c < V_CHUNKS; c++) { // unroll if UNROLL
         set_o_chunk(c, mat4x4<f32>());
     }
 }
@@ -16,12 +16,12 @@ fn q_chunk(c: u32) -> mat4x4<f32> {
 }
 
 fn o_chunk(c: u32) -> mat4x4<f32> {
-    return mat4x4(o_of(0u, c), o_of(1u, c), o_of(2u, c), o_of(3u, c));
+    return mat4x4(o_of(first, c), o_of(first + 1u, c), o_of(first + 2u, c), o_of(first + 3u, c));
 }
 
-fn o_of(r: u32, c: u32) -> vec4<f32> {
-    if (first + r < params.q_len) {
-        return get_o(o_split, first + r, c);
+fn o_of(i: u32, c: u32) -> vec4<f32> {
+    if (i < params.q_len) {
+        return get_o(o_split, i, c);
     }
     return vec4(0.0);
 }

@@ -15,7 +15,7 @@ fn put_o(split: u32, i: u32, c: u32, value: vec4<f32>) {
 }
 
 fn write_rows(split: u32) {
-    for (var c = 0u; c < V_CHUNKS; c++) {
+    for (var c = 0u; c < V_CHUNKS; c++) { // unroll if UNROLL
         let o4 = o_chunk(c);
         if (first < params.q_len) { put_o(split, first, c, o4[0]); }
         if (first + 1u < params.q_len) { put_o(split, first + 1u, c, o4[1]); }

@@ -14,7 +14,7 @@ fn put_o(split: u32, i: u32, c: u32, value: vec4<f32>) {
 fn write_rows(split: u32) {
     // A row that sees no key has sum 0 and only zeros in o: it is divided by 1.
     let divisor = select(sum, vec4(1.0), sum == vec4(0.0));
-    for (var c = 0u; c < V_CHUNKS; c++) {
+    for (var c = 0u; c < V_CHUNKS; c++) { // unroll if UNROLL
         let o4 = o_chunk(c);
         if (first < params.q_len) { put_o(split, first, c, o4[0] / divisor.x); }
         if (first + 1u < params.q_len) { put_o(split, first + 1u, c, o4[1] / divisor.y); }

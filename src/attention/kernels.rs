@@ -125,7 +125,7 @@ fn is_vec4(problem: &Problem) -> bool {
 
 /// Keys that a step of the prefill kernel takes; ranges of keys are multiples of it.
 pub(super) fn keys_per_step(problem: &Problem, tile: Tile) -> u32 {
-    if is_vec4(problem) && !problem.shapes.bias && !problem.shapes.mask { tile.keys } else { 8 }
+    if is_vec4(problem) && !problem.shapes.bias && !problem.shapes.mask { tile.keys } else { tile.keys.min(8) }
 }
 
 /// The prefill kernel for a problem; `partial` if it leaves its rows to the combine kernel.
@@ -137,10 +137,11 @@ pub(super) fn prefill(
     partial: bool,
 ) -> Specialization {
     let shapes = &problem.shapes;
-    let vec4 = is_vec4(problem);
+    let (vec4, keys) = (is_vec4(problem), keys_per_step(problem, tile));
     let pick = |on: bool, yes, no| if on { yes } else { no };
     let mut fragments = vec![
         pick(block == Block::Private, source!("attention/block_private"), source!("attention/block_storage")),
+        pick(tile.subgroup, source!("attention/keys_subgroup"), source!("attention/keys_uniform")),
         pick(vec4, source!("attention/load_vec4"), source!("attention/load_scalar")),
         pick(shapes.kv_lens, source!("shared/kv_lens"), source!("shared/no_kv_lens")),
         pick(shapes.bias, source!("attention/bias"), source!("attention/no_bias")),
@@ -160,11 +161,14 @@ pub(super) fn prefill(
             ("WORKGROUP", Constant::U32(tile.workgroup)),
             ("HEAD_DIM", Constant::U32(shapes.head_dim)),
             ("V_DIM", Constant::U32(shapes.v_dim)),
+            ("KEYS", Constant::U32(keys)),
+            ("SPAN", Constant::U32(if tile.subgroup { tile.workgroup / keys } else { 1 })),
+            ("UNROLL", Constant::Bool(tile.subgroup)),
+            ("PARTS", Constant::U32(if tile.subgroup { 4 } else { 1 })),
             ("LOG_N", Constant::Bool(config.scale.terms(shapes.head_dim).log_n)),
             ("SOFTCAP", Constant::Bool(config.softcap.is_some())),
             ("ENTROPY", Constant::Bool(shapes.entropy)),
             ("ROW_MASK", Constant::Bool(shapes.bias || shapes.mask)),
-            ("WIDE", Constant::Bool(keys_per_step(problem, tile) > 8)),
             ("Elem", Constant::Type(if vec4 { "vec4<f32>" } else { "f32" })),
         ],
         fragments,
@@ -342,13 +346,14 @@ pub fn specializations() -> Vec<(Specialization, ParamsLayout)> {
             let mut config = AttentionConfig::new().scale(scale);
             config.softcap = bits(flags, 7).then_some(30.0);
             let problem = Problem::contiguous(shapes);
-            for &tile in TILES {
-                let partial = bits(flags, 8);
-                for block in [Block::Private, Block::Storage] {
-                    found.push((prefill(&config, &problem, tile, block, partial), PrefillParams::LAYOUT));
+            let takes = |tile: &&Tile| [1, 64].iter().any(|&q_len| tile.takes(&AttentionShapes { q_len, ..shapes }));
+            for &tile in TILES.iter().filter(takes) {
+                let blocks: &[_] = if tile.subgroup { &[Block::Private] } else { &[Block::Private, Block::Storage] };
+                for &block in blocks {
+                    found.push((prefill(&config, &problem, tile, block, bits(flags, 8)), PrefillParams::LAYOUT));
                 }
-                found.push((combine(&problem), CombineParams::LAYOUT));
             }
+            found.push((combine(&problem), CombineParams::LAYOUT));
         }
     }
     let mut seen = std::collections::HashSet::new();

@@ -46,31 +46,51 @@ impl Problem {
     }
 }
 
-/// A row of the table of tiles.
+/// A row of the table of tiles: when it applies, and what it picks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Tile {
     adapter: Adapter,
-    /// The most queries it is for.
-    queries: u32,
+    /// The fewest and the most queries it is for.
+    queries: [u32; 2],
+    /// The largest head_dim and v_dim.
+    dims: u32,
+    /// Whether each invocation reads one key's part and its subgroup, which is the workgroup, tells it to all.
+    pub subgroup: bool,
     /// Invocations per workgroup of the prefill kernel, each owning four queries.
     pub workgroup: u32,
-    /// Keys in a step: 8, or 64 where the loads are vectors and no bias or mask hides keys in between.
+    /// Keys in a step. 64 become 8 where the loads are no vectors, or a bias or mask hides keys in between.
     pub keys: u32,
 }
 
-/// The first row that applies is taken.
+impl Tile {
+    /// Whether it is for these sizes.
+    pub fn takes(&self, shapes: &AttentionShapes) -> bool {
+        let [least, most] = self.queries;
+        (least..=most).contains(&shapes.q_len) && shapes.head_dim.max(shapes.v_dim) <= self.dims
+    }
+}
+
+const ANY: u32 = u32::MAX;
+
+/// The first row that applies is taken; a row with subgroups applies where they have the workgroup's size.
 ///
-/// | adapter | queries | invocations | keys | why |
-/// |---|---|---|---|---|
-/// | llvmpipe | any | 8 | 64 | one vector of eight lanes; small tiles skip more of a causal mask; each walk of q and o, which it gathers lane by lane, serves 64 keys |
-/// | other CPU | any | 8 | 8 | the same, and SwiftShader takes long to compile more |
-/// | GPU | up to 32 | 8 | 8 | fewer idle lanes |
-/// | GPU | more | 32 | 8 | one subgroup of most GPUs; 128 queries share every key read; more keys' weights would not fit the registers |
+/// llvmpipe runs a workgroup of eight as one vector. It checks every load from storage and gathers from private arrays
+/// lane by lane. So its rows with subgroups read a key once for all, and unroll every loop so that q and o are no arrays;
+/// a step's keys are few, because the unrolled loop has to stay near the size of an instruction cache. Without subgroups,
+/// one walk of the arrays serves 64 keys. Either compiles for a second, which few queries do not repay, and much longer on
+/// other software drivers.
+/// On a GPU, 32 invocations are one subgroup of most, and 128 queries share every key that is read.
+#[rustfmt::skip]
 pub(super) const TILES: &[Tile] = &[
-    Tile { adapter: Adapter::Llvmpipe, queries: u32::MAX, workgroup: 8, keys: 64 },
-    Tile { adapter: Adapter::Cpu, queries: u32::MAX, workgroup: 8, keys: 8 },
-    Tile { adapter: Adapter::Gpu, queries: 32, workgroup: 8, keys: 8 },
-    Tile { adapter: Adapter::Gpu, queries: u32::MAX, workgroup: 32, keys: 8 },
+    Tile { adapter: Adapter::Llvmpipe, queries: [64, ANY], dims: 96,  subgroup: true,  workgroup: 8,  keys: 4 },
+    Tile { adapter: Adapter::Llvmpipe, queries: [64, ANY], dims: 160, subgroup: true,  workgroup: 8,  keys: 2 },
+    Tile { adapter: Adapter::Llvmpipe, queries: [64, ANY], dims: 96,  subgroup: true,  workgroup: 4,  keys: 4 },
+    Tile { adapter: Adapter::Llvmpipe, queries: [64, ANY], dims: 160, subgroup: true,  workgroup: 4,  keys: 2 },
+    Tile { adapter: Adapter::Llvmpipe, queries: [64, ANY], dims: ANY, subgroup: false, workgroup: 8,  keys: 64 },
+    Tile { adapter: Adapter::Llvmpipe, queries: [0, 63],   dims: ANY, subgroup: false, workgroup: 8,  keys: 8 },
+    Tile { adapter: Adapter::Cpu,      queries: [0, ANY],  dims: ANY, subgroup: false, workgroup: 8,  keys: 8 },
+    Tile { adapter: Adapter::Gpu,      queries: [0, 32],   dims: ANY, subgroup: false, workgroup: 8,  keys: 8 },
+    Tile { adapter: Adapter::Gpu,      queries: [0, ANY],  dims: ANY, subgroup: false, workgroup: 32, keys: 8 },
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,8 +120,11 @@ fn select(config: &AttentionConfig, problem: &Problem, capabilities: &Capabiliti
         Capabilities { is_cpu: true, .. } => Adapter::Cpu,
         _ => Adapter::Gpu,
     };
-    let tile = TILES.iter().find(|tile| tile.adapter == adapter && shapes.q_len <= tile.queries);
-    let tile = *tile.unwrap_or(&TILES[TILES.len() - 1]);
+    let applies = |tile: &&Tile| {
+        let subgroups = !tile.subgroup || capabilities.subgroup_size == Some(tile.workgroup);
+        tile.adapter == adapter && subgroups && tile.takes(shapes)
+    };
+    let tile = *TILES.iter().find(applies).unwrap_or(&TILES[TILES.len() - 1]);
     let workgroup = tile.workgroup;
     let step = keys_per_step(problem, tile);
 
@@ -110,6 +133,7 @@ fn select(config: &AttentionConfig, problem: &Problem, capabilities: &Capabiliti
     // The fewest splits that the driver, the work bound and the caller's own bound allow.
     let mut bound = capabilities.options.max_keys_per_split.unwrap_or(u32::MAX).max(step);
     let mut reasons = vec![format!("{workgroup} invocations, four queries each, on a {adapter:?}")];
+    reasons.extend(tile.subgroup.then(|| format!("subgroups of {workgroup}")));
     if let Some(cap) = capabilities.loop_cap {
         let keys = keys_under_loop_cap(config, shapes, cap, step)?;
         if keys < shapes.kv_len {
@@ -263,6 +287,7 @@ mod tests {
             loop_cap: None,
             slow_arrays: false,
             is_llvmpipe: false,
+            subgroup_size: None,
             options: ContextOptions::default(),
         }
     }

@@ -167,6 +167,7 @@ mod tests {
             loop_cap,
             slow_arrays: loop_cap.is_some(),
             is_llvmpipe: loop_cap.is_some(),
+            subgroup_size: None,
             options: ContextOptions::default(),
         }
     }

@@ -117,6 +117,7 @@ mod tests {
             loop_cap: None,
             slow_arrays: false,
             is_llvmpipe: false,
+            subgroup_size: None,
             options: ContextOptions { max_workspace_bytes: bytes, ..ContextOptions::default() },
         };
         let config = LinearAttentionConfig::new().mode(mode).feature_map(map);
