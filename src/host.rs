@@ -50,6 +50,16 @@ impl<'a, T: Copy, const RANK: usize> HostView<'a, T, RANK> {
         self
     }
 
+    /// The view with axes `a` and `b` swapped; an axis out of range leaves it as it is.
+    #[must_use]
+    pub fn swap_axes(mut self, a: usize, b: usize) -> Self {
+        if a < RANK && b < RANK {
+            self.shape.swap(a, b);
+            self.strides.swap(a, b);
+        }
+        self
+    }
+
     /// Extents, outermost first.
     #[must_use]
     pub fn shape(&self) -> [usize; RANK] {

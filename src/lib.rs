@@ -5,6 +5,7 @@
 //! | [`Attention`] | softmax attention, with every entropy-invariant scale, log-sum-exp and row entropy | n² |
 //! | [`LinearAttention`] | attention by feature maps and cumulative sums, with states in and out | n |
 //! | [`GatedAttention`] | the gated attention unit: relu² and its relatives, maps and gate, in one kernel | n² (n in mixed chunks) |
+//! | [`MatMul`] | matrix products, batched, transposes by stride, with bias and activation: what projections need | m n k |
 //!
 //! The crate runs on any device that wgpu offers, with no optional feature. It takes your [`Device`](wgpu::Device) and
 //! [`Queue`](wgpu::Queue) once, and then records into your encoder, on your buffers; it never submits, polls or blocks.
@@ -66,6 +67,7 @@ mod error;
 pub mod gated_attention;
 mod host;
 pub mod linear_attention;
+pub mod matmul;
 mod params;
 mod quirks;
 pub mod reference;
@@ -89,6 +91,7 @@ pub use linear_attention::{
     FeatureMap, LinearAttention, LinearAttentionConfig, LinearAttentionInputs, LinearAttentionOutputs,
     LinearAttentionShapes, LinearMode, Normalization,
 };
+pub use matmul::{Activation, MatMul, MatMulConfig, MatMulInputs, MatMulOutputs, MatMulShapes};
 pub use tensor::{DType, Element, TensorView};
 pub use wgpu;
 

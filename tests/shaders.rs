@@ -11,7 +11,7 @@ use naga::proc::Layouter;
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{AddressSpace, Module, TypeInner};
 use wgpu_attention::introspect::{ParamsLayout, Specialization};
-use wgpu_attention::{attention, gated_attention, linear_attention};
+use wgpu_attention::{attention, gated_attention, linear_attention, matmul};
 
 /// What a default device grants, whatever it runs on.
 const STORAGE_BINDINGS: usize = 8;
@@ -20,7 +20,13 @@ const INVOCATIONS: u32 = 256;
 
 /// Of every op.
 fn specializations() -> Vec<(Specialization, ParamsLayout)> {
-    [attention::specializations(), gated_attention::specializations(), linear_attention::specializations()].concat()
+    [
+        attention::specializations(),
+        gated_attention::specializations(),
+        linear_attention::specializations(),
+        matmul::specializations(),
+    ]
+    .concat()
 }
 
 #[test]

@@ -1,0 +1,182 @@
+//! The kernels of the matrix product: their bindings, their uniform, and the source of each specialization.
+
+use super::plan::{Kernel, Problem, TILES, Tile};
+use super::{Activation, MatMulConfig, MatMulShapes};
+use crate::params::{ParamsLayout, params};
+use crate::tensor::Layout;
+use crate::wgsl::{Constant, Source, Specialization, source};
+
+/// Operand slots, which are also the `@binding` numbers of the kernels.
+pub(super) mod slot {
+    pub const A: usize = 1;
+    pub const B: usize = 2;
+    pub const C: usize = 3;
+    pub const BIAS: usize = 4;
+    pub const COUNT: usize = 5;
+}
+
+params! {
+    /// Uniform of `matmul/tiles.wgsl` and `matmul/rows.wgsl`; units are there.
+    struct Params {
+        first_workgroup: u32,
+        end_workgroup: u32,
+        heads: u32,
+        m: u32,
+        n: u32,
+        k: u32,
+        row_tiles: u32,
+        column_tiles: u32,
+        a_start: u32,
+        a_batch: u32,
+        a_head: u32,
+        a_m: u32,
+        a_k: u32,
+        b_start: u32,
+        b_batch: u32,
+        b_head: u32,
+        b_k: u32,
+        b_n: u32,
+        c_start: u32,
+        c_batch: u32,
+        c_head: u32,
+        c_m: u32,
+        bias_start: u32,
+        bias_batch: u32,
+        bias_head: u32,
+        bias_m: u32,
+    }
+}
+
+/// The kernel for a problem.
+pub(super) fn kernel(config: &MatMulConfig, problem: &Problem, tile: &Tile) -> Specialization {
+    let MatMulShapes { a_transposed, b_transposed, .. } = problem.shapes;
+    let (kernel, mut constants, mut fragments): (_, Vec<_>, Vec<&Source>) = match tile.kernel {
+        Kernel::Tiles { groups, blocks } => (
+            source!("matmul/tiles"),
+            vec![
+                ("ROW_GROUPS", Constant::U32(groups[0])),
+                ("COLUMN_GROUPS", Constant::U32(groups[1])),
+                ("ROW_BLOCKS", Constant::U32(blocks[0])),
+                ("COLUMN_BLOCKS", Constant::U32(blocks[1])),
+                ("A_TRANSPOSED", Constant::Bool(a_transposed)),
+                ("B_TRANSPOSED", Constant::Bool(b_transposed)),
+            ],
+            vec![],
+        ),
+        Kernel::Rows { workgroup, columns, span, subgroup } => (
+            source!("matmul/rows"),
+            vec![
+                ("WORKGROUP", Constant::U32(workgroup)),
+                ("COLUMNS", Constant::U32(columns)),
+                ("SPAN", Constant::U32(span)),
+            ],
+            vec![if subgroup { source!("matmul/b_subgroup") } else { source!("matmul/b_uniform") }],
+        ),
+    };
+    constants.push(("DEPTH", Constant::U32(tile.depth)));
+    fragments.push(match (problem.a.is_vec4(), a_transposed) {
+        (true, false) => source!("matmul/a_vec4"),
+        (true, true) => source!("matmul/a_transposed_vec4"),
+        (false, _) => source!("matmul/a_scalar"),
+    });
+    fragments.push(match (problem.b.is_vec4(), b_transposed) {
+        (true, false) => source!("matmul/b_vec4"),
+        (true, true) => source!("matmul/b_transposed_vec4"),
+        (false, _) => source!("matmul/b_scalar"),
+    });
+    fragments.push(if problem.c.is_vec4() { source!("matmul/c_vec4") } else { source!("matmul/c_scalar") });
+    fragments.push(match problem.bias.map(|bias| bias.is_vec4()) {
+        Some(true) => source!("matmul/bias_vec4"),
+        Some(false) => source!("matmul/bias_scalar"),
+        None => source!("matmul/no_bias"),
+    });
+    fragments.push(match config.activation {
+        Activation::None => source!("matmul/activate_none"),
+        Activation::Silu => source!("matmul/activate_silu"),
+        Activation::Relu => source!("matmul/activate_relu"),
+        Activation::GeluTanh => source!("matmul/activate_gelu_tanh"),
+    });
+    fragments.push(source!("matmul/write"));
+    fragments.push(source!("shared/workgroup_index"));
+    Specialization { kernel, constants, fragments }
+}
+
+/// The numbers of one dispatch.
+pub(super) fn kernel_params(
+    problem: &Problem,
+    [row_tiles, column_tiles]: [u32; 2],
+    [first_workgroup, end_workgroup]: [u32; 2],
+) -> Params {
+    let MatMulShapes { heads, m, n, k, a_transposed, b_transposed, .. } = problem.shapes;
+    let rank4 = |l: Layout<4>| [l.start, l.strides[0], l.strides[1], l.strides[2]];
+    let [a_start, a_batch, a_head, a_outer] = rank4(problem.a);
+    let [b_start, b_batch, b_head, b_outer] = rank4(problem.b);
+    let [c_start, c_batch, c_head, c_m] = rank4(problem.c);
+    let [bias_start, bias_batch, bias_head, bias_m] = problem.bias.map_or([0; 4], rank4);
+    let [a_m, a_k] = if a_transposed { [1, a_outer] } else { [a_outer, 1] };
+    let [b_k, b_n] = if b_transposed { [1, b_outer] } else { [b_outer, 1] };
+    Params {
+        first_workgroup,
+        end_workgroup,
+        heads,
+        m,
+        n,
+        k,
+        row_tiles,
+        column_tiles,
+        a_start,
+        a_batch,
+        a_head,
+        a_m,
+        a_k,
+        b_start,
+        b_batch,
+        b_head,
+        b_k,
+        b_n,
+        c_start,
+        c_batch,
+        c_head,
+        c_m,
+        bias_start,
+        bias_batch,
+        bias_head,
+        bias_m,
+    }
+}
+
+/// Every specialization that a plan can pick, with its uniform's layout.
+#[doc(hidden)]
+#[must_use]
+pub fn specializations() -> Vec<(Specialization, ParamsLayout)> {
+    use Activation::{GeluTanh, None, Relu, Silu};
+    let bits = |number: u32, bit: u32| number >> bit & 1 == 1;
+    let mut found = Vec::new();
+    for tile in TILES {
+        for flags in 0..1u32 << 7 {
+            let extent = |vec4| if vec4 { 8 } else { 7 };
+            let shapes = MatMulShapes {
+                a_transposed: bits(flags, 0),
+                b_transposed: bits(flags, 1),
+                bias: bits(flags, 2),
+                ..MatMulShapes::new(8, 8, 8)
+            };
+            // Each operand in fours or not, as its innermost extent says.
+            let mut problem = Problem::contiguous(shapes);
+            problem.a.shape[3] = extent(bits(flags, 3));
+            problem.b.shape[3] = extent(bits(flags, 4));
+            problem.c.shape[3] = extent(bits(flags, 5));
+            if let Some(bias) = &mut problem.bias {
+                bias.shape[3] = extent(bits(flags, 6));
+            }
+            // The activation meets nothing but the bias.
+            let activations = if flags & 0b11 == 0 { &[None, Silu, Relu, GeluTanh][..] } else { &[None] };
+            for &activation in activations {
+                found.push((kernel(&MatMulConfig { activation }, &problem, tile), Params::LAYOUT));
+            }
+        }
+    }
+    let mut seen = std::collections::HashSet::new();
+    found.retain(|(specialization, _)| seen.insert(specialization.clone()));
+    found
+}

@@ -1,0 +1,330 @@
+//! Matrix products on the GPU against their f64 twin.
+
+mod common;
+
+use common::{Expected, NAIVE_RUNS, Placed, Placement, Tensor, ULP, assert_same_bits, context};
+use proptest::prelude::*;
+use wgpu_attention::introspect::Capabilities;
+use wgpu_attention::matmul::reference::{HostInputs, matmul, matmul_in};
+use wgpu_attention::reference::SumOrder;
+use wgpu_attention::{
+    Activation, Context, ContextOptions, MatMul, MatMulConfig, MatMulInputs, MatMulOutputs, MatMulShapes, TensorView,
+};
+
+const ACTIVATIONS: [Activation; 4] = [Activation::None, Activation::Silu, Activation::Relu, Activation::GeluTanh];
+
+/// A problem with all its tensors in host memory.
+#[derive(Clone, Debug)]
+struct Case {
+    config: MatMulConfig,
+    /// As they lie in memory: `[batch or 1, heads or 1, rows, columns]`, or with rows and columns swapped.
+    a: Tensor<4>,
+    b: Tensor<4>,
+    /// Whether a and b are swapped.
+    transposed: [bool; 2],
+    /// Any extent may be 1.
+    bias: Option<Tensor<4>>,
+    /// `[batch, heads, m, n]`.
+    c: [usize; 4],
+}
+
+impl Case {
+    fn new(activation: Activation, [m, n, k]: [usize; 3]) -> Self {
+        Self::batched(activation, [1, 1, m, n], k, [[1, 1], [1, 1]], [false, false])
+    }
+
+    /// `outer`: the batch and heads of a and of b, as in c or 1.
+    fn batched(activation: Activation, c: [usize; 4], k: usize, outer: [[usize; 2]; 2], transposed: [bool; 2]) -> Self {
+        let matrix = |seed, outer: [usize; 2], [rows, columns]: [usize; 2], transposed| {
+            let [rows, columns] = if transposed { [columns, rows] } else { [rows, columns] };
+            Tensor::normal(seed, [outer[0], outer[1], rows, columns])
+        };
+        let seed = (c[2] * 31 + c[3] * 17 + k * 7) as u64;
+        Self {
+            config: MatMulConfig::new().activation(activation),
+            a: matrix(seed, outer[0], [c[2], k], transposed[0]),
+            b: matrix(seed + 1, outer[1], [k, c[3]], transposed[1]),
+            transposed,
+            bias: None,
+            c,
+        }
+    }
+
+    fn with_bias(mut self, shape: [usize; 4]) -> Self {
+        self.bias = Some(Tensor::normal(5, shape));
+        self
+    }
+
+    fn k(&self) -> usize {
+        self.a.shape[if self.transposed[0] { 2 } else { 3 }]
+    }
+
+    fn host(&self) -> HostInputs<'_> {
+        let [batch, heads, m, n] = self.c;
+        let factor = |tensor, transposed, shape| {
+            let view = Tensor::view(tensor);
+            (if transposed { view.swap_axes(2, 3) } else { view }).broadcast_to(shape)
+        };
+        let a = factor(&self.a, self.transposed[0], [batch, heads, m, self.k()]);
+        let b = factor(&self.b, self.transposed[1], [batch, heads, self.k(), n]);
+        let mut inputs = HostInputs::new(a, b);
+        inputs.bias = self.bias.as_ref().map(|bias| bias.view().broadcast_to(self.c));
+        inputs
+    }
+
+    /// c from the GPU, its operands in memory that is NaN everywhere else.
+    fn run(&self, context: &Context, placement: Placement) -> Vec<f32> {
+        let extents = |shape: [usize; 4]| shape.map(|extent| extent as u32);
+        let [batch, heads, m, n] = self.c;
+        let [a, b] = [&self.a, &self.b].map(|tensor| Placed::input(context, tensor, placement));
+        let bias = self.bias.as_ref().map(|bias| Placed::input(context, bias, placement));
+        let c = Placed::output(context, self.c, placement);
+        fn view(placed: &Placed, transposed: bool) -> TensorView<'_, 4> {
+            if transposed { placed.view().swap_axes(2, 3) } else { placed.view() }
+        }
+        let inputs = MatMulInputs {
+            a: view(&a, self.transposed[0]).broadcast_to(extents([batch, heads, m, self.k()])),
+            b: view(&b, self.transposed[1]).broadcast_to(extents([batch, heads, self.k(), n])),
+            bias: bias.as_ref().map(|bias| bias.view().broadcast_to(extents(self.c))),
+        };
+        let product = MatMul::new(context, self.config).unwrap();
+        let prepared = product.prepare(inputs, MatMulOutputs { c: c.view() }).unwrap();
+        context.run(&prepared).unwrap();
+        c.read(context, "c")
+    }
+
+    /// Compares results with the twin.
+    fn assert(&self, what: &str, runs: &[Vec<f32>]) {
+        let inputs = self.host();
+        let want = matmul(&self.config, &inputs).unwrap().c;
+        let naive = |seed| matmul_in::<f32>(&self.config, &inputs, SumOrder::Shuffled(seed)).unwrap().c;
+        let naive: Vec<_> = (0..NAIVE_RUNS).map(naive).collect();
+        let case = format!(
+            "{what}: {:?}, a {:?}, b {:?}, transposed {:?}, c {:?}{}",
+            self.config.activation,
+            self.a.shape,
+            self.b.shape,
+            self.transposed,
+            self.c,
+            if self.bias.is_some() { ", bias" } else { "" },
+        );
+        // A gate 1 / (1 + t), t = exp(-|y|): t is off by (3 + 2|y|) ulp, and so is the gate by at most 2.5 of its own; the
+        // sum, the division and the product add 4. For gelu, y is off by 6 ulp of itself, and y t is at most 0.4.
+        let floor = match self.config.activation {
+            Activation::None | Activation::Relu => 0.0,
+            Activation::Silu => 7.0 * ULP,
+            Activation::GeluTanh => 10.0 * ULP,
+        };
+        // A sum of few terms may be rounded in other places than the naive ones: an ulp of a product, and one of a sum.
+        let largest = |tensor: &Tensor<4>| tensor.data.iter().fold(0.0, |most: f64, x| most.max(f64::from(x.abs())));
+        let absolute_floor = 2.0 * ULP * largest(&self.a) * largest(&self.b);
+        for got in runs {
+            let expected =
+                Expected { case: &case, name: "c", shape: &self.c, want: &want, naive: &naive, floor, absolute_floor };
+            expected.assert(got);
+        }
+    }
+
+    /// As the plan has it, and by the kernels of GPUs.
+    fn check(&self, what: &str) {
+        self.check_at(what, Placement::Aligned);
+    }
+
+    fn check_at(&self, what: &str, placement: Placement) {
+        let runs = [context(), gpu()].map(|context| self.run(context, placement));
+        self.assert(what, &runs);
+    }
+}
+
+/// The context of this thread's test, taken for a GPU.
+fn gpu() -> &'static Context {
+    thread_local!(static GPU: &'static Context = {
+        let own = context().capabilities().clone();
+        let gpu = Capabilities { is_cpu: false, is_llvmpipe: false, slow_arrays: false, ..own };
+        Box::leak(Box::new(context().assuming(gpu)))
+    });
+    GPU.with(|context| *context)
+}
+
+#[test]
+fn sizes_around_every_tile() {
+    for m in [1, 3, 4, 5, 15, 16, 17, 31, 32, 33, 63, 64, 65, 129] {
+        Case::new(Activation::None, [m, 36, 24]).check("m");
+        Case::new(Activation::None, [m, 5, 7]).check("odd m");
+    }
+    for n in [1, 2, 3, 4, 5, 7, 8, 9, 31, 32, 33, 63, 64, 65, 67, 68, 255, 256, 257, 260] {
+        Case::new(Activation::None, [9, n, 20]).check("n");
+        Case::new(Activation::None, [40, n, 20]).check("n");
+    }
+    for k in [1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 20, 31, 32, 33, 36, 63, 65, 129] {
+        Case::new(Activation::None, [8, 12, k]).check("k");
+        Case::new(Activation::None, [36, 12, k]).check("k");
+    }
+    Case::new(Activation::None, [1, 1, 1]).check("one");
+    Case::new(Activation::None, [1, 1, 1000]).check("a dot product");
+}
+
+#[test]
+fn the_largest_tile() {
+    // 8 x 4 x 4 of them, as a plan for a GPU wants at least.
+    let (k, two) = (50, [2, 2]);
+    for transposed in [[false, false], [false, true], [true, false], [true, true]] {
+        let c = [8, 16, 129, 3];
+        Case::batched(Activation::None, c, 5, [[8, 1], [1, 16]], transposed).check("many");
+        let case = Case::batched(Activation::None, [2, 2, 400, 1000], k, [two, [1, 1]], transposed);
+        let shapes = MatMulShapes { batch: 2, heads: 2, ..MatMulShapes::new(400, 1000, 50) };
+        let plan = MatMul::new(gpu(), case.config).unwrap().plan(&shapes).unwrap();
+        assert!(plan.kernel().contains("row_blocks=2"), "{}", plan.kernel());
+        case.check("large");
+    }
+}
+
+#[test]
+fn transposes_strides_and_broadcasts() {
+    let placements = [Placement::Aligned, Placement::Odd, Placement::Interleaved { gap: 0 }];
+    let gaps = [Placement::Interleaved { gap: 4 }, Placement::Interleaved { gap: 3 }];
+    for transposed in [[false, false], [false, true], [true, false], [true, true]] {
+        for placement in placements.into_iter().chain(gaps) {
+            for [m, n, k] in [[40, 36, 20], [35, 33, 19], [36, 33, 20], [35, 36, 20], [5, 8, 3]] {
+                let case = Case::batched(Activation::None, [2, 3, m, n], k, [[2, 3], [2, 3]], transposed);
+                case.check_at(&format!("{placement:?}"), placement);
+            }
+        }
+        for outer in [[[1, 3], [2, 1]], [[2, 3], [1, 1]], [[1, 1], [2, 3]], [[2, 1], [1, 3]]] {
+            Case::batched(Activation::None, [2, 3, 20, 24], 12, outer, transposed).check("broadcast");
+        }
+    }
+}
+
+#[test]
+fn a_row_or_column_is_neither_or_both_ways() {
+    for transposed in [[false, false], [false, true], [true, false], [true, true]] {
+        for [m, n, k] in [[1, 9, 6], [9, 1, 6], [8, 8, 1], [1, 8, 1], [8, 1, 1], [1, 1, 8]] {
+            let case = Case::batched(Activation::None, [2, 2, m, n], k, [[2, 2], [2, 2]], transposed);
+            case.check_at("thin", Placement::Interleaved { gap: 1 });
+        }
+    }
+}
+
+#[test]
+fn every_bias_and_activation() {
+    for activation in ACTIVATIONS {
+        for [m, n] in [[34, 36], [6, 33]] {
+            let case = Case::batched(activation, [2, 2, m, n], 20, [[2, 2], [2, 2]], [false, true]);
+            case.check("no bias");
+            for shape in [[1, 1, 1, n], [2, 2, m, n], [1, 2, 1, n], [2, 1, m, n]] {
+                case.clone().with_bias(shape).check("bias");
+                case.clone().with_bias(shape).check_at("bias off a multiple of four", Placement::Odd);
+            }
+        }
+    }
+}
+
+#[test]
+fn activations_of_large_numbers() {
+    for activation in ACTIVATIONS {
+        let mut case = Case::new(activation, [12, 12, 3]);
+        case.a = case.a.scaled(1e15);
+        case.check("large");
+        case.a = case.a.scaled(1e-13);
+        case.check("moderate");
+    }
+}
+
+#[test]
+fn the_same_bits_on_every_run() {
+    let case = Case::new(Activation::GeluTanh, [70, 70, 70]);
+    for context in [context(), gpu()] {
+        let first = case.run(context, Placement::Aligned);
+        assert_same_bits("rerun", &first, &case.run(context, Placement::Aligned));
+    }
+}
+
+#[test]
+fn long_work_is_split() {
+    let case = Case::batched(Activation::None, [2, 1, 200, 70], 40, [[2, 1], [2, 1]], [false, false]);
+    for context in [context(), gpu()] {
+        let options = ContextOptions { max_flops_per_dispatch: 1 << 19, ..ContextOptions::default() };
+        let split = context.assuming(Capabilities { options, ..context.capabilities().clone() });
+        let shapes = MatMulShapes { batch: 2, ..MatMulShapes::new(200, 70, 40) };
+        let plan = MatMul::new(&split, case.config).unwrap().plan(&shapes).unwrap();
+        assert!(plan.dispatches() > 1, "{}", plan.reason());
+        let whole = case.run(context, Placement::Aligned);
+        assert_same_bits("split", &whole, &case.run(&split, Placement::Aligned));
+    }
+}
+
+#[test]
+fn grids_are_folded() {
+    for context in [context(), gpu()] {
+        let own = context.capabilities();
+        let limits = wgpu::Limits { max_compute_workgroups_per_dimension: 3, ..own.limits.clone() };
+        let narrow = context.assuming(Capabilities { limits, ..own.clone() });
+        let case = Case::batched(Activation::None, [3, 2, 70, 70], 12, [[3, 2], [3, 2]], [false, false]);
+        let whole = case.run(context, Placement::Aligned);
+        assert_same_bits("folded", &whole, &case.run(&narrow, Placement::Aligned));
+    }
+}
+
+#[test]
+fn many_steps_run_or_are_refused() {
+    // Drivers that end loops after 65 535 iterations take steps of eight.
+    let product = MatMul::new(context(), MatMulConfig::new()).unwrap();
+    Case::new(Activation::None, [5, 6, 20_000]).check("long");
+    let capped = context().assuming(Capabilities { loop_cap: Some(1000), ..context().capabilities().clone() });
+    let capped = MatMul::new(&capped, MatMulConfig::new()).unwrap();
+    assert!(product.plan(&MatMulShapes::new(2, 2, 100_000)).is_ok());
+    let message = capped.plan(&MatMulShapes::new(2, 2, 100_000)).unwrap_err().to_string();
+    assert!(message.contains("k = 100000"), "{message}");
+}
+
+#[test]
+fn nothing_to_do_is_no_error() {
+    let buffer = context().allocate(16);
+    let output = context().allocate(16);
+    let product = MatMul::new(context(), MatMulConfig::new()).unwrap();
+    for [batch, heads, m, n] in [[0, 1, 2, 2], [1, 0, 2, 2], [1, 1, 0, 2], [1, 1, 2, 0]] {
+        let inputs = MatMulInputs::new(
+            TensorView::f32(&buffer, [batch, heads, m, 3]),
+            TensorView::f32(&buffer, [batch, heads, 3, n]),
+        );
+        let outputs = MatMulOutputs { c: TensorView::f32(&output, [batch, heads, m, n]) };
+        let prepared = product.prepare(inputs, outputs).unwrap();
+        assert_eq!(prepared.plan().dispatches(), 0);
+        context().run(&prepared).unwrap();
+    }
+}
+
+#[test]
+fn a_plan_says_what_it_costs() {
+    let shapes = MatMulShapes { heads: 2, bias: true, ..MatMulShapes::new(5, 6, 7) };
+    let product = MatMul::new(context(), MatMulConfig::new()).unwrap();
+    let plan = product.plan(&shapes).unwrap();
+    assert_eq!(plan.flops(), 2 * 2 * 5 * 6 * 7);
+    assert_eq!(plan.bytes(), 4 * 2 * (5 * 7 + 7 * 6 + 5 * 6 + 5 * 6));
+    assert!(plan.kernel().starts_with("matmul/"), "{}", plan.kernel());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn any_product(
+        c in (1..3usize, 1..3usize, 1..70usize, 1..70usize),
+        k in 1..70usize,
+        transposed in any::<[bool; 2]>(),
+        repeated in any::<[[bool; 2]; 2]>(),
+        bias in prop::option::of(any::<[bool; 3]>()),
+        activation in 0..4usize,
+        placement in 0..3usize,
+    ) {
+        let c = [c.0, c.1, c.2, c.3];
+        let extent = |repeated: bool, axis: usize| if repeated { 1 } else { c[axis] };
+        let outer = repeated.map(|[batch, heads]| [extent(batch, 0), extent(heads, 1)]);
+        let mut case = Case::batched(ACTIVATIONS[activation], c, k, outer, transposed);
+        if let Some([batch, heads, m]) = bias {
+            case = case.with_bias([extent(batch, 0), extent(heads, 1), extent(m, 2), c[3]]);
+        }
+        let placement = [Placement::Aligned, Placement::Odd, Placement::Interleaved { gap: 4 }][placement];
+        case.check_at("any", placement);
+    }
+}
