@@ -8,8 +8,8 @@ use wgpu::BufferUsages;
 use wgpu_attention::{
     Attention, AttentionConfig, AttentionInputs, AttentionOutputs, AttentionShapes, Causal, Context, ContextOptions,
     DType, FeatureMap, GatedAttention, GatedAttentionConfig, GatedAttentionInputs, GatedAttentionOutputs, GauWeights,
-    HostView, LinearAttention, LinearAttentionConfig, LinearAttentionInputs, LinearAttentionOutputs, Result, Scale,
-    TensorView,
+    HostView, LinearAttention, LinearAttentionConfig, LinearAttentionInputs, LinearAttentionOutputs, MatMul,
+    MatMulConfig, MatMulInputs, MatMulOutputs, MatMulShapes, Result, Scale, TensorView,
 };
 
 /// Buffers big enough for every valid call here, and the views that a case spoils.
@@ -188,6 +188,69 @@ fn gated_and_linear_attention_check_the_same() {
     tensors.assert_untouched(context, "every case");
 }
 
+type SpoilProduct = for<'a> fn(&'a Tensors, &mut MatMulInputs<'a>, &mut MatMulOutputs<'a>);
+
+/// Of a product of two square matrices per head; as [`TENSOR_CASES`].
+const PRODUCT_CASES: &[(&str, &[&str], SpoilProduct)] = &[
+    ("batch of b", &["b", "batch", "expected 2", "got 1"], |_, i, _| i.b = with_axis(i.b, 0, 1)),
+    ("heads of b", &["b", "heads", "expected 4", "got 3"], |_, i, _| i.b = with_axis(i.b, 1, 3)),
+    ("k of b", &["b", "k", "expected 6", "got 5"], |_, i, _| i.b = with_axis(i.b, 2, 5)),
+    ("no k", &["a", "k", "at least 1", "got 0"], |_, i, _| {
+        (i.a, i.b) = (with_axis(i.a, 3, 0), with_axis(i.b, 2, 0));
+    }),
+    ("m of c", &["c", "m", "expected 6", "got 4"], |_, _, o| o.c = with_axis(o.c, 2, 4)),
+    ("n of c", &["c", "n", "expected 6", "got 5"], |_, _, o| o.c = with_axis(o.c, 3, 5)),
+    ("shape of the bias", &["bias", "m", "expected 6", "got 1"], |t, i, _| {
+        i.bias = Some(TensorView::f32(&t.inputs[2], [2, 4, 1, 6]));
+    }),
+    ("no innermost axis", &["a", "stride", "k", "expected 1", "got 2"], |_, i, _| {
+        i.a = i.a.with_strides([96, 24, 12, 2]);
+    }),
+    ("a transposed view past the end", &["b", "ends at byte", "the buffer"], |_, i, _| {
+        i.b = i.b.with_strides([144, 36, 1, 600]);
+    }),
+    ("a transposed output", &["c", "stride", "n", "expected 1", "got 6"], |_, _, o| o.c = o.c.swap_axes(2, 3)),
+    ("an output that overlaps itself", &["c", "heads", "does not overlap itself"], |_, _, o| {
+        o.c = o.c.with_strides([144, 0, 6, 1]);
+    }),
+    ("c in the buffer of b", &["c", "lies in the buffer of the input", "b"], |t, _, o| {
+        o.c = TensorView::f32(&t.inputs[1], SQUARE);
+    }),
+    ("element type", &["a", "F32", "U32"], |t, i, _| i.a = TensorView::new(&t.inputs[0], DType::U32, SQUARE)),
+];
+
+const SQUARE: [u32; 4] = [2, 4, 6, 6];
+
+#[test]
+fn matmul_names_every_spoiled_tensor() {
+    let context = context();
+    let product = MatMul::new(context, MatMulConfig::new()).unwrap();
+    let tensors = Tensors::new(context);
+    for (case, says, spoil) in PRODUCT_CASES {
+        let [a, b, ..] = &tensors.inputs;
+        let mut inputs = MatMulInputs::new(TensorView::f32(a, SQUARE), TensorView::f32(b, SQUARE));
+        let mut outputs = MatMulOutputs { c: TensorView::f32(&tensors.output, SQUARE) };
+        spoil(&tensors, &mut inputs, &mut outputs);
+        let message = refused(context, case, |encoder| product.record(encoder, inputs, outputs));
+        for part in *says {
+            assert!(message.contains(part), "{case}: `{message}` does not say `{part}`");
+        }
+    }
+    tensors.assert_untouched(context, "every case");
+    let cases = [
+        ("a: rows", MatMulShapes { batch: 1 << 16, heads: 1 << 16, ..MatMulShapes::new(8, 8, 8) }),
+        ("b: rows", MatMulShapes { batch: 1 << 16, heads: 1 << 15, ..MatMulShapes::new(1, 8, 8) }),
+        ("a: m", MatMulShapes::new(u32::MAX, 8, 8)),
+        ("b: n", MatMulShapes::new(8, (1 << 30) + 1, 8)),
+        ("a: k", MatMulShapes::new(8, 8, u32::MAX)),
+        ("c: bytes", MatMulShapes::new(1 << 20, 1 << 20, 1)),
+    ];
+    for (what, shapes) in cases {
+        let message = product.plan(&shapes).expect_err(what).to_string();
+        assert!(message.contains(what) && message.contains("the limit is"), "{message}");
+    }
+}
+
 #[test]
 fn a_missing_usage_is_named() {
     let context = context();
@@ -299,7 +362,13 @@ fn no_op_needs_more_than_a_default_device() {
     let linear = LinearAttention::new(&context, LinearAttentionConfig::default()).unwrap();
     let own = LinearAttentionInputs::new(inputs.q, inputs.k, inputs.v);
     linear.record(&mut encoder, own, LinearAttentionOutputs::new(outputs.o)).unwrap();
+    let product = MatMul::new(&context, MatMulConfig::new()).unwrap();
+    let c = context.allocate(ELEMENTS);
+    let factors = MatMulInputs::new(inputs.q, inputs.k.swap_axes(2, 3));
+    product.record(&mut encoder, factors, MatMulOutputs { c: TensorView::f32(&c, SQUARE) }).unwrap();
     context.queue().submit([encoder.finish()]);
+    let c = context.download(&c).unwrap();
+    assert!(c[..2 * 4 * 36].iter().all(|x| (x - 2.0).abs() < 1e-5), "eight quarters");
     let o = context.download(&tensors.output).unwrap();
     assert!(o.iter().all(|x| (x - 0.5).abs() < 1e-5), "values of one half average to one half");
 }

@@ -125,6 +125,10 @@ fn the_other_ops() {
     let o = ("o".to_owned(), vec![1, 2, 5, 3]);
     let state = |name: &str, shape: &[usize]| (format!("state_{name}"), shape.to_vec());
 
+    let product = File::new("matmul", r#"{"activation":"silu"}"#);
+    let product = product.f32("a", &[1, 2, 5, 4]).f32("b", &[3, 1, 4, 6]).f32("bias", &[6]);
+    assert_eq!(shapes(&run("matmul", &product)), [("c".to_owned(), vec![3, 2, 5, 6])]);
+
     let linear = r#"{"mode":"causal","feature_map":"exp"}"#;
     let first = run("linear", &qkv("linear_attention", linear));
     let states = [state("max", &[1, 1, 4]), state("s", &[1, 1, 4, 3]), state("z", &[1, 1, 4])];
@@ -222,7 +226,7 @@ fn every_failure_has_its_message() {
         (
             "unknown-op",
             attention().metadata("op", "convolution"),
-            "metadata: op: expected one of attention, gated_attention, linear_attention; got convolution",
+            "metadata: op: expected one of attention, gated_attention, linear_attention, matmul; got convolution",
         ),
         ("bad-json", attention().metadata("config", "{"), "metadata: config: EOF while parsing"),
         ("unknown-option", attention().metadata("config", r#"{"casual":"none"}"#), "unknown field `casual`"),

@@ -3,6 +3,7 @@
 mod attention;
 mod gated_attention;
 mod linear_attention;
+mod matmul;
 mod tensors;
 
 use std::collections::HashMap;
@@ -76,7 +77,7 @@ macro_rules! ops {
         }
     };
 }
-ops!(attention: Attention, gated_attention: GatedAttention, linear_attention: LinearAttention);
+ops!(attention: Attention, gated_attention: GatedAttention, linear_attention: LinearAttention, matmul: MatMul);
 
 fn parse<C: serde::de::DeserializeOwned>(config: &str) -> Result<C> {
     serde_json::from_str(config).context("metadata: config")
