@@ -106,16 +106,6 @@ impl Context {
         Self { inner: Arc::new(inner) }
     }
 
-    /// A context of the same device whose plans take its capabilities to be these: so that a software driver runs the
-    /// kernels of GPUs in tests. It shares nothing with `self`.
-    #[doc(hidden)]
-    #[must_use]
-    pub fn assuming(&self, capabilities: Capabilities) -> Self {
-        let (device, queue) = (self.inner.device.clone(), self.inner.queue.clone());
-        let inner = Inner { device, queue, capabilities, pipelines: Mutex::default(), workspace: Mutex::default() };
-        Self { inner: Arc::new(inner) }
-    }
-
     /// The device.
     #[must_use]
     pub fn device(&self) -> &wgpu::Device {

@@ -14,37 +14,6 @@ const SPAN_BLOCKS: u32 = SPAN / 4u;
 const TILE_M: u32 = 4u * WORKGROUP;
 const_assert COLUMNS % SPAN == 0u;
 
-struct Params {
-    first_workgroup: u32, // of this dispatch
-    end_workgroup: u32,
-    heads: u32,
-    m: u32,
-    n: u32,
-    k: u32,
-    row_tiles: u32, // ceil(m / TILE_M)
-    column_tiles: u32, // ceil(n / COLUMNS)
-    a_start: u32, // starts and strides in elements
-    a_batch: u32,
-    a_head: u32,
-    a_m: u32,
-    a_k: u32,
-    b_start: u32,
-    b_batch: u32,
-    b_head: u32,
-    b_k: u32,
-    b_n: u32,
-    c_start: u32,
-    c_batch: u32,
-    c_head: u32,
-    c_m: u32,
-    bias_start: u32,
-    bias_batch: u32,
-    bias_head: u32,
-    bias_m: u32,
-}
-
-@group(0) @binding(0) var<uniform> params: Params;
-
 @compute @workgroup_size(WORKGROUP)
 fn main(
     @builtin(workgroup_id) workgroup_id: vec3<u32>,

@@ -16,7 +16,7 @@ pub(super) mod slot {
 }
 
 params! {
-    /// Uniform of `matmul/tiles.wgsl` and `matmul/rows.wgsl`; units are there.
+    /// Uniform of `matmul/params.wgsl`; units are there.
     struct Params {
         first_workgroup: u32,
         end_workgroup: u32,
@@ -97,6 +97,7 @@ pub(super) fn kernel(config: &MatMulConfig, problem: &Problem, tile: &Tile) -> S
         Activation::GeluTanh => source!("matmul/activate_gelu_tanh"),
     });
     fragments.push(source!("matmul/write"));
+    fragments.push(source!("matmul/params"));
     fragments.push(source!("shared/workgroup_index"));
     Specialization { kernel, constants, fragments }
 }
