@@ -7,9 +7,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use naga::back::{hlsl, msl, spv};
-use naga::proc::Layouter;
+use naga::proc::BoundsCheckPolicy::{Restrict, Unchecked};
+use naga::proc::{BoundsCheckPolicies, Layouter};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
-use naga::{AddressSpace, Module, TypeInner};
+use naga::{AddressSpace, Module, ShaderStage, TypeInner};
 use wgpu_attention::introspect::{ParamsLayout, Specialization};
 use wgpu_attention::{attention, gated_attention, linear_attention, matmul};
 
@@ -84,16 +85,24 @@ fn every_shader_file_is_used() {
     assert!(unused.is_empty(), "under shaders/, but in no specialization: {unused:?}");
 }
 
+/// Whether it takes the one optional feature, as fragments say by their names.
+fn uses_subgroups(specialization: &Specialization) -> bool {
+    specialization.fragments.iter().any(|source| source.path.ends_with("_subgroup"))
+}
+
+fn parse(specialization: &Specialization, text: &str) -> Result<(Module, ModuleInfo), String> {
+    let module = naga::front::wgsl::parse_str(text).map_err(|error| error.emit_to_string(text))?;
+    let granted = if uses_subgroups(specialization) { Capabilities::SUBGROUP } else { Capabilities::empty() };
+    let info = Validator::new(ValidationFlags::all(), granted)
+        .validate(&module)
+        .map_err(|error| error.emit_to_string(text))?;
+    Ok((module, info))
+}
+
 /// The number of storage bindings, or what is wrong.
 fn check(specialization: &Specialization, params: &ParamsLayout) -> Result<usize, String> {
     let text = specialization.wgsl();
-    let module = naga::front::wgsl::parse_str(&text).map_err(|error| error.emit_to_string(&text))?;
-    // The one optional feature, of fragments that say so by their name.
-    let subgroups = specialization.fragments.iter().any(|source| source.path.ends_with("_subgroup"));
-    let granted = if subgroups { Capabilities::SUBGROUP } else { Capabilities::empty() };
-    let info = Validator::new(ValidationFlags::all(), granted)
-        .validate(&module)
-        .map_err(|error| error.emit_to_string(&text))?;
+    let (module, info) = parse(specialization, &text)?;
     ensure(module.overrides.is_empty(), "declares an override")?;
     let optional = text.lines().find(|line| line.starts_with("enable ") || line.starts_with("requires "));
     ensure(optional.is_none(), format_args!("needs an optional feature: {optional:?}"))?;
@@ -111,7 +120,8 @@ fn check(specialization: &Specialization, params: &ParamsLayout) -> Result<usize
     ensure(bytes <= WORKGROUP_BYTES, format_args!("has {bytes} bytes of workgroup memory"))?;
 
     check_params(&module, params)?;
-    check_writers(&module, &info)?;
+    let found = costs(&texts(&module, &info)?.msl);
+    ensure(found.is_empty(), format_args!("naga puts in: {found:?}"))?;
     let is_storage = |space: AddressSpace| matches!(space, AddressSpace::Storage { .. });
     Ok(module.global_variables.iter().filter(|(_, variable)| is_storage(variable.space)).count())
 }
@@ -137,18 +147,131 @@ fn check_params(module: &Module, params: &ParamsLayout) -> Result<(), String> {
     ensure(*span as usize == params.size, format_args!("Params: {span} bytes in WGSL, {} in Rust", params.size))
 }
 
-/// Naga writes it for Vulkan, DX12 and Metal.
-fn check_writers(module: &Module, info: &ModuleInfo) -> Result<(), String> {
-    spv::write_vec(module, info, &spv::Options::default(), None).map_err(|error| format!("SPIR-V: {error}"))?;
-    let options = hlsl::Options { shader_model: hlsl::ShaderModel::V6_0, ..hlsl::Options::default() };
-    let pipeline = hlsl::PipelineOptions::default();
-    hlsl::Writer::new(&mut String::new(), &options, &pipeline)
+/// One specialization as the drivers' compilers meet it.
+struct Texts {
+    spirv_1_3: Vec<u32>,
+    spirv_1_6: Vec<u32>,
+    hlsl: String,
+    msl: String,
+}
+
+/// What naga writes for Vulkan, DX12 and Metal under the crate's own runtime checks and wgpu's own options: bounds checks,
+/// and no bound on loops, no check of divisors, no workgroup memory set to zero (`Context::compile`).
+fn texts(module: &Module, info: &ModuleInfo) -> Result<Texts, String> {
+    let spirv = |lang_version, buffer| {
+        let options = spv::Options {
+            lang_version,
+            flags: spv::WriterFlags::DEBUG,
+            bounds_check_policies: BoundsCheckPolicies { index: Restrict, buffer, ..BoundsCheckPolicies::default() },
+            zero_initialize_workgroup_memory: spv::ZeroInitializeWorkgroupMemoryMode::None,
+            force_loop_bounding: false,
+            emit_int_div_checks: false,
+            ..spv::Options::default()
+        };
+        let pipeline = spv::PipelineOptions { shader_stage: ShaderStage::Compute, entry_point: "main".to_owned() };
+        spv::write_vec(module, info, &options, Some(&pipeline)).map_err(|error| format!("SPIR-V: {error}"))
+    };
+
+    // The number of workgroups is no built-in of HLSL; wgpu passes it in a register of its own.
+    let workgroups = hlsl::BindTarget { space: 255, ..hlsl::BindTarget::default() };
+    let options = hlsl::Options {
+        shader_model: hlsl::ShaderModel::V6_0,
+        special_constants_binding: Some(workgroups),
+        zero_initialize_workgroup_memory: false,
+        force_loop_bounding: false,
+        ..hlsl::Options::default()
+    };
+    let pipeline = hlsl::PipelineOptions { entry_point: Some((ShaderStage::Compute, "main".to_owned())) };
+    let mut hlsl = String::new();
+    hlsl::Writer::new(&mut hlsl, &options, &pipeline)
         .write(module, info, None)
         .map_err(|error| format!("HLSL: {error}"))?;
-    let options = msl::Options { lang_version: (2, 4), ..msl::Options::default() };
-    msl::write_string(module, info, &options, &msl::PipelineOptions::default())
-        .map_err(|error| format!("MSL: {error}"))?;
-    Ok(())
+
+    Ok(Texts {
+        spirv_1_3: spirv((1, 3), Restrict)?,
+        // With VK_EXT_robustness2 the driver checks the bounds of buffers.
+        spirv_1_6: spirv((1, 6), Unchecked)?,
+        hlsl,
+        msl: write_msl(module, info, false)?,
+    })
+}
+
+/// `costly`: with all that naga puts in by default.
+fn write_msl(module: &Module, info: &ModuleInfo, costly: bool) -> Result<String, String> {
+    let options = msl::Options {
+        lang_version: (2, 4),
+        bounds_check_policies: BoundsCheckPolicies {
+            index: Restrict,
+            buffer: Restrict,
+            ..BoundsCheckPolicies::default()
+        },
+        zero_initialize_workgroup_memory: costly,
+        force_loop_bounding: costly,
+        emit_int_div_checks: costly,
+        ..msl::Options::default()
+    };
+    let pipeline =
+        msl::PipelineOptions { entry_point: Some((ShaderStage::Compute, "main".to_owned())), ..Default::default() };
+    let (text, _) = msl::write_string(module, info, &options, &pipeline).map_err(|error| format!("MSL: {error}"))?;
+    Ok(text)
+}
+
+/// What naga can put into a kernel that costs more than all else there, by how its MSL tells it.
+const COSTS: [(&str, &str); 4] = [
+    ("loop_bound", "a bound on a loop"),
+    ("__local_invocation_index", "workgroup memory set to zero by one invocation"),
+    ("naga_div", "a check of a divisor"),
+    ("naga_mod", "a check of a divisor"),
+];
+
+fn costs(msl: &str) -> Vec<&'static str> {
+    COSTS.iter().filter(|(sign, _)| msl.contains(sign)).map(|&(_, cost)| cost).collect()
+}
+
+#[test]
+fn what_naga_may_put_in_is_found() {
+    let text = "var<workgroup> tile: array<f32, 64>;
+        @group(0) @binding(0) var<storage, read_write> o: array<f32>;
+        @compute @workgroup_size(64) fn main(@builtin(workgroup_id) at: vec3<u32>) {
+            for (var i = 0u; i < 64u; i++) { tile[i] = f32(64u / at.x % at.y); }
+            o[at.x] = tile[at.y];
+        }";
+    let module = naga::front::wgsl::parse_str(text).expect("WGSL");
+    let info = Validator::new(ValidationFlags::all(), Capabilities::empty()).validate(&module).expect("valid");
+    let write = |costly| write_msl(&module, &info, costly).expect("MSL");
+    assert_eq!(costs(&write(true)), COSTS.map(|(_, cost)| cost));
+    assert_eq!(costs(&write(false)), [""; 0]);
+}
+
+/// Writes every specialization into the folder `SHADERS_TO`, as WGSL for Tint, SPIR-V and HLSL, and `labels.txt`.
+#[test]
+#[ignore = "scripts/compilers runs it, for the compilers that look at the files"]
+fn write_every_specialization() {
+    let folder = std::env::var_os("SHADERS_TO").expect("SHADERS_TO names a folder");
+    let folder = Path::new(&folder);
+    let mut labels = String::new();
+    let mut seen = BTreeSet::new();
+    for (specialization, _) in specializations() {
+        let text = specialization.wgsl();
+        if !seen.insert(text.clone()) {
+            continue;
+        }
+        let (module, info) = parse(&specialization, &text).expect("the other tests pass");
+        let texts = texts(&module, &info).expect("the other tests pass");
+        let stem = format!("{:05}-{}", seen.len(), specialization.kernel.path.replace('/', "-"));
+        let write = |extension: &str, bytes: &[u8]| {
+            std::fs::write(folder.join(format!("{stem}.{extension}")), bytes).expect("SHADERS_TO can be written to");
+        };
+        // WGSL asks for it, and naga does not take it yet.
+        let enable = if uses_subgroups(&specialization) { "enable subgroups;" } else { "" };
+        write("wgsl", format!("{enable}{text}").as_bytes());
+        write("1.3.spv", bytemuck::cast_slice(&texts.spirv_1_3));
+        write("1.6.spv", bytemuck::cast_slice(&texts.spirv_1_6));
+        write("hlsl", texts.hlsl.as_bytes());
+        let fragments = specialization.fragments.iter().map(|source| source.path);
+        labels += &format!("{stem} {specialization} + {}\n", fragments.collect::<Vec<_>>().join(" "));
+    }
+    std::fs::write(folder.join("labels.txt"), labels).expect("SHADERS_TO can be written to");
 }
 
 fn ensure(holds: bool, message: impl Display) -> Result<(), String> {
