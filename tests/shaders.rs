@@ -11,7 +11,7 @@ use naga::proc::BoundsCheckPolicy::{Restrict, Unchecked};
 use naga::proc::{BoundsCheckPolicies, Layouter};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{AddressSpace, Module, ShaderStage, TypeInner};
-use wgpu_attention::introspect::{ParamsLayout, Specialization};
+use wgpu_attention::introspect::{Constant, ParamsLayout, Specialization};
 use wgpu_attention::{attention, gated_attention, linear_attention, matmul};
 
 /// What a default device grants, whatever it runs on.
@@ -30,30 +30,37 @@ fn specializations() -> Vec<(Specialization, ParamsLayout)> {
     .concat()
 }
 
-#[test]
-fn every_specialization_is_valid_and_portable() {
-    let all = specializations();
+/// Calls `work` with every item and its index, on all cores.
+fn in_parallel<T: Sync>(items: &[T], work: impl Fn(usize, &T) + Sync) {
     let next = AtomicUsize::new(0);
-    let failures = Mutex::new(Vec::new());
-    // Per kernel, the fewest storage bindings of any specialization: what it needs with every optional operand off.
-    let leanest = Mutex::new(BTreeMap::new());
-    let work = || {
-        while let Some((specialization, params)) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
-            match check(specialization, params) {
-                Ok(bindings) => {
-                    let mut leanest = leanest.lock().expect("no thread panicked");
-                    let least = leanest.entry(specialization.kernel.path).or_insert(bindings);
-                    *least = bindings.min(*least);
-                }
-                Err(message) => {
-                    failures.lock().expect("no thread panicked").push(format!("{specialization}: {message}"));
-                }
-            }
+    let on_one_core = || {
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(item) = items.get(index) else { break };
+            work(index, item);
         }
     };
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
-            scope.spawn(work);
+            scope.spawn(on_one_core);
+        }
+    });
+}
+
+#[test]
+fn every_specialization_is_valid_and_portable() {
+    let all = specializations();
+    let failures = Mutex::new(Vec::new());
+    // Per kernel, the fewest storage bindings of any specialization: what it needs with every optional operand off.
+    let leanest = Mutex::new(BTreeMap::new());
+    in_parallel(&all, |_, (specialization, params)| match check(specialization, params) {
+        Ok(bindings) => {
+            let mut leanest = leanest.lock().expect("no thread panicked");
+            let least = leanest.entry(specialization.kernel.path).or_insert(bindings);
+            *least = bindings.min(*least);
+        }
+        Err(message) => {
+            failures.lock().expect("no thread panicked").push(format!("{specialization}: {message}"));
         }
     });
 
@@ -243,35 +250,59 @@ fn what_naga_may_put_in_is_found() {
     assert_eq!(costs(&write(false)), [""; 0]);
 }
 
-/// Writes every specialization into the folder `SHADERS_TO`, as WGSL for Tint, SPIR-V and HLSL, and `labels.txt`.
+/// Of the specializations that differ only in flags and in the operands they take, how many DXC compiles: it needs a
+/// quarter of a second for one, six times what the other compilers need together.
+const FOR_DXC: usize = 8;
+
+/// Writes every specialization into the folder `SHADERS_TO`: WGSL for Tint, SPIR-V, for a sample HLSL, and `labels.txt`.
 #[test]
 #[ignore = "scripts/compilers runs it, for the compilers that look at the files"]
 fn write_every_specialization() {
     let folder = std::env::var_os("SHADERS_TO").expect("SHADERS_TO names a folder");
     let folder = Path::new(&folder);
-    let mut labels = String::new();
+    let mut all: Vec<_> = specializations().into_iter().map(|(specialization, _)| specialization).collect();
     let mut seen = BTreeSet::new();
-    for (specialization, _) in specializations() {
-        let text = specialization.wgsl();
-        if !seen.insert(text.clone()) {
-            continue;
-        }
-        let (module, info) = parse(&specialization, &text).expect("the other tests pass");
-        let texts = texts(&module, &info).expect("the other tests pass");
-        let stem = format!("{:05}-{}", seen.len(), specialization.kernel.path.replace('/', "-"));
-        let write = |extension: &str, bytes: &[u8]| {
-            std::fs::write(folder.join(format!("{stem}.{extension}")), bytes).expect("SHADERS_TO can be written to");
+    all.retain(|specialization| seen.insert(specialization.wgsl()));
+    let for_dxc = sample(&all);
+
+    in_parallel(&all, |index, specialization| {
+        let write = |extension, bytes: &[u8]| {
+            let path = folder.join(format!("{index:05}.{extension}"));
+            std::fs::write(path, bytes).expect("SHADERS_TO can be written to");
         };
+        let text = specialization.wgsl();
         // WGSL asks for it, and naga does not take it yet.
-        let enable = if uses_subgroups(&specialization) { "enable subgroups;" } else { "" };
+        let enable = if uses_subgroups(specialization) { "enable subgroups;" } else { "" };
         write("wgsl", format!("{enable}{text}").as_bytes());
+        let (module, info) = parse(specialization, &text).expect("the other tests pass");
+        let texts = texts(&module, &info).expect("the other tests pass");
         write("1.3.spv", bytemuck::cast_slice(&texts.spirv_1_3));
         write("1.6.spv", bytemuck::cast_slice(&texts.spirv_1_6));
-        write("hlsl", texts.hlsl.as_bytes());
-        let fragments = specialization.fragments.iter().map(|source| source.path);
-        labels += &format!("{stem} {specialization} + {}\n", fragments.collect::<Vec<_>>().join(" "));
+        if for_dxc.contains(&index) {
+            write("hlsl", texts.hlsl.as_bytes());
+        }
+    });
+
+    let labels = all.iter().enumerate().map(|(index, specialization)| {
+        let fragments: Vec<_> = specialization.fragments.iter().map(|source| source.path).collect();
+        format!("{index:05} {specialization} + {}\n", fragments.join(" + "))
+    });
+    std::fs::write(folder.join("labels.txt"), labels.collect::<String>()).expect("SHADERS_TO can be written to");
+}
+
+/// Of every kernel at every size, some combinations of flags and operands, spread over all of them.
+fn sample(all: &[Specialization]) -> BTreeSet<usize> {
+    let mut alike: BTreeMap<_, Vec<usize>> = BTreeMap::new();
+    for (index, Specialization { kernel, constants, .. }) in all.iter().enumerate() {
+        let sizes: Vec<_> = constants.iter().filter(|(_, value)| !matches!(value, Constant::Bool(_))).collect();
+        alike.entry((kernel.path, format!("{sizes:?}"))).or_default().push(index);
     }
-    std::fs::write(folder.join("labels.txt"), labels).expect("SHADERS_TO can be written to");
+    let mut sampled = BTreeSet::new();
+    for indices in alike.values() {
+        let count = indices.len().min(FOR_DXC);
+        sampled.extend((0..count).map(|i| indices[i * indices.len() / count]));
+    }
+    sampled
 }
 
 fn ensure(holds: bool, message: impl Display) -> Result<(), String> {
