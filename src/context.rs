@@ -44,11 +44,18 @@ pub struct ContextOptions {
     /// Keys that one attention workgroup walks before the rest goes to another, whose results are then combined.
     /// Default: no bound but what the driver needs.
     pub max_keys_per_split: Option<u32>,
+    /// Plan as if the adapter were a GPU. Software drivers have kernels of their own; this runs the others on them, slowly.
+    pub assume_gpu: bool,
 }
 
 impl Default for ContextOptions {
     fn default() -> Self {
-        Self { max_flops_per_dispatch: 1 << 35, max_workspace_bytes: 256 << 20, max_keys_per_split: None }
+        Self {
+            max_flops_per_dispatch: 1 << 35,
+            max_workspace_bytes: 256 << 20,
+            max_keys_per_split: None,
+            assume_gpu: false,
+        }
     }
 }
 

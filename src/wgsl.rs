@@ -5,7 +5,7 @@ use std::fmt;
 /// A file under `shaders/`.
 #[derive(Debug)]
 pub struct Source {
-    /// Path below `shaders/`, without the extension: `attention/prefill`.
+    /// Path below `shaders/`, without the extension: `attention/tiled`.
     pub path: &'static str,
     /// The file's text.
     pub text: &'static str,

@@ -5,8 +5,9 @@ const MINUS_INFINITY: u32 = 0xff800000u;
 
 // Adds each row's bias for key j to its score; read only for rows that see the key. A bias of minus infinity hides it; a
 // sum below LOWEST counts as that, so that a row of nothing else still has a largest score.
-fn add_bias(s: ptr<function, vec4<f32>>, batch: u32, head: u32, row: vec4<u32>, j: u32, see: vec4<bool>) -> vec4<bool> {
-    let at = vec4(params.bias_start + batch * params.bias_batch + head * params.bias_head + j) + row * params.bias_row;
+fn add_bias(s: ptr<function, vec4<f32>>, rows: Rows, j: u32, see: vec4<bool>) -> vec4<bool> {
+    let base = params.bias_start + rows.batch * params.bias_batch + rows.head * params.bias_head;
+    let at = base + rows.row * params.bias_row + j;
     var bits = vec4(MINUS_INFINITY);
     if (see.x) { bits.x = bias[at.x]; }
     if (see.y) { bits.y = bias[at.y]; }

@@ -16,19 +16,19 @@ fn q_chunk(c: u32) -> mat4x4<f32> {
 }
 
 fn o_chunk(c: u32) -> mat4x4<f32> {
-    return mat4x4(o_of(first, c), o_of(first + 1u, c), o_of(first + 2u, c), o_of(first + 3u, c));
-}
-
-fn o_of(i: u32, c: u32) -> vec4<f32> {
-    if (i < params.q_len) {
-        return get_o(o_split, i, c);
+    var o4 = mat4x4<f32>();
+    for (var r = 0u; r < 4u; r++) { // unroll
+        if (r < count) {
+            o4[r] = get_o(rows, r, o_split, c);
+        }
     }
-    return vec4(0.0);
+    return o4;
 }
 
 fn set_o_chunk(c: u32, o4: mat4x4<f32>) {
-    if (first < params.q_len) { put_o(o_split, first, c, o4[0]); }
-    if (first + 1u < params.q_len) { put_o(o_split, first + 1u, c, o4[1]); }
-    if (first + 2u < params.q_len) { put_o(o_split, first + 2u, c, o4[2]); }
-    if (first + 3u < params.q_len) { put_o(o_split, first + 3u, c, o4[3]); }
+    for (var r = 0u; r < 4u; r++) { // unroll
+        if (r < count) {
+            put_o(rows, r, o_split, c, o4[r]);
+        }
+    }
 }

@@ -1,8 +1,8 @@
 // Optional operand: a boolean mask, one byte per pair, zero hides the key.
 @group(0) @binding(8) var<storage, read> mask: array<u32>; // [batch, q_heads, q_len, kv_len], four bytes a word
 
-fn mask_base(batch: u32, head: u32, row: vec4<u32>) -> vec4<u32> {
-    return vec4(params.mask_start + batch * params.mask_batch + head * params.mask_head) + row * params.mask_row;
+fn mask_base(rows: Rows) -> vec4<u32> {
+    return params.mask_start + rows.batch * params.mask_batch + rows.head * params.mask_head + rows.row * params.mask_row;
 }
 
 fn mask_byte(index: u32) -> bool {
@@ -10,8 +10,8 @@ fn mask_byte(index: u32) -> bool {
 }
 
 // Which rows see key j; read only for rows that see it by position (`see`).
-fn mask_at(batch: u32, head: u32, row: vec4<u32>, j: u32, see: vec4<bool>) -> vec4<bool> {
-    let at = mask_base(batch, head, row) + vec4(j);
+fn mask_at(rows: Rows, j: u32, see: vec4<bool>) -> vec4<bool> {
+    let at = mask_base(rows) + vec4(j);
     var seen = vec4(false);
     if (see.x) { seen.x = mask_byte(at.x); }
     if (see.y) { seen.y = mask_byte(at.y); }
@@ -21,13 +21,15 @@ fn mask_at(batch: u32, head: u32, row: vec4<u32>, j: u32, see: vec4<bool>) -> ve
 }
 
 // The keys each row sees: those of [lo, hi) that the mask leaves.
-fn visible_keys(batch: u32, head: u32, row: vec4<u32>, lo: vec4<i32>, hi: vec4<i32>) -> vec4<u32> {
+fn visible_keys(rows: Rows) -> vec4<u32> {
     var n = vec4(0u);
+    let lo = rows.lo;
+    let hi = rows.hi;
     let begin = min(min(lo.x, lo.y), min(lo.z, lo.w));
     let end = max(max(hi.x, hi.y), max(hi.z, hi.w));
     for (var j = begin; j < end; j++) {
         let see = (vec4(j) >= lo) & (vec4(j) < hi);
-        n += select(vec4(0u), vec4(1u), mask_at(batch, head, row, u32(j), see));
+        n += select(vec4(0u), vec4(1u), mask_at(rows, u32(j), see));
     }
     return n;
 }

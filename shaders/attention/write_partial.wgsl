@@ -1,28 +1,26 @@
 // The rows' results over one range of keys, for the combine kernel: first (row_max, sum, weighted, 0), then o undivided.
+// Row r of four.
 @group(0) @binding(11) var<storage, read_write> partials: array<vec4<f32>>; // [batch, q_heads, q_len, splits, 1 + v_dim / 4]
 
-fn partial_base(split: u32, i: u32) -> u32 {
-    let index = ((batch * params.q_heads + head) * params.q_len + i) * params.splits + split;
-    return index * (1u + V_CHUNKS);
+fn partial_base(rows: Rows, r: u32, split: u32) -> u32 {
+    let row = (rows.batch * params.q_heads + rows.head[r]) * params.q_len + rows.row[r];
+    return (row * params.splits + split) * (1u + V_CHUNKS);
 }
 
-fn get_o(split: u32, i: u32, c: u32) -> vec4<f32> {
-    return partials[partial_base(split, i) + 1u + c];
+// Four dims of o as they are kept during the walk over the keys.
+fn get_o(rows: Rows, r: u32, split: u32, c: u32) -> vec4<f32> {
+    return partials[partial_base(rows, r, split) + 1u + c];
 }
 
-fn put_o(split: u32, i: u32, c: u32, value: vec4<f32>) {
-    partials[partial_base(split, i) + 1u + c] = value;
+fn put_o(rows: Rows, r: u32, split: u32, c: u32, value: vec4<f32>) {
+    partials[partial_base(rows, r, split) + 1u + c] = value;
 }
 
-fn write_rows(split: u32) {
-    for (var c = 0u; c < V_CHUNKS; c++) { // unroll if UNROLL
-        let o4 = o_chunk(c);
-        if (first < params.q_len) { put_o(split, first, c, o4[0]); }
-        if (first + 1u < params.q_len) { put_o(split, first + 1u, c, o4[1]); }
-        if (first + 2u < params.q_len) { put_o(split, first + 2u, c, o4[2]); }
-        if (first + 3u < params.q_len) { put_o(split, first + 3u, c, o4[3]); }
-    }
-    for (var r = 0u; r < 4u && first + r < params.q_len; r++) {
-        partials[partial_base(split, first + r)] = vec4(row_max[r], sum[r], weighted[r], 0.0);
-    }
+// The end of the walk.
+fn finish_o(rows: Rows, r: u32, split: u32, c: u32, value: vec4<f32>, sum: f32) {
+    put_o(rows, r, split, c, value);
+}
+
+fn finish_row(rows: Rows, r: u32, split: u32, row_max: f32, sum: f32, weighted: f32) {
+    partials[partial_base(rows, r, split)] = vec4(row_max, sum, weighted, 0.0);
 }

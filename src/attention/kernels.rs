@@ -1,6 +1,6 @@
 //! The kernels of softmax attention: their bindings, their uniforms, and the source of each specialization.
 
-use super::plan::{Choice, Problem, TILES, Tile};
+use super::plan::{Choice, Kernel, Problem, TILES, Tile};
 use super::{AttentionConfig, AttentionShapes, Causal, Scale};
 use crate::params::{ParamsLayout, params};
 use crate::tensor::Layout;
@@ -23,15 +23,15 @@ pub(super) mod slot {
 }
 
 params! {
-    /// Uniform of `attention/prefill.wgsl`; units are there.
-    struct PrefillParams {
+    /// Uniform of `attention/params.wgsl`; units are there.
+    struct WalkParams {
         first_workgroup: u32,
         end_workgroup: u32,
         q_heads: u32,
         group: u32,
         q_len: u32,
         kv_len: u32,
-        query_tiles: u32,
+        row_tiles: u32,
         splits: u32,
         split_keys: u32,
         offset: i32,
@@ -107,7 +107,7 @@ params! {
     }
 }
 
-/// Where a prefill invocation keeps its part of q and o while it walks the keys.
+/// Where an invocation of `attention/rows.wgsl` keeps its part of q and o while it walks the keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Block {
     /// In arrays of its own.
@@ -123,25 +123,48 @@ fn is_vec4(problem: &Problem) -> bool {
     [problem.q, problem.k, problem.v].iter().all(Layout::is_vec4)
 }
 
-/// Keys that a step of the prefill kernel takes; ranges of keys are multiples of it.
-pub(super) fn keys_per_step(problem: &Problem, tile: Tile) -> u32 {
-    if is_vec4(problem) && !problem.shapes.bias && !problem.shapes.mask { tile.keys } else { tile.keys.min(8) }
+/// Keys that a step takes; ranges of keys are multiples of it.
+pub(super) fn keys_per_step(problem: &Problem, kernel: Kernel) -> u32 {
+    let plain = is_vec4(problem) && !problem.shapes.bias && !problem.shapes.mask;
+    match kernel {
+        Kernel::Tiled { .. } => 4 * width(problem.shapes.v_dim),
+        Kernel::Rows { keys, .. } => {
+            if plain {
+                keys
+            } else {
+                keys.min(8)
+            }
+        }
+        Kernel::Subgroup { keys, .. } => keys,
+    }
 }
 
-/// The prefill kernel for a problem; `partial` if it leaves its rows to the combine kernel.
-pub(super) fn prefill(
+/// Invocations of the tiled kernel along the dims of o: as few as share all its chunks evenly, in fours.
+fn width(v_dim: u32) -> u32 {
+    let chunks = v_dim.div_ceil(4);
+    chunks.div_ceil(columns(v_dim)).next_multiple_of(4).max(8)
+}
+
+/// Chunks of o that each of them owns.
+fn columns(v_dim: u32) -> u32 {
+    v_dim.div_ceil(4).div_ceil(16)
+}
+
+/// The kernel that walks the keys; `partial` if it leaves its rows to the combine kernel.
+pub(super) fn walk(
     config: &AttentionConfig,
     problem: &Problem,
-    tile: Tile,
+    kernel: Kernel,
     block: Block,
     partial: bool,
 ) -> Specialization {
     let shapes = &problem.shapes;
-    let (vec4, keys) = (is_vec4(problem), keys_per_step(problem, tile));
+    let (vec4, keys) = (is_vec4(problem), keys_per_step(problem, kernel));
     let pick = |on: bool, yes, no| if on { yes } else { no };
     let mut fragments = vec![
-        pick(block == Block::Private, source!("attention/block_private"), source!("attention/block_storage")),
-        pick(tile.subgroup, source!("attention/keys_subgroup"), source!("attention/keys_uniform")),
+        source!("attention/params"),
+        source!("attention/walk"),
+        source!("attention/scores"),
         pick(vec4, source!("attention/load_vec4"), source!("attention/load_scalar")),
         pick(shapes.kv_lens, source!("shared/kv_lens"), source!("shared/no_kv_lens")),
         pick(shapes.bias, source!("attention/bias"), source!("attention/no_bias")),
@@ -155,24 +178,46 @@ pub(super) fn prefill(
         fragments.push(source!("attention/write_result"));
         fragments.extend(output_fragments(problem));
     }
-    Specialization {
-        kernel: source!("attention/prefill"),
-        constants: vec![
-            ("WORKGROUP", Constant::U32(tile.workgroup)),
-            ("HEAD_DIM", Constant::U32(shapes.head_dim)),
-            ("V_DIM", Constant::U32(shapes.v_dim)),
+    let block = pick(block == Block::Private, source!("attention/block_private"), source!("attention/block_storage"));
+    let rows = |workgroup, span, unroll, parts| {
+        vec![
+            ("WORKGROUP", Constant::U32(workgroup)),
             ("KEYS", Constant::U32(keys)),
-            ("SPAN", Constant::U32(if tile.subgroup { tile.workgroup / keys } else { 1 })),
-            ("UNROLL", Constant::Bool(tile.subgroup)),
-            ("PARTS", Constant::U32(if tile.subgroup { 4 } else { 1 })),
-            ("LOG_N", Constant::Bool(config.scale.terms(shapes.head_dim).log_n)),
-            ("SOFTCAP", Constant::Bool(config.softcap.is_some())),
-            ("ENTROPY", Constant::Bool(shapes.entropy)),
-            ("ROW_MASK", Constant::Bool(shapes.bias || shapes.mask)),
-            ("Elem", Constant::Type(if vec4 { "vec4<f32>" } else { "f32" })),
-        ],
-        fragments,
-    }
+            ("SPAN", Constant::U32(span)),
+            ("UNROLL", Constant::Bool(unroll)),
+            ("PARTS", Constant::U32(parts)),
+        ]
+    };
+    let (source, mut constants) = match kernel {
+        Kernel::Tiled { height, groups, slab } => {
+            let constants = vec![
+                ("WIDTH", Constant::U32(width(shapes.v_dim))),
+                ("HEIGHT", Constant::U32(height)),
+                ("GROUPS", Constant::U32(groups)),
+                ("COLUMNS", Constant::U32(columns(shapes.v_dim))),
+                ("SLAB", Constant::U32(slab)),
+            ];
+            (source!("attention/tiled"), constants)
+        }
+        Kernel::Rows { workgroup, .. } => {
+            fragments.extend([block, source!("attention/keys_uniform")]);
+            (source!("attention/rows"), rows(workgroup, 1, false, 1))
+        }
+        Kernel::Subgroup { workgroup, .. } => {
+            fragments.extend([source!("attention/block_private"), source!("attention/keys_subgroup")]);
+            (source!("attention/rows"), rows(workgroup, workgroup / keys, true, 4))
+        }
+    };
+    constants.extend([
+        ("HEAD_DIM", Constant::U32(shapes.head_dim)),
+        ("V_DIM", Constant::U32(shapes.v_dim)),
+        ("LOG_N", Constant::Bool(config.scale.terms(shapes.head_dim).log_n)),
+        ("SOFTCAP", Constant::Bool(config.softcap.is_some())),
+        ("ENTROPY", Constant::Bool(shapes.entropy)),
+        ("ROW_MASK", Constant::Bool(shapes.bias || shapes.mask)),
+        ("Elem", Constant::Type(if vec4 { "vec4<f32>" } else { "f32" })),
+    ]);
+    Specialization { kernel: source, constants, fragments }
 }
 
 /// The kernel that combines partial rows.
@@ -201,14 +246,13 @@ fn output_fragments(problem: &Problem) -> Vec<&'static Source> {
     ]
 }
 
-/// The numbers of one dispatch of the prefill kernel.
-pub(super) fn prefill_params(
+/// The numbers of one dispatch of a kernel that walks the keys.
+pub(super) fn walk_params(
     config: &AttentionConfig,
     problem: &Problem,
     choice: &Choice,
-    query_tiles: u32,
     [first_workgroup, end_workgroup]: [u32; 2],
-) -> PrefillParams {
+) -> WalkParams {
     let shapes = &problem.shapes;
     let rank4 = |l: Layout<4>| [l.start, l.strides[0], l.strides[1], l.strides[2]];
     let scores = |l: Option<Layout<4>>| l.map_or([0; 4], rank4);
@@ -225,14 +269,14 @@ pub(super) fn prefill_params(
     let [kv_lens_start, kv_lens_stride] = problem.kv_lens.map_or([0; 2], |l| [l.start, l.strides[0]]);
     let scale = config.scale.terms(shapes.head_dim);
     let visibility = config.visibility();
-    PrefillParams {
+    WalkParams {
         first_workgroup,
         end_workgroup,
         q_heads: shapes.q_heads,
         group: shapes.q_heads / shapes.kv_heads,
         q_len: shapes.q_len,
         kv_len: shapes.kv_len,
-        query_tiles,
+        row_tiles: choice.row_tiles as u32,
         splits: choice.splits,
         split_keys: choice.split_keys,
         offset: visibility.fixed_offset(shapes.kv_len),
@@ -346,11 +390,11 @@ pub fn specializations() -> Vec<(Specialization, ParamsLayout)> {
             let mut config = AttentionConfig::new().scale(scale);
             config.softcap = bits(flags, 7).then_some(30.0);
             let problem = Problem::contiguous(shapes);
-            let takes = |tile: &&Tile| [1, 64].iter().any(|&q_len| tile.takes(&AttentionShapes { q_len, ..shapes }));
-            for &tile in TILES.iter().filter(takes) {
-                let blocks: &[_] = if tile.subgroup { &[Block::Private] } else { &[Block::Private, Block::Storage] };
-                for &block in blocks {
-                    found.push((prefill(&config, &problem, tile, block, bits(flags, 8)), PrefillParams::LAYOUT));
+            let takes =
+                |tile: &&Tile| [1, 17, 65].iter().any(|&q_len| tile.takes(&AttentionShapes { q_len, ..shapes }));
+            for tile in TILES.iter().filter(takes) {
+                for block in [Block::Private, Block::Storage] {
+                    found.push((walk(&config, &problem, tile.kernel, block, bits(flags, 8)), WalkParams::LAYOUT));
                 }
             }
             found.push((combine(&problem), CombineParams::LAYOUT));

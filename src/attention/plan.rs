@@ -1,8 +1,8 @@
 //! Which kernels run for a problem, and in what dispatches.
 
-use super::kernels::{Block, COMBINE_WORKGROUP, combine, combine_params, keys_per_step, prefill, prefill_params, slot};
+use super::kernels::{Block, COMBINE_WORKGROUP, combine, combine_params, keys_per_step, slot, walk, walk_params};
 use super::{AttentionConfig, AttentionShapes};
-use crate::context::{Capabilities, Context};
+use crate::context::{Capabilities, Context, ContextOptions};
 use crate::dispatch::{Plan, PlanBuilder, Slot};
 use crate::tensor::{Layout, product};
 use crate::wgsl::Specialization;
@@ -50,48 +50,12 @@ impl Problem {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Tile {
     adapter: Adapter,
-    /// The fewest and the most queries it is for.
-    queries: [u32; 2],
+    /// The fewest and the most rows of a kv head it is for: queries, times the heads that share it.
+    rows: [u32; 2],
     /// The largest head_dim and v_dim.
     dims: u32,
-    /// Whether each invocation reads one key's part and its subgroup, which is the workgroup, tells it to all.
-    pub subgroup: bool,
-    /// Invocations per workgroup of the prefill kernel, each owning four queries.
-    pub workgroup: u32,
-    /// Keys in a step. 64 become 8 where the loads are no vectors, or a bias or mask hides keys in between.
-    pub keys: u32,
+    pub kernel: Kernel,
 }
-
-impl Tile {
-    /// Whether it is for these sizes.
-    pub fn takes(&self, shapes: &AttentionShapes) -> bool {
-        let [least, most] = self.queries;
-        (least..=most).contains(&shapes.q_len) && shapes.head_dim.max(shapes.v_dim) <= self.dims
-    }
-}
-
-const ANY: u32 = u32::MAX;
-
-/// The first row that applies is taken; a row with subgroups applies where they have the workgroup's size.
-///
-/// llvmpipe runs a workgroup of eight as one vector. It checks every load from storage and gathers from private arrays
-/// lane by lane. So its rows with subgroups read a key once for all, and unroll every loop so that q and o are no arrays;
-/// a step's keys are few, because the unrolled loop has to stay near the size of an instruction cache. Without subgroups,
-/// one walk of the arrays serves 64 keys. Either compiles for a second, which few queries do not repay, and much longer on
-/// other software drivers.
-/// On a GPU, 32 invocations are one subgroup of most, and 128 queries share every key that is read.
-#[rustfmt::skip]
-pub(super) const TILES: &[Tile] = &[
-    Tile { adapter: Adapter::Llvmpipe, queries: [64, ANY], dims: 96,  subgroup: true,  workgroup: 8,  keys: 4 },
-    Tile { adapter: Adapter::Llvmpipe, queries: [64, ANY], dims: 160, subgroup: true,  workgroup: 8,  keys: 2 },
-    Tile { adapter: Adapter::Llvmpipe, queries: [64, ANY], dims: 96,  subgroup: true,  workgroup: 4,  keys: 4 },
-    Tile { adapter: Adapter::Llvmpipe, queries: [64, ANY], dims: 160, subgroup: true,  workgroup: 4,  keys: 2 },
-    Tile { adapter: Adapter::Llvmpipe, queries: [64, ANY], dims: ANY, subgroup: false, workgroup: 8,  keys: 64 },
-    Tile { adapter: Adapter::Llvmpipe, queries: [0, 63],   dims: ANY, subgroup: false, workgroup: 8,  keys: 8 },
-    Tile { adapter: Adapter::Cpu,      queries: [0, ANY],  dims: ANY, subgroup: false, workgroup: 8,  keys: 8 },
-    Tile { adapter: Adapter::Gpu,      queries: [0, 32],   dims: ANY, subgroup: false, workgroup: 8,  keys: 8 },
-    Tile { adapter: Adapter::Gpu,      queries: [0, ANY],  dims: ANY, subgroup: false, workgroup: 32, keys: 8 },
-];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Adapter {
@@ -100,12 +64,83 @@ pub(super) enum Adapter {
     Gpu,
 }
 
+/// A kernel that walks the keys, and what it is made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kernel {
+    /// `attention/tiled.wgsl`: `height` times `groups` groups of four rows to a workgroup, `slab` dims or keys in workgroup
+    /// memory at a time.
+    Tiled { height: u32, groups: u32, slab: u32 },
+    /// `attention/rows.wgsl`: four rows to an invocation, `keys` in a step. 64 keys become 8 where the loads are no
+    /// vectors, or a bias or mask hides keys in between.
+    Rows { workgroup: u32, keys: u32 },
+    /// The same unrolled, where subgroups have the workgroup's size.
+    Subgroup { workgroup: u32, keys: u32 },
+}
+
+impl Kernel {
+    /// Rows that a workgroup owns.
+    pub fn rows(self) -> u32 {
+        match self {
+            Self::Tiled { height, groups, .. } => 4 * height * groups,
+            Self::Rows { workgroup, .. } | Self::Subgroup { workgroup, .. } => 4 * workgroup,
+        }
+    }
+}
+
+impl Tile {
+    /// Whether it is for these sizes.
+    pub fn takes(&self, shapes: &AttentionShapes) -> bool {
+        let [least, most] = self.rows;
+        (least..=most).contains(&rows_per_kv_head(shapes)) && shapes.head_dim.max(shapes.v_dim) <= self.dims
+    }
+}
+
+/// Rows of the attention matrix that read the same keys.
+fn rows_per_kv_head(shapes: &AttentionShapes) -> u32 {
+    shapes.q_len.saturating_mul(shapes.q_heads / shapes.kv_heads.max(1))
+}
+
+const ANY: u32 = u32::MAX;
+
+/// The first row that applies is taken.
+///
+/// llvmpipe runs a workgroup of eight as one vector. It checks every load from storage and gathers from private arrays
+/// lane by lane. So with subgroups each invocation reads one key's part and tells it to all, and every loop is unrolled so
+/// that q and o are no arrays; a step's keys are few, because the unrolled loop has to stay near the size of an instruction
+/// cache. Without subgroups, one walk of the arrays serves 64 keys. Either compiles for a second, which few rows do not
+/// repay, and much longer on other software drivers.
+///
+/// On a GPU, a workgroup of 256 and 16 KiB holds 128 rows by 64 keys: of each product an invocation computes 8 by 4 or 8 by
+/// 8 numbers from 12 or 16 that it reads from workgroup memory. v_dim above 128 would take 160 registers for them: half the
+/// rows, and half the slab. Fewer rows take smaller tiles.
+#[rustfmt::skip]
+pub(super) const TILES: &[Tile] = &[
+    Tile { adapter: Adapter::Llvmpipe, rows: [64, ANY], dims: 96,  kernel: Kernel::Subgroup { workgroup: 8, keys: 4 } },
+    Tile { adapter: Adapter::Llvmpipe, rows: [64, ANY], dims: 160, kernel: Kernel::Subgroup { workgroup: 8, keys: 2 } },
+    Tile { adapter: Adapter::Llvmpipe, rows: [64, ANY], dims: 96,  kernel: Kernel::Subgroup { workgroup: 4, keys: 4 } },
+    Tile { adapter: Adapter::Llvmpipe, rows: [64, ANY], dims: 160, kernel: Kernel::Subgroup { workgroup: 4, keys: 2 } },
+    Tile { adapter: Adapter::Llvmpipe, rows: [64, ANY], dims: ANY, kernel: Kernel::Rows { workgroup: 8, keys: 64 } },
+    Tile { adapter: Adapter::Llvmpipe, rows: [0, 63],   dims: ANY, kernel: Kernel::Rows { workgroup: 8, keys: 8 } },
+    Tile { adapter: Adapter::Cpu,      rows: [0, ANY],  dims: ANY, kernel: Kernel::Rows { workgroup: 8, keys: 8 } },
+    Tile { adapter: Adapter::Gpu,      rows: [0, 16],   dims: ANY, kernel: Kernel::Tiled { height: 4,  groups: 1, slab: 8 } },
+    Tile { adapter: Adapter::Gpu,      rows: [17, 64],  dims: ANY, kernel: Kernel::Tiled { height: 16, groups: 1, slab: 8 } },
+    Tile { adapter: Adapter::Gpu,      rows: [65, ANY], dims: 128, kernel: Kernel::Tiled { height: 16, groups: 2, slab: 16 } },
+    Tile { adapter: Adapter::Gpu,      rows: [65, ANY], dims: ANY, kernel: Kernel::Tiled { height: 16, groups: 1, slab: 8 } },
+];
+
+/// Workgroups that occupy the adapter; fewer split the keys further.
+const ENOUGH_FOR_A_GPU: u64 = 256;
+const ENOUGH_FOR_A_CPU: u64 = 8;
+/// Keys below which a range is not split to occupy the adapter.
+const LEAST_SPLIT: u32 = 256;
+
 /// What was chosen for a problem, before anything is compiled.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Choice {
-    prefill: Specialization,
+    walk: Specialization,
     combine: Option<Specialization>,
-    workgroup: u32,
+    /// Tiles of the rows of a kv head.
+    pub row_tiles: u64,
     pub splits: u32,
     pub split_keys: u32,
     reason: String,
@@ -115,33 +150,44 @@ pub(super) struct Choice {
 fn select(config: &AttentionConfig, problem: &Problem, capabilities: &Capabilities) -> Result<Choice> {
     let shapes = &problem.shapes;
     let adapter = match capabilities {
+        Capabilities { options: ContextOptions { assume_gpu: true, .. }, .. } => Adapter::Gpu,
         // Before it compiles large arrays quickly, no step is worth its code.
         Capabilities { is_llvmpipe: true, slow_arrays: false, .. } => Adapter::Llvmpipe,
         Capabilities { is_cpu: true, .. } => Adapter::Cpu,
         _ => Adapter::Gpu,
     };
     let applies = |tile: &&Tile| {
-        let subgroups = !tile.subgroup || capabilities.subgroup_size == Some(tile.workgroup);
-        tile.adapter == adapter && subgroups && tile.takes(shapes)
+        let size = capabilities.subgroup_size;
+        let runs = !matches!(tile.kernel, Kernel::Subgroup { workgroup, .. } if size != Some(workgroup));
+        tile.adapter == adapter && runs && tile.takes(shapes)
     };
-    let tile = *TILES.iter().find(applies).unwrap_or(&TILES[TILES.len() - 1]);
-    let workgroup = tile.workgroup;
-    let step = keys_per_step(problem, tile);
-
+    let kernel = TILES.iter().find(applies).unwrap_or(&TILES[TILES.len() - 1]).kernel;
+    let step = keys_per_step(problem, kernel);
     let block = if capabilities.slow_arrays { Block::Storage } else { Block::Private };
+    let row_tiles = u64::from(rows_per_kv_head(shapes).div_ceil(kernel.rows()));
+    let tiles = row_tiles * u64::from(shapes.batch) * u64::from(shapes.kv_heads);
 
     // The fewest splits that the driver, the work bound and the caller's own bound allow.
     let mut bound = capabilities.options.max_keys_per_split.unwrap_or(u32::MAX).max(step);
-    let mut reasons = vec![format!("{workgroup} invocations, four queries each, on a {adapter:?}")];
-    reasons.extend(tile.subgroup.then(|| format!("subgroups of {workgroup}")));
+    let mut reasons =
+        vec![format!("{} rows of a kv head to a workgroup, {step} keys a step, on a {adapter:?}", kernel.rows())];
+    if let Kernel::Subgroup { workgroup, .. } = kernel {
+        reasons.push(format!("subgroups of {workgroup}"));
+    }
+    let enough = if adapter == Adapter::Gpu { ENOUGH_FOR_A_GPU } else { ENOUGH_FOR_A_CPU };
+    if tiles < enough {
+        // Rather more workgroups than this walks more keys alone.
+        let keys = (u64::from(shapes.kv_len) * tiles / enough).next_multiple_of(LEAST_SPLIT.into());
+        bound = bound.min(u32::try_from(keys).unwrap_or(u32::MAX).max(LEAST_SPLIT));
+    }
     if let Some(cap) = capabilities.loop_cap {
-        let keys = keys_under_loop_cap(config, shapes, cap, step)?;
+        let keys = keys_under_loop_cap(config, shapes, cap, kernel, step)?;
         if keys < shapes.kv_len {
             reasons.push(format!("at most {keys} keys a workgroup, under the driver's cap of {cap} loop iterations"));
         }
         bound = bound.min(keys);
     }
-    let flops_per_key = u64::from(4 * workgroup) * 2 * u64::from(shapes.head_dim + shapes.v_dim);
+    let flops_per_key = u64::from(kernel.rows()) * 2 * u64::from(shapes.head_dim + shapes.v_dim);
     let by_work = capabilities.options.max_flops_per_dispatch / flops_per_key;
     bound = bound.min(u32::try_from(by_work).unwrap_or(u32::MAX).max(step));
     let mut split_keys = (bound - bound % step).min(shapes.kv_len.next_multiple_of(step));
@@ -149,7 +195,7 @@ fn select(config: &AttentionConfig, problem: &Problem, capabilities: &Capabiliti
         // The combine kernel walks the splits of a row twice.
         let most_splits = (cap.saturating_sub(16) / 2).max(1);
         split_keys = split_keys.max(shapes.kv_len.div_ceil(most_splits).next_multiple_of(step));
-        if split_keys > keys_under_loop_cap(config, shapes, cap, step)? {
+        if split_keys > keys_under_loop_cap(config, shapes, cap, kernel, step)? {
             let reason = format!(
                 "{} keys in ranges that this driver's cap of {cap} loop iterations allows are too many to combine",
                 shapes.kv_len
@@ -179,9 +225,9 @@ fn select(config: &AttentionConfig, problem: &Problem, capabilities: &Capabiliti
         reasons.push(format!("{splits} ranges of {split_keys} keys, then combined"));
     }
     Ok(Choice {
-        prefill: prefill(config, problem, tile, block, partial),
+        walk: walk(config, problem, kernel, block, partial),
         combine: partial.then(|| combine(problem)),
-        workgroup,
+        row_tiles,
         splits,
         split_keys,
         reason: reasons.join("; "),
@@ -189,24 +235,37 @@ fn select(config: &AttentionConfig, problem: &Problem, capabilities: &Capabiliti
 }
 
 /// Keys that one workgroup can walk without meeting the driver's cap on loop iterations.
-fn keys_under_loop_cap(config: &AttentionConfig, shapes: &AttentionShapes, cap: u32, step: u32) -> Result<u32> {
+fn keys_under_loop_cap(
+    config: &AttentionConfig,
+    shapes: &AttentionShapes,
+    cap: u32,
+    kernel: Kernel,
+    step: u32,
+) -> Result<u32> {
     let (head_chunks, v_chunks) = (shapes.head_dim.div_ceil(4), shapes.v_dim.div_ceil(4));
-    // Each run of a loop counts one more, for its exit. A step walks q and o once, for eight keys at least; loading,
-    // clearing and writing the rows stand outside the steps.
-    let outside = 2 * (head_chunks + 2 * v_chunks) + 64;
-    let per_eight = 1 + (head_chunks + 1) + (v_chunks + 1);
+    // Each run of a loop counts one more, for its exit. Loading, clearing and writing the rows stand outside the steps.
+    let outside = 2 * (head_chunks + 2 * v_chunks) + 128;
+    let per_step = match kernel {
+        // A step walks q and o once.
+        Kernel::Rows { .. } | Kernel::Subgroup { .. } => 1 + (head_chunks + 1) + (v_chunks + 1),
+        // Slabs of q and k, the rows' maximum, slabs of v; and in each slab what an invocation brings and multiplies.
+        Kernel::Tiled { height, groups, slab } => {
+            let bring_v = (slab * v_chunks).div_ceil(8 * height) + 1;
+            let heads = shapes.head_dim.div_ceil(slab) * (slab + 8);
+            1 + heads + 1 + 17 * groups + step.div_ceil(slab) * (slab + bring_v + 4) + 1
+        }
+    };
     // Counting the keys that a mask leaves takes one iteration each, in every range.
     let counting = if config.scale.terms(shapes.head_dim).log_n && shapes.mask { shapes.kv_len + 1 } else { 0 };
-    let steps = cap.saturating_sub(outside).saturating_sub(counting) / per_eight;
-    if steps < step / 8 {
+    let steps = cap.saturating_sub(outside).saturating_sub(counting) / per_step;
+    if steps == 0 {
         let reason = format!(
             "counting the visible keys of a mask of {} columns passes this driver's cap of {cap} loop iterations",
             shapes.kv_len
         );
         return Err(Error::Unsupported { reasons: vec![reason] });
     }
-    let keys = steps.saturating_mul(8);
-    Ok(keys - keys % step)
+    Ok(steps.saturating_mul(step))
 }
 
 /// Compiles what [`select`] picked and lays out the dispatches.
@@ -223,8 +282,8 @@ pub(super) fn build(context: &Context, config: &AttentionConfig, problem: &Probl
     let rows = product([shapes.batch, shapes.q_heads, shapes.q_len]);
     let rows = u32::try_from(rows).map_err(|_| overflow("o: rows", rows))?;
     let v_chunks = shapes.v_dim.div_ceil(4);
-    let query_tiles = shapes.q_len.div_ceil(4 * choice.workgroup);
-    let workgroups = product([shapes.batch, shapes.q_heads, query_tiles, choice.splits]);
+    let tiles = product([shapes.batch, shapes.kv_heads]).saturating_mul(choice.row_tiles);
+    let workgroups = tiles.saturating_mul(choice.splits.into());
     let per_workgroup = flops / workgroups.max(1);
 
     let mut inputs = vec![slot::Q, slot::K, slot::V];
@@ -237,12 +296,11 @@ pub(super) fn build(context: &Context, config: &AttentionConfig, problem: &Probl
     outputs.extend(shapes.entropy.then_some(slot::ENTROPY));
     let operand = |&slot: &usize| (slot as u32, Slot::Operand(slot));
 
-    let prefill_params = |first_workgroup, end_workgroup| {
-        prefill_params(config, problem, &choice, query_tiles, [first_workgroup, end_workgroup])
-    };
+    let walk_params =
+        |first_workgroup, end_workgroup| walk_params(config, problem, &choice, [first_workgroup, end_workgroup]);
     let Some(combine) = &choice.combine else {
         let bindings: Vec<_> = inputs.iter().chain(&outputs).map(operand).collect();
-        plan.dispatch(&choice.prefill, &bindings, workgroups, per_workgroup, prefill_params)?;
+        plan.dispatch(&choice.walk, &bindings, workgroups, per_workgroup, walk_params)?;
         return plan.finish(flops, least_bytes(problem), choice.reason);
     };
 
@@ -252,7 +310,7 @@ pub(super) fn build(context: &Context, config: &AttentionConfig, problem: &Probl
     }
     let partials = (slot::PARTIALS, plan.workspace("partial results", partials * 16)?);
     let bindings: Vec<_> = inputs.iter().map(operand).chain([partials]).collect();
-    plan.dispatch(&choice.prefill, &bindings, workgroups, per_workgroup, prefill_params)?;
+    plan.dispatch(&choice.walk, &bindings, workgroups, per_workgroup, walk_params)?;
     let bindings: Vec<_> = outputs.iter().map(operand).chain([partials]).collect();
     let combine_workgroups = (u64::from(rows) * u64::from(v_chunks)).div_ceil(COMBINE_WORKGROUP.into());
     let per_workgroup = u64::from(COMBINE_WORKGROUP) * u64::from(choice.splits) * 16;
@@ -300,13 +358,22 @@ mod tests {
     fn one_kernel_does_where_nothing_is_in_the_way() {
         let choice = choose(AttentionShapes::new(1, 8, 4096, 64), &capabilities());
         assert_eq!((choice.splits, choice.combine), (1, None));
-        assert_eq!(choice.workgroup, 32);
-        assert_eq!(choose(AttentionShapes::new(1, 8, 32, 64), &capabilities()).workgroup, 8, "few queries");
+        assert_eq!(choice.row_tiles, 4096 / 128);
+        assert_eq!(choose(AttentionShapes::new(64, 8, 32, 64), &capabilities()).row_tiles, 1, "few queries");
+    }
+
+    #[test]
+    fn few_tiles_split_the_keys_to_occupy_a_gpu() {
+        let decode = AttentionShapes { q_len: 1, kv_heads: 1, ..AttentionShapes::new(1, 8, 32_768, 64) };
+        let choice = choose(decode, &capabilities());
+        assert_eq!((choice.row_tiles, choice.split_keys, choice.splits), (1, 256, 128), "heads share a tile");
+        let short = AttentionShapes { kv_len: 200, ..decode };
+        assert_eq!(choose(short, &capabilities()).splits, 1, "nothing to split");
     }
 
     #[test]
     fn keys_are_split_under_a_loop_cap() {
-        let capped = Capabilities { loop_cap: Some(65_535), ..capabilities() };
+        let capped = Capabilities { loop_cap: Some(65_535), is_cpu: true, ..capabilities() };
         for len in [1024, 16_384, 1 << 20] {
             for dim in [1, 64, 256] {
                 let choice = choose(AttentionShapes::new(1, 1, len, dim), &capped);
@@ -323,7 +390,7 @@ mod tests {
     #[test]
     fn splits_that_the_combine_kernel_cannot_walk_grow() {
         let options = ContextOptions { max_keys_per_split: Some(8), ..Default::default() };
-        let capped = Capabilities { loop_cap: Some(65_535), options, ..capabilities() };
+        let capped = Capabilities { loop_cap: Some(65_535), is_cpu: true, options, ..capabilities() };
         let choice = choose(AttentionShapes::new(1, 1, 300_000, 1), &capped);
         assert!(2 * choice.splits + 16 <= 65_535 && choice.split_keys > 8, "{choice:?}");
     }
@@ -346,7 +413,7 @@ mod tests {
             let storage = |specialization: &Specialization| {
                 specialization.wgsl().lines().filter(|line| line.contains("var<storage")).count()
             };
-            assert!(storage(&choice.prefill) <= 8, "{}", choice.prefill);
+            assert!(storage(&choice.walk) <= 8, "{}", choice.walk);
             assert!(choice.combine.as_ref().is_none_or(|combine| storage(combine) <= 8));
         }
     }

@@ -6,13 +6,26 @@ use std::sync::Once;
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use rand_distr::StandardNormal;
-use wgpu_attention::{Context, HostView, TensorView};
+use wgpu_attention::{Context, ContextOptions, HostView, TensorView};
 
 /// The context of this thread's test; a device each, so that software drivers compile on more than one core. Without an
 /// adapter the test fails.
 pub fn context() -> &'static Context {
     thread_local!(static CONTEXT: &'static Context = Box::leak(Box::new(headless())));
     CONTEXT.with(|context| *context)
+}
+
+/// [`context`], and on a software driver another that gets a GPU's kernels.
+pub fn contexts() -> Vec<(&'static str, &'static Context)> {
+    thread_local!(static AS_GPU: &'static Context = {
+        let options = ContextOptions { assume_gpu: true, ..Default::default() };
+        Box::leak(Box::new(Context::with_options(context().device().clone(), context().queue().clone(), options)))
+    });
+    let mut contexts = vec![("", context())];
+    if context().capabilities().is_cpu {
+        contexts.push((", by a GPU's kernels", AS_GPU.with(|context| *context)));
+    }
+    contexts
 }
 
 fn headless() -> Context {

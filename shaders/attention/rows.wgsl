@@ -1,0 +1,205 @@
+// Softmax attention with an online softmax: o = softmax(scale q kT) v, one pass over the keys, KEYS of them a step.
+//
+// One workgroup owns 4 * WORKGROUP consecutive rows of one (batch, kv head) and one range of the keys; the rows are the
+// queries of the heads that share the kv head, head after head.
+// One invocation owns four rows. A vec4 holds one number for each of them; a mat4x4 holds four dims of them, of q one
+// dim a column, of o one row a column. Where q and o stay meanwhile, and how the invocations come by k and v, are other
+// files' matters. All control flow is uniform in the workgroup.
+// Workgroup memory: none. Features: none; subgroups where keys_subgroup.wgsl is appended.
+// Source: Dao, "FlashAttention-2", 2023, algorithm 1.
+const WORKGROUP: u32 = 8u;
+const HEAD_DIM: u32 = 64u;
+const V_DIM: u32 = 64u;
+const KEYS: u32 = 8u; // of a step
+const SPAN: u32 = 1u; // chunks of four dims that are held at a time
+const UNROLL: bool = false; // the loops over chunks, so that q and o are registers
+const PARTS: u32 = 1u; // sums that make a dot product: more of them depend less on each other
+const LOG_N: bool = false; // the scale depends on the row's number of visible keys
+const SOFTCAP: bool = false;
+const ENTROPY: bool = false;
+const ROW_MASK: bool = false; // there is a bias or a mask: every step may hide a key from a row
+alias Elem = vec4<f32>; // f32 where a row starts or ends off a multiple of four
+
+const HEAD_CHUNKS: u32 = (HEAD_DIM + 3u) / 4u;
+const V_CHUNKS: u32 = (V_DIM + 3u) / 4u;
+const HEAD_SPANS: u32 = (HEAD_CHUNKS + SPAN - 1u) / SPAN;
+const V_SPANS: u32 = (V_CHUNKS + SPAN - 1u) / SPAN;
+const_assert HEAD_DIM >= 1u && V_DIM >= 1u;
+
+// The four rows of this invocation.
+var<private> rows: Rows;
+var<private> count: u32; // of them that there are; the others repeat the tile's last
+var<private> row_max: vec4<f32>;
+var<private> sum: vec4<f32>; // of exp(score - row_max)
+var<private> weighted: vec4<f32>; // sum of exp(score - row_max) * (score - row_max), for the entropy
+var<private> lane: u32; // the invocation's index in the workgroup
+
+@compute @workgroup_size(WORKGROUP)
+fn main(
+    @builtin(workgroup_id) workgroup_id: vec3<u32>,
+    @builtin(num_workgroups) num_workgroups: vec3<u32>,
+    @builtin(local_invocation_index) invocation: u32,
+) {
+    let workgroup = workgroup_index(workgroup_id, num_workgroups);
+    if (workgroup >= params.end_workgroup) {
+        return;
+    }
+    let split = workgroup % params.splits;
+    let tiles = workgroup / params.splits;
+    let tile = tile_of(tiles / params.row_tiles, tiles % params.row_tiles, 4u * WORKGROUP);
+    let walk = walk_of(tile, split);
+    let k_base = params.k_start + tile.batch * params.k_batch + tile.kv_head * params.k_head;
+    let v_base = params.v_start + tile.batch * params.v_batch + tile.kv_head * params.v_head;
+    lane = invocation;
+    rows = rows_of(tile, tile.first + 4u * lane);
+    count = min(max(tile.last + 1u, tile.first + 4u * lane) - (tile.first + 4u * lane), 4u);
+
+    // Start from the empty softmax.
+    start_block(split, row_scales(rows));
+    row_max = vec4(LOWEST);
+    sum = vec4(0.0);
+    weighted = vec4(0.0);
+
+    // Whole steps first; then those on the edges, where a row may not see a key.
+    if (!ROW_MASK) {
+        for (var t = 0; t < walk.whole; t++) {
+            step(u32(walk.whole_begin + t * i32(KEYS)), u32(walk.end) - 1u, false, k_base, v_base);
+        }
+    }
+    for (var t = 0; t < walk.edges; t++) {
+        step(u32(edge_at(walk, t)), u32(walk.end) - 1u, true, k_base, v_base);
+    }
+
+    write_rows(split);
+}
+
+fn write_rows(split: u32) {
+    for (var c = 0u; c < V_CHUNKS; c++) { // unroll if UNROLL
+        let o4 = o_chunk(c);
+        for (var r = 0u; r < 4u; r++) { // unroll
+            if (r < count) {
+                finish_o(rows, r, split, c, o4[r], sum[r]);
+            }
+        }
+    }
+    for (var r = 0u; r < 4u; r++) { // unroll
+        if (r < count) {
+            finish_row(rows, r, split, row_max[r], sum[r], weighted[r]);
+        }
+    }
+}
+
+// Four dims of four rows of q, scaled, a dim a column.
+fn scaled_queries(scale: vec4<f32>, c: u32) -> mat4x4<f32> {
+    let base = q_base(rows);
+    let dims = transpose(mat4x4(load_q(base.x, c), load_q(base.y, c), load_q(base.z, c), load_q(base.w, c)));
+    return mat4x4(dims[0] * scale, dims[1] * scale, dims[2] * scale, dims[3] * scale);
+}
+
+// Of SPAN chunks of k or v from some chunk on, chunk h of the step's key i is at KEYS * h + i.
+alias Held = array<vec4<f32>, KEYS * SPAN>;
+
+// KEYS keys from j on, none past `last`. `edge`: some row does not see some of them.
+fn step(j: u32, last: u32, edge: bool, k_base: u32, v_base: u32) {
+    // Scores: scale * q . k.
+    var dots: array<array<vec4<f32>, PARTS>, KEYS>;
+    for (var b = 0u; b < HEAD_SPANS; b++) { // unroll if UNROLL
+        let keys = hold_keys(k_base, j, last, b * SPAN);
+        for (var h = 0u; h < SPAN; h++) { // unroll
+            if (b * SPAN + h < HEAD_CHUNKS) {
+                let q4 = q_chunk(b * SPAN + h);
+                for (var i = 0u; i < KEYS; i++) { // unroll
+                    let key = keys[KEYS * h + i];
+                    for (var x = 0u; x < 4u; x++) { // unroll
+                        dots[i][x % PARTS] = fma(q4[x], vec4(key[x]), dots[i][x % PARTS]);
+                    }
+                }
+            }
+        }
+    }
+    var s: array<vec4<f32>, KEYS>;
+    for (var i = 0u; i < KEYS; i++) { // unroll
+        s[i] = dots[i][0];
+        for (var x = 1u; x < PARTS; x++) { // unroll
+            s[i] += dots[i][x];
+        }
+    }
+
+    // Softcap, bias, and which of the keys each row sees.
+    var see: array<vec4<bool>, KEYS>;
+    for (var i = 0u; i < KEYS; i++) { // unroll
+        if (SOFTCAP) {
+            s[i] = softcap(s[i]);
+        }
+        if (edge) {
+            let scored = bias_and_mask(rows, s[i], j + i);
+            s[i] = scored.s;
+            see[i] = scored.see;
+        }
+    }
+
+    // The new maximum, and by how much what was summed so far shrinks.
+    var new_max = row_max;
+    for (var i = 0u; i < KEYS; i++) { // unroll
+        new_max = max(new_max, s[i]);
+    }
+    let step_down = row_max - new_max;
+    let shrink = exp(step_down);
+    row_max = new_max;
+    weighted = shrink * (weighted + step_down * sum);
+    sum *= shrink;
+
+    // Weights; exactly 0 where a row does not see the key.
+    var p: array<vec4<f32>, KEYS>;
+    for (var i = 0u; i < KEYS; i++) { // unroll
+        let below = s[i] - new_max;
+        p[i] = exp(below);
+        if (edge) {
+            p[i] = select(vec4(0.0), p[i], see[i]);
+        }
+        sum += p[i];
+        if (ENTROPY) {
+            weighted += p[i] * below;
+        }
+    }
+
+    // o = shrink * o + weights v.
+    for (var b = 0u; b < V_SPANS; b++) { // unroll if UNROLL
+        let values = hold_values(v_base, j, last, b * SPAN);
+        for (var h = 0u; h < SPAN; h++) { // unroll
+            if (b * SPAN + h < V_CHUNKS) {
+                var o4 = o_chunk(b * SPAN + h);
+                o4 = mat4x4(o4[0] * shrink.x, o4[1] * shrink.y, o4[2] * shrink.z, o4[3] * shrink.w);
+                for (var i = 0u; i < KEYS; i++) { // unroll
+                    if (edge) {
+                        o4 = add_seen_product(o4, p[i], values[KEYS * h + i], see[i]);
+                    } else {
+                        o4 = add_product(o4, p[i], values[KEYS * h + i]);
+                    }
+                }
+                set_o_chunk(b * SPAN + h, o4);
+            }
+        }
+    }
+}
+
+// Adds to four rows of o their weights times four dims of one value.
+fn add_product(o4: mat4x4<f32>, p: vec4<f32>, value: vec4<f32>) -> mat4x4<f32> {
+    return mat4x4(
+        fma(vec4(p.x), value, o4[0]),
+        fma(vec4(p.y), value, o4[1]),
+        fma(vec4(p.z), value, o4[2]),
+        fma(vec4(p.w), value, o4[3]),
+    );
+}
+
+// The same where a row may not see the value, which may then be NaN: 0 * NaN would leak.
+fn add_seen_product(o4: mat4x4<f32>, p: vec4<f32>, value: vec4<f32>, see: vec4<bool>) -> mat4x4<f32> {
+    let sum = add_product(o4, p, value);
+    return mat4x4(
+        select(o4[0], sum[0], see.x),
+        select(o4[1], sum[1], see.y),
+        select(o4[2], sum[2], see.z),
+        select(o4[3], sum[3], see.w),
+    );
+}

@@ -1,0 +1,23 @@
+// What becomes of a score before the softmax: softcap, bias, mask. A vec4 holds a number for each of four rows.
+struct Scored {
+    s: vec4<f32>,
+    see: vec4<bool>, // which rows see the key
+}
+
+// Adds the bias of key j to a score of each row, and says which rows see the key; the others' scores become LOWEST.
+fn bias_and_mask(rows: Rows, s: vec4<f32>, j: u32) -> Scored {
+    var see = (vec4(i32(j)) >= rows.lo) & (vec4(i32(j)) < rows.hi);
+    see = see & mask_at(rows, j, see);
+    var score = s;
+    see = see & add_bias(&score, rows, j, see);
+    return Scored(select(vec4(LOWEST), score, see), see);
+}
+
+// cap * tanh(s / cap). WGSL promises tanh only to 1e-5: a series near 0, and exp elsewhere.
+fn softcap(s: vec4<f32>) -> vec4<f32> {
+    let x = s / params.softcap;
+    let x2 = x * x;
+    let series = x * (1.0 + x2 * (-1.0 / 3.0 + x2 * (2.0 / 15.0 + x2 * (-17.0 / 315.0 + x2 * (62.0 / 2835.0)))));
+    let t = exp(-2.0 * abs(x));
+    return params.softcap * select(sign(x) * (1.0 - t) / (1.0 + t), series, abs(x) < vec4(0.3));
+}

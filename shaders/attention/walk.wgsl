@@ -1,0 +1,98 @@
+// Which rows see which keys, and the steps of KEYS keys in which a workgroup walks them.
+// Where a row's maximum starts, and what no biased score is below: 2^30 times it is still finite.
+const LOWEST: f32 = -1.0e28;
+
+// Four rows: whose they are, and which keys they see by position.
+struct Rows {
+    batch: u32,
+    head: vec4<u32>, // of q
+    row: vec4<u32>, // query positions
+    lo: vec4<i32>, // first visible key
+    hi: vec4<i32>, // one past the last
+}
+
+// The rows of a tile: the queries of the heads that share a kv head, head after head, from `first` to `last`.
+struct Tile {
+    batch: u32,
+    kv_head: u32,
+    first: u32,
+    last: u32,
+    diagonal: i32, // how far it lies to the right of j = i
+    len: i32, // keys there are
+}
+
+fn tile_of(batch_kv_head: u32, tile: u32, rows: u32) -> Tile {
+    let kv_heads = params.q_heads / params.group;
+    let batch = batch_kv_head / kv_heads;
+    let first = tile * rows;
+    let last = min(first + rows, params.group * params.q_len) - 1u;
+    let len = i32(kv_len_of(batch));
+    let diagonal = params.offset + select(0, len - i32(params.q_len), params.align_end == 1u);
+    return Tile(batch, batch_kv_head % kv_heads, first, last, diagonal, len);
+}
+
+// Four rows of a tile from row `first` on; those past the last are the last.
+fn rows_of(tile: Tile, first: u32) -> Rows {
+    let at = min(vec4(first) + vec4(0u, 1u, 2u, 3u), vec4(tile.last));
+    let row = at % params.q_len;
+    let lo = max(vec4<i32>(row) + tile.diagonal - params.left, vec4(0));
+    let hi = clamp(vec4<i32>(row) + tile.diagonal + params.right + 1, vec4(0), vec4(tile.len));
+    return Rows(tile.batch, tile.kv_head * params.group + at / params.q_len, row, lo, hi);
+}
+
+// Where four rows of q start.
+fn q_base(rows: Rows) -> vec4<u32> {
+    return params.q_start + rows.batch * params.q_batch + rows.head * params.q_head + rows.row * params.q_row;
+}
+
+// The scale of each row, from its number of visible keys where LOG_N.
+fn row_scales(rows: Rows) -> vec4<f32> {
+    if (!LOG_N) {
+        return row_scale_of(rows) * params.scale;
+    }
+    let n = max(visible_keys(rows), vec4(params.scale_floor));
+    return params.scale * max(log(vec4<f32>(n)), vec4(params.scale_least));
+}
+
+// Steps from `begin` on hold every key of a range that some row of the workgroup sees, and none from `end` on counts. The
+// `whole` steps from `whole_begin` on hold only keys that all the rows see; the others, to their left and right, are edges.
+struct Walk {
+    begin: i32,
+    end: i32,
+    whole_begin: i32,
+    whole: i32, // steps
+    left_edges: i32, // steps
+    edges: i32, // steps
+}
+
+// Of a tile over the keys of `split`. A tile over several heads is taken to hold every query.
+fn walk_of(tile: Tile, split: u32) -> Walk {
+    let one_head = tile.first / params.q_len == tile.last / params.q_len;
+    let first_row = select(0u, tile.first % params.q_len, one_head);
+    let last_row = select(params.q_len - 1u, tile.last % params.q_len, one_head);
+    let diagonal = tile.diagonal;
+    let len = tile.len;
+    let split_begin = i32(split * params.split_keys);
+    let split_end = i32(min((split + 1u) * params.split_keys, params.kv_len));
+    let first_key = max(i32(first_row) + diagonal - params.left, 0);
+    let begin = max(first_key - first_key % i32(KEYS), split_begin);
+    let end = min(clamp(i32(last_row) + diagonal + params.right + 1, 0, len), split_end);
+    let all_begin = max(max(i32(last_row) + diagonal - params.left, 0), begin);
+    let all_end = min(clamp(i32(first_row) + diagonal + params.right + 1, 0, len), end);
+    let whole_begin = min(begin + steps(all_begin - begin) * i32(KEYS), end);
+    let whole = select(max(all_end - whole_begin, 0) / i32(KEYS), 0, ROW_MASK);
+    let left_edges = steps(whole_begin - begin);
+    let edges = left_edges + steps(end - whole_begin - whole * i32(KEYS));
+    return Walk(begin, end, whole_begin, whole, left_edges, edges);
+}
+
+// Steps that `keys` keys take.
+fn steps(keys: i32) -> i32 {
+    return (max(keys, 0) + i32(KEYS) - 1) / i32(KEYS);
+}
+
+// The first key of edge t.
+fn edge_at(walk: Walk, t: i32) -> i32 {
+    let right = walk.whole_begin + (walk.whole + t - walk.left_edges) * i32(KEYS);
+    return select(right, walk.begin + t * i32(KEYS), t < walk.left_edges);
+}
