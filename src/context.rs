@@ -29,6 +29,7 @@ struct Inner {
     device: wgpu::Device,
     queue: wgpu::Queue,
     capabilities: Capabilities,
+    bounds_checks: bool,
     pipelines: Mutex<HashMap<Specialization, Arc<Pipeline>>>,
     workspace: Mutex<Option<wgpu::Buffer>>,
 }
@@ -109,8 +110,42 @@ impl Context {
                 .then_some(info.subgroup_min_size),
             options,
         };
-        let inner = Inner { device, queue, capabilities, pipelines: Mutex::default(), workspace: Mutex::default() };
-        Self { inner: Arc::new(inner) }
+        Self::from_parts(device, queue, capabilities, true)
+    }
+
+    fn from_parts(device: wgpu::Device, queue: wgpu::Queue, capabilities: Capabilities, bounds_checks: bool) -> Self {
+        let (pipelines, workspace) = (Mutex::default(), Mutex::default());
+        Self { inner: Arc::new(Inner { device, queue, capabilities, bounds_checks, pipelines, workspace }) }
+    }
+
+    /// A context of the same device whose kernels are compiled without wgpu's bounds checks.
+    ///
+    /// It shares nothing with `self`, and ops made from `self` keep their checks. What this saves depends on the driver
+    /// (`benches/RESULTS.md` has figures). On Vulkan with `robustBufferAccess2` only accesses to private and workgroup
+    /// arrays lose a check, on Metal and DX12 every access does, on OpenGL none, for wgpu adds none there.
+    ///
+    /// # Safety
+    /// For every call that is recorded from the new context, the caller makes sure that no kernel of this version of the
+    /// crate reads or writes outside its bindings and arrays; an access that does so is undefined behaviour.
+    ///
+    /// What stands behind that without the caller: every index is computed from shapes, strides and offsets, which are
+    /// checked against the buffers before anything is recorded, and from `kv_lens`, which kernels clamp to the length of
+    /// k; no other content of a buffer becomes an index. That is tested (with guards around every tensor, and to the
+    /// same bits with and without the checks), not proven.
+    ///
+    /// ```no_run
+    /// # fn embed(device: wgpu::Device, queue: wgpu::Queue) {
+    /// use wgpu_attention::Context;
+    /// // SAFETY: the shapes of this app are fixed, and its tests ran each of them with the checks on.
+    /// let context = unsafe { Context::new(device, queue).without_bounds_checks() };
+    /// # let _ = context;
+    /// # }
+    /// ```
+    #[must_use]
+    #[allow(unsafe_code, reason = "it hands a promise that the crate cannot make to the caller")]
+    pub unsafe fn without_bounds_checks(self) -> Self {
+        let Inner { device, queue, capabilities, .. } = &*self.inner;
+        Self::from_parts(device.clone(), queue.clone(), capabilities.clone(), false)
     }
 
     /// The device.
@@ -155,12 +190,20 @@ impl Context {
         let mut checks = wgpu::ShaderRuntimeChecks::checked();
         checks.force_loop_bounding = false;
         checks.int_div_checks = false;
+        checks.bounds_checks = self.inner.bounds_checks;
         let fail = |message: String| Error::Pipeline { label: label.clone(), message };
+        #[allow(unsafe_code, reason = "the one way to leave out checks that cost much and that no kernel here needs")]
         let module = self
             .scoped(|| {
-                // SAFETY: every loop of every kernel under `shaders/` runs over a range that is computed before it
-                // starts and steps by a constant, so all end; every divisor is a nonzero constant or a parameter
-                // that the host checked to be nonzero. Bounds checks stay on.
+                // SAFETY: three kinds of check are left out.
+                // Loop bounding: every loop under `shaders/` counts by a constant to an end that is computed before it
+                // starts and that no iteration changes; lengths end at 2^30, so no counter wraps before its end. (The
+                // two `while` loops of the Taylor map subtract at least 1 from a number that they keep above 0.)
+                // Integer division: every divisor is a constant above 0 or an unsigned field of the uniform in which
+                // `PlanBuilder::dispatch` refuses a zero; `tests/shaders.rs` finds every division. As no divisor is
+                // negative, none overflows.
+                // Bounds: off only in a context of `without_bounds_checks`, whose caller answers for them.
+                // The text is the crate's own, so that no other can get here.
                 unsafe { device.create_shader_module_trusted(descriptor, checks) }
             })
             .map_err(|message| fail(locate(specialization, &message)))?;

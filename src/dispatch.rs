@@ -5,6 +5,7 @@ use std::hash::Hash;
 use std::sync::{Arc, Mutex};
 
 use crate::context::{Context, Pipeline, lock};
+use crate::params::Params;
 use crate::tensor::Bound;
 use crate::wgsl::Specialization;
 use crate::{Error, Result};
@@ -255,7 +256,7 @@ impl<'c> PlanBuilder<'c> {
     ///
     /// `params` is given the first workgroup of the dispatch and one past its last; the kernel adds the first to its
     /// folded workgroup index and returns where that reaches the last (`shaders/shared/workgroup_index.wgsl`).
-    pub fn dispatch<P: bytemuck::Pod>(
+    pub fn dispatch<P: Params>(
         &mut self,
         specialization: &Specialization,
         bindings: &[(u32, Slot)],
@@ -279,13 +280,20 @@ impl<'c> PlanBuilder<'c> {
         let by_work = (capabilities.options.max_flops_per_dispatch / flops.max(1)).max(1);
         let by_grid = u64::from(widest) * u64::from(widest);
         let count = by_work.min(by_grid).min(u64::from(total)).max(1) as u32;
+        let divisors = specialization.divisors();
         let mut first = 0;
         while first < total {
             let end = first.saturating_add(count).min(total);
             let x = (end - first).min(widest);
+            let params = params(first, end);
+            if let Some(field) = params.zero_among(&divisors) {
+                // No problem has such a size; were there one, its kernel would divide by it, unchecked.
+                let reason = format!("{}: {field} is 0", pipeline.label);
+                return Err(Error::Unsupported { reasons: vec![reason] });
+            }
             let step = Step {
                 pipeline: pipeline.clone(),
-                params: self.context.uniform(bytemuck::bytes_of(&params(first, end)))?,
+                params: self.context.uniform(bytemuck::bytes_of(&params))?,
                 bindings: bindings.to_vec(),
                 workgroups: [x, (end - first).div_ceil(x)],
             };

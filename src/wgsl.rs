@@ -95,6 +95,16 @@ impl Specialization {
         unroll(&text)
     }
 
+    /// The fields of the uniform that stand behind `/` or `%`.
+    #[must_use]
+    pub fn divisors(&self) -> Vec<&'static str> {
+        let sources = std::iter::once(self.kernel).chain(self.fragments.iter().copied());
+        let code = sources.flat_map(|source| source.text.lines().filter_map(|line| line.split("//").next()));
+        let operands = code.flat_map(|line| line.split(['/', '%']).skip(1));
+        let fields = operands.filter_map(|text| text.trim_start().strip_prefix("params."));
+        fields.filter_map(|text| text.split(|c: char| !c.is_alphanumeric() && c != '_').next()).collect()
+    }
+
     /// Rewrites a line number of [`wgsl`](Self::wgsl) as the file and line it came from.
     #[must_use]
     pub fn locate(&self, line: usize) -> (&'static str, usize) {

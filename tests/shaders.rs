@@ -1,5 +1,8 @@
 //! Every specialization that a plan can pick, looked at without a GPU: valid, portable, and declared as in Rust.
 
+#[path = "shaders/divisions.rs"]
+mod divisions;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::path::Path;
@@ -127,6 +130,7 @@ fn check(specialization: &Specialization, params: &ParamsLayout) -> Result<usize
     ensure(bytes <= WORKGROUP_BYTES, format_args!("has {bytes} bytes of workgroup memory"))?;
 
     check_params(&module, params)?;
+    divisions::check(&module, &info, &specialization.divisors())?;
     let found = costs(&texts(&module, &info)?.msl);
     ensure(found.is_empty(), format_args!("naga puts in: {found:?}"))?;
     let is_storage = |space: AddressSpace| matches!(space, AddressSpace::Storage { .. });

@@ -37,10 +37,19 @@ fn headless() -> Context {
         )
     });
     let info = context.device().adapter_info();
+    let unchecked = std::env::var_os("UNCHECKED").is_some();
     ANNOUNCED.call_once(|| {
-        eprintln!("adapter: {} / {} / {} / {:?}", info.name, info.driver, info.driver_info, info.backend);
+        let checks = if unchecked { " / no bounds checks" } else { "" };
+        eprintln!("adapter: {} / {} / {} / {:?}{checks}", info.name, info.driver, info.driver_info, info.backend);
     });
-    context
+    if unchecked { without_bounds_checks(&context) } else { context }
+}
+
+/// A context of the same device without wgpu's bounds checks.
+#[allow(unsafe_code, reason = "this is how tests look at kernels without the checks")]
+pub fn without_bounds_checks(context: &Context) -> Context {
+    // SAFETY: the same tests run with the checks on, to the same bits.
+    unsafe { context.clone().without_bounds_checks() }
 }
 
 /// A device with nothing but what WebGPU promises, or less.
