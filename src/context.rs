@@ -29,7 +29,7 @@ struct Inner {
     device: wgpu::Device,
     queue: wgpu::Queue,
     capabilities: Capabilities,
-    bounds_checks: bool,
+    compiling: Compiling,
     pipelines: Mutex<HashMap<Specialization, Arc<Pipeline>>>,
     workspace: Mutex<Option<wgpu::Buffer>>,
 }
@@ -79,6 +79,13 @@ pub struct Capabilities {
     pub options: ContextOptions,
 }
 
+/// How kernels are compiled.
+#[derive(Clone, Debug)]
+struct Compiling {
+    bounds_checks: bool,
+    cache: Option<wgpu::PipelineCache>,
+}
+
 /// A compiled kernel.
 #[derive(Debug)]
 pub(crate) struct Pipeline {
@@ -110,12 +117,51 @@ impl Context {
                 .then_some(info.subgroup_min_size),
             options,
         };
-        Self::from_parts(device, queue, capabilities, true)
+        let compiling = Compiling { bounds_checks: true, cache: None };
+        let (pipelines, workspace) = (Mutex::default(), Mutex::default());
+        Self { inner: Arc::new(Inner { device, queue, capabilities, compiling, pipelines, workspace }) }
     }
 
-    fn from_parts(device: wgpu::Device, queue: wgpu::Queue, capabilities: Capabilities, bounds_checks: bool) -> Self {
+    /// A context of the same device that has compiled nothing yet.
+    fn compiling(&self, compiling: Compiling) -> Self {
+        let Inner { device, queue, capabilities, .. } = &*self.inner;
+        let (device, queue, capabilities) = (device.clone(), queue.clone(), capabilities.clone());
         let (pipelines, workspace) = (Mutex::default(), Mutex::default());
-        Self { inner: Arc::new(Inner { device, queue, capabilities, bounds_checks, pipelines, workspace }) }
+        Self { inner: Arc::new(Inner { device, queue, capabilities, compiling, pipelines, workspace }) }
+    }
+
+    /// A context of the same device whose pipelines are compiled through `cache`, which the app saves and loads.
+    ///
+    /// It shares nothing with `self`. The cache belongs to a device with
+    /// [`PIPELINE_CACHE`](wgpu::Features::PIPELINE_CACHE), which Vulkan has; on a device without it, it is ignored. Desktop
+    /// drivers keep caches of their own, those of phones often do not.
+    ///
+    /// ```no_run
+    /// # fn embed(adapter: &wgpu::Adapter, device: wgpu::Device, queue: wgpu::Queue) -> std::io::Result<()> {
+    /// use wgpu_attention::{Context, wgpu};
+    ///
+    /// let context = Context::new(device, queue);
+    /// // Data of other devices and drivers goes by other names; without the feature there is no name.
+    /// let Some(name) = wgpu::util::pipeline_cache_key(&adapter.get_info()) else { return Ok(()) };
+    /// let data = std::fs::read(&name).ok();
+    /// let descriptor = wgpu::PipelineCacheDescriptor { label: None, data: data.as_deref(), fallback: true };
+    /// // SAFETY: nobody else writes to the file.
+    /// let cache = unsafe { context.device().create_pipeline_cache(&descriptor) };
+    /// let context = context.with_pipeline_cache(cache.clone());
+    /// // ... plan what the app will run, then:
+    /// if let Some(data) = cache.get_data() {
+    ///     let unfinished = format!("{name}.new");
+    ///     std::fs::write(&unfinished, data)?;
+    ///     std::fs::rename(unfinished, name)?;
+    /// }
+    /// # let _ = context;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn with_pipeline_cache(self, cache: wgpu::PipelineCache) -> Self {
+        let granted = self.inner.capabilities.features.contains(wgpu::Features::PIPELINE_CACHE);
+        self.compiling(Compiling { cache: granted.then_some(cache), ..self.inner.compiling })
     }
 
     /// A context of the same device whose kernels are compiled without wgpu's bounds checks.
@@ -144,8 +190,7 @@ impl Context {
     #[must_use]
     #[allow(unsafe_code, reason = "it hands a promise that the crate cannot make to the caller")]
     pub unsafe fn without_bounds_checks(self) -> Self {
-        let Inner { device, queue, capabilities, .. } = &*self.inner;
-        Self::from_parts(device.clone(), queue.clone(), capabilities.clone(), false)
+        self.compiling(Compiling { bounds_checks: false, cache: self.inner.compiling.cache.clone() })
     }
 
     /// The device.
@@ -190,7 +235,7 @@ impl Context {
         let mut checks = wgpu::ShaderRuntimeChecks::checked();
         checks.force_loop_bounding = false;
         checks.int_div_checks = false;
-        checks.bounds_checks = self.inner.bounds_checks;
+        checks.bounds_checks = self.inner.compiling.bounds_checks;
         let fail = |message: String| Error::Pipeline { label: label.clone(), message };
         #[allow(unsafe_code, reason = "the one way to leave out checks that cost much and that no kernel here needs")]
         let module = self
@@ -218,7 +263,7 @@ impl Context {
                         zero_initialize_workgroup_memory: false,
                         ..Default::default()
                     },
-                    cache: None,
+                    cache: self.inner.compiling.cache.as_ref(),
                 })
             })
             .map_err(fail)?;
