@@ -1,11 +1,9 @@
 //! Matrix products, of a GAU's projections and square: `cargo bench --bench matmul`.
 
-#[path = "../examples/compare/harness/failure.rs"]
-mod failure;
-#[path = "../examples/compare/harness/product.rs"]
+#[path = "../examples/ceilings/harness.rs"]
+mod harness;
+#[path = "../examples/ceilings/measure/product.rs"]
 mod product;
-#[path = "../examples/compare/harness/timer.rs"]
-mod timer;
 
 use std::cell::OnceCell;
 use std::io::Write;
@@ -14,9 +12,9 @@ use std::time::Duration;
 use criterion::{BenchmarkId, Criterion, Throughput};
 use wgpu_attention::{Context, wgpu};
 
-use failure::Failure;
+use harness::Failure;
+use harness::timer::{Timed, Timer};
 use product::Product;
-use timer::{Timed, Timer};
 
 /// `[m, n, k]` on a CPU adapter and on a GPU.
 const ON_CPU: &[[u32; 3]] = &[[1, 768, 768], [512, 512, 512], [512, 1536, 768]];

@@ -74,7 +74,7 @@ impl Timer {
     }
 
     /// Time of one submit with one pass.
-    fn pass(&self, record: impl FnOnce(&mut wgpu::ComputePass<'_>)) -> Result<Duration, Failure> {
+    pub fn pass(&self, record: impl FnOnce(&mut wgpu::ComputePass<'_>)) -> Result<Duration, Failure> {
         let (device, queue) = (self.context.device(), self.context.queue());
         let wait =
             || device.poll(wgpu::PollType::wait_indefinitely()).map_err(|error| Failure::Failed(error.to_string()));

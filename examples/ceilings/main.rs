@@ -1,0 +1,87 @@
+//! What this machine's adapter can do at most: `cargo run --release --example ceilings`.
+//!
+//! A copy for memory traffic, independent multiply-adds for arithmetic, and the crate's own f32 matrix product, which is
+//! verified before it is timed. Everything else this crate measures is to be read against these.
+
+mod harness;
+mod measure;
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use clap::Parser;
+use serde_json::json;
+use wgpu_attention::{Context, ContextOptions};
+
+use harness::Failure;
+use harness::timer::Timer;
+use measure::Ceilings;
+
+/// Measures the copy bandwidth, the rate of f32 multiply-adds and the crate's own f32 matrix product.
+#[derive(Parser)]
+#[command(name = "ceilings")]
+struct Options {
+    /// Take the adapter whose name contains this
+    #[arg(long, value_name = "SUBSTRING", default_value = "", hide_default_value = true)]
+    adapter: String,
+    /// Timed samples of each ceiling. Default: a quarter of a second's worth, 3 to 15
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    samples: Option<u32>,
+    /// Write the figures there
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    match ceilings(&Options::parse(), &mut std::io::stdout()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // With standard error closed there is nobody to tell.
+            let _ = writeln!(std::io::stderr(), "error: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn ceilings(options: &Options, out: &mut dyn Write) -> Result<()> {
+    let context = if options.adapter.is_empty() {
+        Context::headless().context("ceilings needs an adapter; the README says how to get a software one")?
+    } else {
+        Context::headless_with(&options.adapter, ContextOptions::default())?
+    };
+    let timer = Timer::new(&context);
+    let found = Ceilings::measure(&context, &timer, options.samples);
+    let found = found.map_err(|failure: Failure| anyhow::anyhow!("{failure}"))?;
+
+    let info = context.device().adapter_info();
+    let driver = format!("{} {}", info.driver, info.driver_info).trim().to_owned();
+    let [m, n, k] = found.matmul_size;
+    let percent = 100.0 * found.matmul_tflops / found.fma_tflops;
+    writeln!(out, "adapter  {} ({}; {driver})", info.name, info.backend)?;
+    writeln!(out, "timer    {}", timer.name())?;
+    writeln!(out, "copy     {:9.1} GB/s     read and written, {} MiB", found.copy_gbps, found.copy_bytes >> 20)?;
+    writeln!(out, "fma      {:9.3} TFLOP/s  f32, two a multiply-add", found.fma_tflops)?;
+    writeln!(
+        out,
+        "matmul   {:9.3} TFLOP/s  f32, {m} x {n} x {k}, {percent:.0} % of fma; {}",
+        found.matmul_tflops, found.matmul_kernel
+    )?;
+    if let Some(path) = &options.json {
+        let figures = json!({
+            "adapter": info.name,
+            "driver": driver,
+            "backend": info.backend.to_string(),
+            "timer": timer.name(),
+            "copy_gbps": found.copy_gbps,
+            "copy_bytes": found.copy_bytes,
+            "fma_tflops": found.fma_tflops,
+            "matmul_tflops": found.matmul_tflops,
+            "matmul_size": found.matmul_size,
+            "matmul_kernel": found.matmul_kernel,
+        });
+        std::fs::write(path, format!("{figures:#}\n")).with_context(|| path.display().to_string())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,184 @@
+//! What an adapter can do at most: memory traffic of a copy, rate of f32 multiply-adds, and the crate's own f32 product.
+
+mod product;
+
+use std::time::{Duration, Instant};
+
+use wgpu_attention::Context;
+use wgpu_attention::wgpu::{self, util::DeviceExt};
+
+use crate::harness::Failure;
+use crate::harness::timer::Timer;
+use product::Product;
+
+/// The three ceilings, and what they were measured with.
+#[derive(Clone, Debug)]
+pub struct Ceilings {
+    /// 10⁹ bytes read or written in a second by a copy.
+    pub copy_gbps: f64,
+    /// Bytes that the copy reads.
+    pub copy_bytes: u64,
+    /// 10¹² operations in a second, two a multiply-add.
+    pub fma_tflops: f64,
+    pub matmul_tflops: f64,
+    /// `[m, n, k]`.
+    pub matmul_size: [u32; 3],
+    pub matmul_kernel: String,
+}
+
+/// Bytes of each buffer of the copy: well beyond any cache.
+const COPY_BYTES_ON_CPU: u64 = 128 << 20;
+const COPY_BYTES_ON_GPU: u64 = 512 << 20;
+/// Invocations of the multiply-adds: every lane of the device several times.
+const LANES_ON_CPU: u32 = 1 << 16;
+const LANES_ON_GPU: u32 = 1 << 20;
+/// Edge of the square product: enough tiles to fill the device.
+const EDGE_ON_CPU: u32 = 768;
+const EDGE_ON_INTEGRATED: u32 = 2048;
+const EDGE_ON_GPU: u32 = 4096;
+
+/// Of both kernels.
+const WORKGROUP: u64 = 256;
+/// Operations of an invocation of `fma.wgsl` in an iteration.
+const FLOPS_PER_ITERATION: f64 = 16.0 * 12.0 * 2.0;
+/// A call shorter than this is repeated within a sample, and the multiply-adds take more iterations.
+const CALL: Duration = Duration::from_millis(2);
+const MOST_CALLS: u32 = 32;
+/// After this much, few samples are enough.
+const SPENT: Duration = Duration::from_millis(250);
+const FEWEST_SAMPLES: usize = 3;
+const MOST_SAMPLES: u32 = 15;
+
+impl Ceilings {
+    /// Measures all three, in about a second; `samples` of each if given.
+    pub fn measure(context: &Context, timer: &Timer, samples: Option<u32>) -> Result<Self, Failure> {
+        let device_type = context.device().adapter_info().device_type;
+        let on_cpu = device_type == wgpu::DeviceType::Cpu;
+        let limits = context.device().limits();
+        let lanes = if on_cpu { LANES_ON_CPU } else { LANES_ON_GPU };
+        let copy_bytes = (if on_cpu { COPY_BYTES_ON_CPU } else { COPY_BYTES_ON_GPU })
+            .min(limits.max_storage_buffer_binding_size)
+            .min(limits.max_buffer_size);
+        let copy_bytes = copy_bytes - copy_bytes % 256;
+        let edge = match device_type {
+            wgpu::DeviceType::Cpu => EDGE_ON_CPU,
+            wgpu::DeviceType::IntegratedGpu => EDGE_ON_INTEGRATED,
+            _ => EDGE_ON_GPU,
+        };
+        let copy = copy(context, timer, samples, copy_bytes)?;
+        let fma_flops = multiply_adds(context, timer, samples, lanes)?;
+        let product = Product::new(context, [edge; 3]);
+        let prepared = product.prepare()?;
+        product.verify(&prepared)?;
+        let (flops, kernel) = (prepared.plan().flops(), prepared.plan().kernel());
+        let timed = timer.warm_up(prepared)?;
+        let matmul = median(samples, || timed.sample())?;
+        Ok(Self {
+            copy_gbps: 2.0 * copy_bytes as f64 / copy.as_secs_f64() * 1e-9,
+            copy_bytes,
+            fma_tflops: fma_flops * 1e-12,
+            matmul_tflops: flops as f64 / matmul.as_secs_f64() * 1e-12,
+            matmul_size: [edge; 3],
+            matmul_kernel: kernel,
+        })
+    }
+}
+
+/// Time of a copy of so many bytes.
+fn copy(context: &Context, timer: &Timer, samples: Option<u32>, bytes: u64) -> Result<Duration, Failure> {
+    let device = context.device();
+    let numbers: Vec<f32> = (0..bytes / 4).map(|i| (i % 8191) as f32).collect();
+    let (source, target) = (context.upload(&numbers), context.allocate(numbers.len()));
+    let kernel = Kernel::new(device, include_str!("copy.wgsl"), [&source, &target]);
+    let vectors = (bytes / 16).div_ceil(WORKGROUP);
+    let grid = [vectors.min(1 << 15) as u32, vectors.div_ceil(1 << 15) as u32];
+    let took = median_of_calls(samples, |calls| timer.pass(|pass| kernel.record(pass, grid, calls)))?;
+    if context.download(&target)? != numbers {
+        return Err(Failure::Failed("the copy differs from its source".into()));
+    }
+    Ok(took)
+}
+
+/// Operations a second of `lanes` invocations that only multiply and add.
+fn multiply_adds(context: &Context, timer: &Timer, samples: Option<u32>, lanes: u32) -> Result<f64, Failure> {
+    let device = context.device();
+    let sums = context.allocate(lanes as usize);
+    let kernel = |iterations: u32| {
+        let contents = [0.5_f32.to_bits(), 0.5_f32.to_bits(), iterations, 0];
+        let params = device.create_buffer_init(&wgpu::util::BufferInitDescriptor {
+            label: Some("multiply-adds"),
+            contents: &contents.map(u32::to_le_bytes).concat(),
+            usage: wgpu::BufferUsages::UNIFORM,
+        });
+        Kernel::new(device, include_str!("fma.wgsl"), [&params, &sums])
+    };
+    let grid = [lanes / WORKGROUP as u32, 1];
+    let mut iterations = 16;
+    let time = |iterations| {
+        let kernel = kernel(iterations);
+        move |calls| timer.pass(|pass| kernel.record(pass, grid, calls))
+    };
+    // The first call may compile.
+    time(iterations)(1)?;
+    while iterations < 1 << 14 && time(iterations)(1)? < CALL {
+        iterations *= 2;
+    }
+    let took = median_of_calls(samples, time(iterations))?;
+    // x = x / 2 + 1 / 2 ends at 1.
+    if context.download(&sums)?.iter().any(|&sum| sum != 12.0) {
+        return Err(Failure::Failed("the multiply-adds gave a wrong sum".into()));
+    }
+    Ok(FLOPS_PER_ITERATION * f64::from(lanes) * f64::from(iterations) / took.as_secs_f64())
+}
+
+/// Median time of a call; `time` takes that of several in one pass.
+fn median_of_calls(samples: Option<u32>, time: impl Fn(u32) -> Result<Duration, Failure>) -> Result<Duration, Failure> {
+    time(1)?;
+    let calls = CALL.as_secs_f64() / time(1)?.as_secs_f64().max(1e-9);
+    let calls = (calls.ceil() as u32).clamp(1, MOST_CALLS);
+    median(samples, || Ok(time(calls)? / calls))
+}
+
+fn median(samples: Option<u32>, sample: impl Fn() -> Result<Duration, Failure>) -> Result<Duration, Failure> {
+    let start = Instant::now();
+    let mut taken = Vec::new();
+    let most = samples.unwrap_or(MOST_SAMPLES) as usize;
+    let enough = |count: usize| samples.is_none() && count >= FEWEST_SAMPLES && start.elapsed() > SPENT;
+    while taken.len() < most && !enough(taken.len()) {
+        taken.push(sample()?);
+    }
+    taken.sort_unstable();
+    Ok(taken[taken.len() / 2])
+}
+
+/// A compute pipeline with its bindings.
+struct Kernel {
+    pipeline: wgpu::ComputePipeline,
+    bindings: wgpu::BindGroup,
+}
+
+impl Kernel {
+    fn new(device: &wgpu::Device, wgsl: &str, buffers: [&wgpu::Buffer; 2]) -> Self {
+        let source = wgpu::ShaderSource::Wgsl(wgsl.into());
+        let module = device.create_shader_module(wgpu::ShaderModuleDescriptor { label: None, source });
+        let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: None,
+            layout: None,
+            module: &module,
+            entry_point: Some("main"),
+            compilation_options: wgpu::PipelineCompilationOptions::default(),
+            cache: None,
+        });
+        let entries =
+            [0, 1].map(|at| wgpu::BindGroupEntry { binding: at, resource: buffers[at as usize].as_entire_binding() });
+        let layout = &pipeline.get_bind_group_layout(0);
+        let bindings = device.create_bind_group(&wgpu::BindGroupDescriptor { label: None, layout, entries: &entries });
+        Self { pipeline, bindings }
+    }
+
+    fn record(&self, pass: &mut wgpu::ComputePass<'_>, [x, y]: [u32; 2], calls: u32) {
+        pass.set_pipeline(&self.pipeline);
+        pass.set_bind_group(0, &self.bindings, &[]);
+        (0..calls).for_each(|_| pass.dispatch_workgroups(x, y, 1));
+    }
+}
