@@ -146,15 +146,20 @@ pub(super) fn kernel_params(
     }
 }
 
-/// Every specialization that a plan can pick, with its uniform's layout.
+/// Every specialization that a plan can pick, with its uniform's layout; of most tiles, only a few ways its operands lie.
 #[doc(hidden)]
 #[must_use]
 pub fn specializations() -> Vec<(Specialization, ParamsLayout)> {
     use Activation::{GeluTanh, None, Relu, Silu};
     let bits = |number: u32, bit: u32| number >> bit & 1 == 1;
     let mut found = Vec::new();
-    for tile in TILES {
+    for (index, tile) in TILES.iter().enumerate() {
         for flags in 0..1u32 << 7 {
+            // All of them for the first tile of either kernel; elsewhere each transpose, with all else on or off.
+            let first = TILES.iter().position(|other| matches!(other.kernel, Kernel::Rows { .. })).unwrap_or(0);
+            if ![0, first].contains(&index) && ![0, 0b11111].contains(&(flags >> 2)) {
+                continue;
+            }
             let extent = |vec4| if vec4 { 8 } else { 7 };
             let shapes = MatMulShapes {
                 a_transposed: bits(flags, 0),

@@ -58,6 +58,8 @@ pub(super) struct Tile {
     adapter: Adapter,
     /// The most rows it is for.
     most_m: u32,
+    /// The fewest columns: of a tile much wider than the matrix, most would be thrown away.
+    least_n: u32,
     /// The fewest workgroups it is for: where a tile leaves a GPU idle, a smaller one follows.
     workgroups: u64,
     /// k of a step.
@@ -88,20 +90,25 @@ impl Tile {
 
 const ANY: u32 = u32::MAX;
 
-/// The first row that applies is taken; a row with subgroups applies where they have the workgroup's size.
+/// The first row that applies is taken; a row with subgroups applies where they have the workgroup's size, and one for CPUs
+/// on llvmpipe too.
 ///
-/// On a GPU, a step of a 128 x 128 tile reads 16 KiB for 2^19 multiply-adds, and each invocation 4 vec4 from workgroup
+/// On a GPU, a step of a 128 x 128 tile reads 16 KiB for 2^18 multiply-adds, and each invocation 4 vec4 from workgroup
 /// memory for 64 of them, in 64 accumulators; a 64 x 64 tile reads twice as much for each, but fills a GPU with a quarter
 /// of the work. Both use all 16 KiB.
+/// On a CPU, the more columns a workgroup has, the less often it reads a; 64 are worth their code on the newest llvmpipe. An
+/// invocation that reads for its subgroup saves seven bounds checks of eight, which doubles the speed of SwiftShader and of older llvmpipes.
 #[rustfmt::skip]
 pub(super) const TILES: &[Tile] = &[
-    Tile { adapter: Adapter::Gpu,      most_m: 16,  workgroups: 0,   depth: 8,  kernel: Kernel::Tiles { groups: [4, 64],  blocks: [1, 1] } },
-    Tile { adapter: Adapter::Gpu,      most_m: ANY, workgroups: 128, depth: 16, kernel: Kernel::Tiles { groups: [16, 16], blocks: [2, 2] } },
-    Tile { adapter: Adapter::Gpu,      most_m: ANY, workgroups: 0,   depth: 32, kernel: Kernel::Tiles { groups: [16, 16], blocks: [1, 1] } },
-    Tile { adapter: Adapter::Llvmpipe, most_m: ANY, workgroups: 0,   depth: 8,  kernel: Kernel::Rows { workgroup: 8, columns: 32, span: 16, subgroup: true } },
-    Tile { adapter: Adapter::Llvmpipe, most_m: ANY, workgroups: 0,   depth: 8,  kernel: Kernel::Rows { workgroup: 4, columns: 32, span: 8,  subgroup: true } },
-    Tile { adapter: Adapter::Llvmpipe, most_m: ANY, workgroups: 0,   depth: 8,  kernel: Kernel::Rows { workgroup: 8, columns: 8,  span: 8,  subgroup: false } },
-    Tile { adapter: Adapter::Cpu,      most_m: ANY, workgroups: 0,   depth: 8,  kernel: Kernel::Rows { workgroup: 8, columns: 8,  span: 8,  subgroup: false } },
+    Tile { adapter: Adapter::Gpu,      most_m: 16,  least_n: 0,  workgroups: 0,   depth: 8,  kernel: Kernel::Tiles { groups: [4, 64],  blocks: [1, 1] } },
+    Tile { adapter: Adapter::Gpu,      most_m: ANY, least_n: 65, workgroups: 128, depth: 16, kernel: Kernel::Tiles { groups: [16, 16], blocks: [2, 2] } },
+    Tile { adapter: Adapter::Gpu,      most_m: ANY, least_n: 0,  workgroups: 128, depth: 16, kernel: Kernel::Tiles { groups: [16, 16], blocks: [2, 1] } },
+    Tile { adapter: Adapter::Gpu,      most_m: ANY, least_n: 0,  workgroups: 0,   depth: 32, kernel: Kernel::Tiles { groups: [16, 16], blocks: [1, 1] } },
+    Tile { adapter: Adapter::Llvmpipe, most_m: ANY, least_n: 33, workgroups: 0,   depth: 8,  kernel: Kernel::Rows { workgroup: 8, columns: 64, span: 16, subgroup: true } },
+    Tile { adapter: Adapter::Llvmpipe, most_m: ANY, least_n: 33, workgroups: 0,   depth: 8,  kernel: Kernel::Rows { workgroup: 4, columns: 64, span: 8,  subgroup: true } },
+    Tile { adapter: Adapter::Cpu,      most_m: ANY, least_n: 0,  workgroups: 0,   depth: 8,  kernel: Kernel::Rows { workgroup: 8, columns: 32, span: 16, subgroup: true } },
+    Tile { adapter: Adapter::Cpu,      most_m: ANY, least_n: 0,  workgroups: 0,   depth: 8,  kernel: Kernel::Rows { workgroup: 4, columns: 32, span: 8,  subgroup: true } },
+    Tile { adapter: Adapter::Cpu,      most_m: ANY, least_n: 0,  workgroups: 0,   depth: 8,  kernel: Kernel::Rows { workgroup: 8, columns: 32, span: 8,  subgroup: false } },
 ];
 
 /// What was chosen for a problem, before anything is compiled.
@@ -125,7 +132,9 @@ fn select(config: &MatMulConfig, problem: &Problem, capabilities: &Capabilities)
             Kernel::Rows { workgroup, subgroup: true, .. } => capabilities.subgroup_size == Some(workgroup),
             _ => true,
         };
-        tile.adapter == adapter && subgroups && shapes.m <= tile.most_m && tile.workgroups(shapes) >= tile.workgroups
+        let own = tile.adapter == adapter || (tile.adapter, adapter) == (Adapter::Cpu, Adapter::Llvmpipe);
+        let fits = shapes.m <= tile.most_m && shapes.n >= tile.least_n && tile.workgroups(shapes) >= tile.workgroups;
+        own && subgroups && fits
     };
     let tile = *TILES.iter().find(applies).unwrap_or(&TILES[TILES.len() - 1]);
     if let Some(cap) = capabilities.loop_cap {
@@ -203,6 +212,11 @@ mod tests {
         assert_eq!(tile(MatMulShapes::new(512, 512, 4096), &gpu()), [64, 64]);
         assert_eq!(tile(MatMulShapes { heads: 8, ..MatMulShapes::new(512, 512, 64) }, &gpu()), [128, 128]);
         assert_eq!(tile(MatMulShapes::new(1, 4096, 4096), &gpu()), [16, 256], "few rows");
+        assert_eq!(
+            tile(MatMulShapes { heads: 8, ..MatMulShapes::new(2048, 64, 2048) }, &gpu()),
+            [128, 64],
+            "few columns"
+        );
     }
 
     #[test]
@@ -211,7 +225,10 @@ mod tests {
         let llvmpipe = Capabilities { is_cpu: true, is_llvmpipe: true, ..gpu() };
         for size in [4, 8] {
             let own = Capabilities { subgroup_size: Some(size), ..llvmpipe.clone() };
-            assert_eq!(tile(shapes, &own)[0], 4 * size);
+            assert_eq!(tile(shapes, &own), [4 * size, 64]);
+            assert_eq!(tile(MatMulShapes::new(512, 32, 512), &own), [4 * size, 32]);
+            let old = Capabilities { slow_arrays: true, ..own };
+            assert_eq!(tile(shapes, &old), [4 * size, 32]);
         }
         assert_eq!(tile(shapes, &llvmpipe), tile(shapes, &Capabilities { is_cpu: true, ..gpu() }));
     }
