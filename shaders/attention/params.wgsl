@@ -3,6 +3,7 @@ struct Params {
     first_workgroup: u32, // of this dispatch
     end_workgroup: u32,
     q_heads: u32,
+    kv_heads: u32,
     group: u32, // query heads per kv head
     q_len: u32, // tokens
     kv_len: u32, // tokens

@@ -22,13 +22,12 @@ struct Tile {
 }
 
 fn tile_of(batch_kv_head: u32, tile: u32, rows: u32) -> Tile {
-    let kv_heads = params.q_heads / params.group;
-    let batch = batch_kv_head / kv_heads;
+    let batch = batch_kv_head / params.kv_heads;
     let first = tile * rows;
     let last = min(first + rows, params.group * params.q_len) - 1u;
     let len = i32(kv_len_of(batch));
     let diagonal = params.offset + select(0, len - i32(params.q_len), params.align_end == 1u);
-    return Tile(batch, batch_kv_head % kv_heads, first, last, diagonal, len);
+    return Tile(batch, batch_kv_head % params.kv_heads, first, last, diagonal, len);
 }
 
 // Four rows of a tile from row `first` on; those past the last are the last.
