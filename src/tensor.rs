@@ -195,6 +195,15 @@ pub(crate) struct Bound<'a> {
     pub size: u64,
 }
 
+/// A view's own bytes in its buffer, and the binding around them: its offset and size, and the element that is first.
+#[derive(Debug, PartialEq)]
+struct Place {
+    bytes: std::ops::Range<u64>,
+    offset: u64,
+    size: u64,
+    start: u32,
+}
+
 struct Checked<'a> {
     name: &'static str,
     access: Access,
@@ -253,14 +262,25 @@ impl<'a, const SLOTS: usize> Operands<'a, SLOTS> {
             return Err(Error::Usage { tensor: name, missing });
         }
 
-        let elements = span(view).ok_or_else(|| index_limit(name, u64::MAX))?;
-        let begin = view.offset.checked_mul(dtype.size()).ok_or_else(|| index_limit(name, u64::MAX))?;
-        let length = elements.checked_mul(dtype.size()).ok_or_else(|| index_limit(name, u64::MAX))?;
-        let end = begin.checked_add(length).ok_or_else(|| index_limit(name, u64::MAX))?;
+        let Place { bytes, offset, size, start } =
+            self.place(name, dtype, view.offset, span(view.shape, view.strides), view.buffer.size())?;
+        self.slots[slot] = Some(Checked { name, access, bytes, bound: Bound { buffer: view.buffer, offset, size } });
+        // The span fits 32 bits, so does every stride that is used; an axis of extent 1 never uses its own.
+        let used = |axis: usize| if view.shape[axis] > 1 { view.strides[axis] as u32 } else { 0 };
+        Ok(Layout { start, shape: view.shape, strides: std::array::from_fn(used) })
+    }
+
+    /// Where a view's elements lie, from element `first` of a buffer of `buffer` bytes on.
+    fn place(&self, name: &'static str, dtype: DType, first: u64, elements: Option<u64>, buffer: u64) -> Result<Place> {
+        let beyond = || index_limit(name, u64::MAX);
+        let elements = elements.ok_or_else(beyond)?;
+        let begin = first.checked_mul(dtype.size()).ok_or_else(beyond)?;
+        let length = elements.checked_mul(dtype.size()).ok_or_else(beyond)?;
+        let end = begin.checked_add(length).ok_or_else(beyond)?;
         // Kernels read whole words, so a mask's last word must exist.
-        let needed = end.checked_next_multiple_of(4).ok_or_else(|| index_limit(name, u64::MAX))?;
-        if needed > view.buffer.size() {
-            return Err(Error::BufferTooSmall { tensor: name, needed, got: view.buffer.size() });
+        let needed = end.checked_next_multiple_of(4).ok_or_else(beyond)?;
+        if needed > buffer {
+            return Err(Error::BufferTooSmall { tensor: name, needed, got: buffer });
         }
         let offset = begin - begin % self.offset_alignment;
         let start = (begin - offset) / dtype.size();
@@ -273,11 +293,7 @@ impl<'a, const SLOTS: usize> Operands<'a, SLOTS> {
         if size > limit {
             return Err(Error::LimitExceeded { what: format!("{name}: bytes in one binding"), needed: size, limit });
         }
-        self.slots[slot] =
-            Some(Checked { name, access, bytes: begin..end, bound: Bound { buffer: view.buffer, offset, size } });
-        // The span fits 32 bits, so does every stride that is used; an axis of extent 1 never uses its own.
-        let used = |axis: usize| if view.shape[axis] > 1 { view.strides[axis] as u32 } else { 0 };
-        Ok(Layout { start: start as u32, shape: view.shape, strides: std::array::from_fn(used) })
+        Ok(Place { bytes: begin..end, offset, size, start: start as u32 })
     }
 
     /// Lets an output lie in the buffer of an input, since no one dispatch binds both: beside it, or as the same view.
@@ -327,12 +343,11 @@ fn index_limit(name: &str, needed: u64) -> Error {
 }
 
 /// One past the largest element index relative to the view's offset; 0 for an empty view, `None` on overflow.
-fn span<const RANK: usize>(view: &TensorView<RANK>) -> Option<u64> {
-    if view.shape.contains(&0) {
+fn span<const RANK: usize>(shape: [u32; RANK], strides: [u64; RANK]) -> Option<u64> {
+    if shape.contains(&0) {
         return Some(0);
     }
-    (0..RANK)
-        .try_fold(1u64, |sum, axis| sum.checked_add(u64::from(view.shape[axis] - 1).checked_mul(view.strides[axis])?))
+    (0..RANK).try_fold(1u64, |sum, axis| sum.checked_add(u64::from(shape[axis] - 1).checked_mul(strides[axis])?))
 }
 
 /// Refuses strides by which two indices could reach one element.
@@ -384,4 +399,76 @@ pub(crate) fn expect_nonzero(tensor: &'static str, axis: &'static str, got: u32)
         return Ok(());
     }
     Err(Error::Shape { tensor, axis, expected: "at least 1".into(), got: 0 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{DType, Layout, Operands, Place, contiguous_strides, span};
+
+    /// What most adapters grant: one byte less than 2³¹ in a binding.
+    const GRANTED: u64 = (1 << 31) - 1;
+
+    fn limits(max_storage_buffer_binding_size: u64) -> wgpu::Limits {
+        wgpu::Limits { max_storage_buffer_binding_size, ..wgpu::Limits::default() }
+    }
+
+    fn place(limit: u64, dtype: DType, first: u64, elements: u64) -> Result<Place, String> {
+        let operands = Operands::<1>::new(&limits(limit));
+        operands.place("k", dtype, first, Some(elements), u64::MAX).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn bindings_end_below_two_gibibytes() {
+        let words = (1 << 29) - 1;
+        let whole = Place { bytes: 0..4 * words, offset: 0, size: 4 * words, start: 0 };
+        assert_eq!(place(GRANTED, DType::F32, 0, words), Ok(whole));
+        let refused = place(GRANTED, DType::F32, 0, words + 1).unwrap_err();
+        assert!(refused.contains("k: bytes in one binding") && refused.contains("2147483648"), "{refused}");
+        // A mask's last word counts whole.
+        assert_eq!(place(GRANTED, DType::Bool, 0, GRANTED - 3).unwrap().size, GRANTED - 3);
+        assert!(place(GRANTED, DType::Bool, 0, GRANTED).is_err());
+        // What stands before the view counts, down to the device's alignment of 256 bytes.
+        assert!(place(GRANTED, DType::F32, 63, words - 63).is_ok());
+        assert!(place(GRANTED, DType::F32, 63, words - 62).is_err());
+        assert!(place(GRANTED, DType::F32, 64, words).is_ok());
+    }
+
+    #[test]
+    fn views_may_start_past_two_and_four_gibibytes() {
+        for first in [1 << 29, 1 << 30, 1 << 40] {
+            let found = place(GRANTED, DType::F32, first + 3, 5).unwrap();
+            let begin = 4 * first + 12;
+            assert_eq!(found, Place { bytes: begin..begin + 20, offset: 4 * first, size: 32, start: 3 });
+        }
+    }
+
+    #[test]
+    fn elements_are_counted_in_32_bits() {
+        let most = u64::from(u32::MAX);
+        assert_eq!(place(u64::MAX, DType::F32, 0, most).unwrap().size, 4 * most);
+        for (first, elements) in [(0, most + 1), (1, most), (63, most - 62), (u64::MAX / 2, 1), (0, u64::MAX)] {
+            let refused = place(u64::MAX, DType::F32, first, elements).unwrap_err();
+            assert!(refused.contains("k: elements addressed by a 32-bit index"), "{refused}");
+        }
+        let short = Operands::<1>::new(&limits(GRANTED)).place("k", DType::F32, 2, Some(3), 19);
+        assert!(short.unwrap_err().to_string().contains("20"), "its buffer ends before it");
+    }
+
+    #[test]
+    fn spans_do_not_wrap() {
+        let shape = [1 << 8, 1 << 8, 1 << 8, 1 << 8];
+        assert_eq!(span(shape, contiguous_strides(shape)), Some(1 << 32));
+        assert_eq!(span([2, 1, 2, 4], [1 << 40, 0, 7, 1]), Some((1 << 40) + 7 + 4));
+        assert_eq!(span([3, 2, 1, 1], [u64::MAX / 2, 2, 0, 1]), None);
+        assert_eq!(span([u32::MAX, 2, 1, 1], [u64::MAX / 2, 1, 1, 1]), None);
+        assert_eq!(span([0, u32::MAX, u32::MAX, 1], [u64::MAX; 4]), Some(0), "an empty view");
+    }
+
+    #[test]
+    fn plans_without_tensors_meet_the_same_edge() {
+        let check = |shape| Layout::<4>::contiguous(shape).check("k", DType::F32, &limits(GRANTED));
+        assert!(check([1, 1, (1 << 23) - 1, 64]).is_ok());
+        assert!(check([1, 1, 1 << 23, 64]).is_err());
+        assert!(check([u32::MAX; 4]).is_err(), "the product does not wrap");
+    }
 }

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use naga::back::{hlsl, msl, spv};
 use naga::proc::BoundsCheckPolicy::{Restrict, Unchecked};
-use naga::proc::{BoundsCheckPolicies, Layouter};
+use naga::proc::{BoundsCheckPolicies, BoundsCheckPolicy, Layouter};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{AddressSpace, Module, ShaderStage, TypeInner};
 use wgpu_attention::introspect::{Constant, ParamsLayout, Specialization};
@@ -131,7 +131,9 @@ fn check(specialization: &Specialization, params: &ParamsLayout) -> Result<usize
 
     check_params(&module, params)?;
     divisions::check(&module, &info, &specialization.divisors())?;
-    let found = costs(&texts(&module, &info)?.msl);
+    write_spirv(&module, &info, (1, 6), Unchecked)?;
+    write_hlsl(&module, &info)?;
+    let found = costs(&write_msl(&module, &info, false)?);
     ensure(found.is_empty(), format_args!("naga puts in: {found:?}"))?;
     let is_storage = |space: AddressSpace| matches!(space, AddressSpace::Storage { .. });
     Ok(module.global_variables.iter().filter(|(_, variable)| is_storage(variable.space)).count())
@@ -158,31 +160,30 @@ fn check_params(module: &Module, params: &ParamsLayout) -> Result<(), String> {
     ensure(*span as usize == params.size, format_args!("Params: {span} bytes in WGSL, {} in Rust", params.size))
 }
 
-/// One specialization as the drivers' compilers meet it.
-struct Texts {
-    spirv_1_3: Vec<u32>,
-    spirv_1_6: Vec<u32>,
-    hlsl: String,
-    msl: String,
+// What naga writes for Vulkan, DX12 and Metal under the crate's own runtime checks and wgpu's own options: bounds checks,
+// and no bound on loops, no check of divisors, no workgroup memory set to zero (`Context::compile`).
+
+/// `buffer`: with VK_EXT_robustness2 the driver checks the bounds of buffers, without it naga does.
+fn write_spirv(
+    module: &Module,
+    info: &ModuleInfo,
+    lang_version: (u8, u8),
+    buffer: BoundsCheckPolicy,
+) -> Result<Vec<u32>, String> {
+    let options = spv::Options {
+        lang_version,
+        flags: spv::WriterFlags::DEBUG,
+        bounds_check_policies: BoundsCheckPolicies { index: Restrict, buffer, ..BoundsCheckPolicies::default() },
+        zero_initialize_workgroup_memory: spv::ZeroInitializeWorkgroupMemoryMode::None,
+        force_loop_bounding: false,
+        emit_int_div_checks: false,
+        ..spv::Options::default()
+    };
+    let pipeline = spv::PipelineOptions { shader_stage: ShaderStage::Compute, entry_point: "main".to_owned() };
+    spv::write_vec(module, info, &options, Some(&pipeline)).map_err(|error| format!("SPIR-V: {error}"))
 }
 
-/// What naga writes for Vulkan, DX12 and Metal under the crate's own runtime checks and wgpu's own options: bounds checks,
-/// and no bound on loops, no check of divisors, no workgroup memory set to zero (`Context::compile`).
-fn texts(module: &Module, info: &ModuleInfo) -> Result<Texts, String> {
-    let spirv = |lang_version, buffer| {
-        let options = spv::Options {
-            lang_version,
-            flags: spv::WriterFlags::DEBUG,
-            bounds_check_policies: BoundsCheckPolicies { index: Restrict, buffer, ..BoundsCheckPolicies::default() },
-            zero_initialize_workgroup_memory: spv::ZeroInitializeWorkgroupMemoryMode::None,
-            force_loop_bounding: false,
-            emit_int_div_checks: false,
-            ..spv::Options::default()
-        };
-        let pipeline = spv::PipelineOptions { shader_stage: ShaderStage::Compute, entry_point: "main".to_owned() };
-        spv::write_vec(module, info, &options, Some(&pipeline)).map_err(|error| format!("SPIR-V: {error}"))
-    };
-
+fn write_hlsl(module: &Module, info: &ModuleInfo) -> Result<String, String> {
     // The number of workgroups is no built-in of HLSL; wgpu passes it in a register of its own.
     let workgroups = hlsl::BindTarget { space: 255, ..hlsl::BindTarget::default() };
     let options = hlsl::Options {
@@ -193,18 +194,11 @@ fn texts(module: &Module, info: &ModuleInfo) -> Result<Texts, String> {
         ..hlsl::Options::default()
     };
     let pipeline = hlsl::PipelineOptions { entry_point: Some((ShaderStage::Compute, "main".to_owned())) };
-    let mut hlsl = String::new();
-    hlsl::Writer::new(&mut hlsl, &options, &pipeline)
+    let mut text = String::new();
+    hlsl::Writer::new(&mut text, &options, &pipeline)
         .write(module, info, None)
         .map_err(|error| format!("HLSL: {error}"))?;
-
-    Ok(Texts {
-        spirv_1_3: spirv((1, 3), Restrict)?,
-        // With VK_EXT_robustness2 the driver checks the bounds of buffers.
-        spirv_1_6: spirv((1, 6), Unchecked)?,
-        hlsl,
-        msl: write_msl(module, info, false)?,
-    })
+    Ok(text)
 }
 
 /// `costly`: with all that naga puts in by default.
@@ -255,10 +249,11 @@ fn what_naga_may_put_in_is_found() {
 }
 
 /// Of the specializations that differ only in flags and in the operands they take, how many DXC compiles: it needs a
-/// quarter of a second for one, six times what the other compilers need together.
-const FOR_DXC: usize = 8;
+/// quarter of a second for one, ten times what Tint or spirv-val do.
+const SAMPLED: usize = 8;
 
-/// Writes every specialization into the folder `SHADERS_TO`: WGSL for Tint, SPIR-V, for a sample HLSL, and `labels.txt`.
+/// Writes every specialization into the folder `SHADERS_TO`: WGSL for Tint, SPIR-V, of a sample also an older SPIR-V and
+/// HLSL, and `labels.txt`.
 #[test]
 #[ignore = "scripts/compilers runs it, for the compilers that look at the files"]
 fn write_every_specialization() {
@@ -267,7 +262,7 @@ fn write_every_specialization() {
     let mut all: Vec<_> = specializations().into_iter().map(|(specialization, _)| specialization).collect();
     let mut seen = BTreeSet::new();
     all.retain(|specialization| seen.insert(specialization.wgsl()));
-    let for_dxc = sample(&all);
+    let sampled = sample(&all);
 
     in_parallel(&all, |index, specialization| {
         let write = |extension, bytes: &[u8]| {
@@ -279,11 +274,11 @@ fn write_every_specialization() {
         let enable = if uses_subgroups(specialization) { "enable subgroups;" } else { "" };
         write("wgsl", format!("{enable}{text}").as_bytes());
         let (module, info) = parse(specialization, &text).expect("the other tests pass");
-        let texts = texts(&module, &info).expect("the other tests pass");
-        write("1.3.spv", bytemuck::cast_slice(&texts.spirv_1_3));
-        write("1.6.spv", bytemuck::cast_slice(&texts.spirv_1_6));
-        if for_dxc.contains(&index) {
-            write("hlsl", texts.hlsl.as_bytes());
+        let spirv = |version, buffer| write_spirv(&module, &info, version, buffer).expect("the other tests pass");
+        write("1.6.spv", bytemuck::cast_slice(&spirv((1, 6), Unchecked)));
+        if sampled.contains(&index) {
+            write("1.3.spv", bytemuck::cast_slice(&spirv((1, 3), Restrict)));
+            write("hlsl", write_hlsl(&module, &info).expect("the other tests pass").as_bytes());
         }
     });
 
@@ -303,7 +298,7 @@ fn sample(all: &[Specialization]) -> BTreeSet<usize> {
     }
     let mut sampled = BTreeSet::new();
     for indices in alike.values() {
-        let count = indices.len().min(FOR_DXC);
+        let count = indices.len().min(SAMPLED);
         sampled.extend((0..count).map(|i| indices[i * indices.len() / count]));
     }
     sampled
