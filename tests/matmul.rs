@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Expected, NAIVE_RUNS, Placed, Placement, Tensor, ULP, assert_same_bits, context, device_with};
+use common::{Expected, NAIVE_RUNS, Placed, Placement, Tensor, ULP, assert_same_bits, context, contexts, device_with};
 use proptest::prelude::*;
 use wgpu_attention::matmul::reference::{HostInputs, matmul, matmul_in};
 use wgpu_attention::reference::SumOrder;
@@ -127,7 +127,9 @@ impl Case {
     }
 
     fn check_at(&self, what: &str, placement: Placement) {
-        self.assert(what, &self.run(context(), placement));
+        for (kernels, context) in contexts() {
+            self.assert(&format!("{what}{kernels}"), &self.run(context, placement));
+        }
     }
 }
 
@@ -212,20 +214,24 @@ fn activations_of_large_numbers() {
 #[test]
 fn the_same_bits_on_every_run() {
     let case = Case::new(Activation::GeluTanh, [70, 70, 70]);
-    let first = case.run(context(), Placement::Aligned);
-    assert_same_bits("rerun", &first, &case.run(context(), Placement::Aligned));
+    for (kernels, context) in contexts() {
+        let first = case.run(context, Placement::Aligned);
+        assert_same_bits(&format!("rerun{kernels}"), &first, &case.run(context, Placement::Aligned));
+    }
 }
 
 #[test]
 fn long_work_is_split() {
     let case = Case::batched(Activation::None, [2, 1, 200, 70], 40, [[2, 1], [2, 1]], [false, false]);
-    let options = ContextOptions { max_flops_per_dispatch: 1 << 19, ..ContextOptions::default() };
-    let split = Context::with_options(context().device().clone(), context().queue().clone(), options);
-    let shapes = MatMulShapes { batch: 2, ..MatMulShapes::new(200, 70, 40) };
-    let plan = MatMul::new(&split, case.config).unwrap().plan(&shapes).unwrap();
-    assert!(plan.dispatches() > 1, "{}", plan.reason());
-    let whole = case.run(context(), Placement::Aligned);
-    assert_same_bits("split", &whole, &case.run(&split, Placement::Aligned));
+    for (kernels, context) in contexts() {
+        let options = ContextOptions { max_flops_per_dispatch: 1 << 19, ..context.capabilities().options };
+        let split = Context::with_options(context.device().clone(), context.queue().clone(), options);
+        let shapes = MatMulShapes { batch: 2, ..MatMulShapes::new(200, 70, 40) };
+        let plan = MatMul::new(&split, case.config).unwrap().plan(&shapes).unwrap();
+        assert!(plan.dispatches() > 1, "{}", plan.reason());
+        let whole = case.run(context, Placement::Aligned);
+        assert_same_bits(&format!("split{kernels}"), &whole, &case.run(&split, Placement::Aligned));
+    }
 }
 
 #[test]

@@ -2,6 +2,8 @@
 //!
 //! `cargo run --release --example compare -- --help` lists the options and the variants with their formulas.
 
+#[path = "../ceilings/measure/mod.rs"]
+mod ceilings;
 mod crossover;
 mod figures;
 mod harness;

@@ -7,8 +7,10 @@ use anyhow::Result;
 use serde_json::Value;
 use wgpu_attention::wgpu;
 
+use crate::ceilings::Ceilings;
 use crate::harness::tensors::Shape;
 use crate::harness::verify::Checked;
+use crate::table::{bytes, significant};
 
 /// What was measured of one variant at one length.
 #[derive(Clone, Debug)]
@@ -27,6 +29,10 @@ pub struct Record {
     pub checked: Checked,
     /// Time relative to softmax at this length.
     pub relative: Option<f64>,
+    /// Percent of the measured rate of multiply-adds.
+    pub of_fma: Option<f64>,
+    /// Percent of the measured bandwidth of a copy.
+    pub of_copy: Option<f64>,
 }
 
 /// Where and on what everything was measured.
@@ -37,6 +43,8 @@ pub struct Setting {
     pub backend: String,
     pub timer: &'static str,
     pub data: &'static str,
+    /// Measured at the start of the run.
+    pub ceilings: Option<Ceilings>,
 }
 
 impl Setting {
@@ -48,7 +56,24 @@ impl Setting {
             backend: info.backend.to_string(),
             timer,
             data,
+            ceilings: None,
         }
+    }
+
+    pub fn ceilings_in_words(&self) -> String {
+        let Some(Ceilings { copy_gbps, copy_bytes, fma_tflops, matmul_tflops, matmul_size, matmul_kernel }) =
+            &self.ceilings
+        else {
+            return "not measured".into();
+        };
+        let [m, n, k] = matmul_size;
+        format!(
+            "copy of {} {} GB/s, f32 multiply-adds {} TFLOP/s, own f32 product {m} x {n} x {k} {} TFLOP/s ({matmul_kernel})",
+            bytes(*copy_bytes),
+            significant(*copy_gbps),
+            significant(*fma_tflops),
+            significant(*matmul_tflops),
+        )
     }
 
     pub fn timer_in_words(&self) -> &'static str {
@@ -69,6 +94,7 @@ impl Setting {
 /// The fields of `results.json` and the columns of `results.csv`, in order.
 fn fields(record: &Record, setting: &Setting) -> Vec<(&'static str, Value)> {
     let Shape { batch, heads, kv_heads, len, head_dim, causal } = record.shape;
+    let ceiling = |of: fn(&Ceilings) -> f64| setting.ceilings.as_ref().map(of).into();
     vec![
         ("variant", record.variant.into()),
         ("seq_len", len.into()),
@@ -90,7 +116,9 @@ fn fields(record: &Record, setting: &Setting) -> Vec<(&'static str, Value)> {
         ("min_ms", record.min_ms.into()),
         ("relative_to_softmax", record.relative.into()),
         ("tflops", record.tflops.into()),
+        ("percent_of_fma", record.of_fma.into()),
         ("gbps", record.gbps.into()),
+        ("percent_of_copy", record.of_copy.into()),
         ("workspace_bytes", record.workspace_bytes.into()),
         ("tensor_bytes", record.tensor_bytes.into()),
         ("rows_checked", record.checked.rows.into()),
@@ -98,6 +126,9 @@ fn fields(record: &Record, setting: &Setting) -> Vec<(&'static str, Value)> {
         ("max_abs_err_allowed", record.checked.allowed.into()),
         ("rms_err", record.checked.rms_err.into()),
         ("mean_entropy", record.checked.mean_entropy.into()),
+        ("ceiling_copy_gbps", ceiling(|ceilings| ceilings.copy_gbps)),
+        ("ceiling_fma_tflops", ceiling(|ceilings| ceilings.fma_tflops)),
+        ("ceiling_matmul_tflops", ceiling(|ceilings| ceilings.matmul_tflops)),
     ]
 }
 

@@ -8,6 +8,7 @@ use anyhow::Result;
 use indicatif::{ProgressBar, ProgressStyle};
 use wgpu_attention::{Context, wgpu};
 
+use crate::ceilings::Ceilings;
 use crate::harness::Failure;
 use crate::harness::case::{Case, case};
 use crate::harness::tensors::{HostTensors, Shape, Tensors};
@@ -102,6 +103,12 @@ impl Comparison {
 
     /// Measures everything, printing as it goes.
     pub fn run(&mut self) -> Result<()> {
+        self.bar.set_message("measuring the ceilings");
+        match Ceilings::measure(&self.context, &self.timer, None) {
+            Ok(ceilings) => self.setting.ceilings = Some(ceilings),
+            Err(Failure::Failed(reason)) => self.failures.push(format!("ceilings: {reason}")),
+            Err(Failure::Refused(reason)) => self.notes.push(format!("ceilings: {reason}")),
+        }
         let start = Instant::now();
         // Some drivers take seconds for a kernel, at its first call and never again: no part of the budget.
         let mut compiling = Duration::ZERO;
@@ -123,6 +130,9 @@ impl Comparison {
                     Ok((record, cost)) => {
                         compiling += record.checked.first_calls;
                         record.relative = softmax.map(|softmax| record.median_ms / softmax);
+                        let ceilings = self.setting.ceilings.as_ref();
+                        record.of_fma = ceilings.map(|ceilings| 100.0 * record.tflops / ceilings.fma_tflops);
+                        record.of_copy = ceilings.map(|ceilings| 100.0 * record.gbps / ceilings.copy_gbps);
                         self.print(&table::row(record, self.name_width))?;
                         self.records.push(record.clone());
                         self.costs.insert(variant.name, *cost);
@@ -159,13 +169,14 @@ impl Comparison {
         vec![
             format!("adapter  {adapter} ({backend}; {driver})"),
             format!("timer    {}", self.setting.timer_in_words()),
+            format!("ceilings {}", self.setting.ceilings_in_words()),
             format!(
                 "tensors  {batch} x {heads} heads x n x {head_dim}, f32, {kv_heads} key and value heads, {}, {}",
                 if self.causal { "causal" } else { "every key visible" },
                 self.setting.data_in_words(),
             ),
-            "columns  ms: median; GB/s: the tensors moved once; rows: compared with the f64 twin; err: absolute; \
-             entropy: mean of a row, nat"
+            "columns  ms: median; GB/s: the tensors moved once; % fma, % copy: of the ceilings; rows: compared with the f64 \
+             twin; err: absolute; entropy: mean of a row, nat"
                 .into(),
             String::new(),
             table::header(self.name_width),
@@ -278,6 +289,8 @@ impl Ready<'_, '_> {
             kernel: plan.kernel(),
             checked: self.checked,
             relative: None,
+            of_fma: None,
+            of_copy: None,
         };
         let cost = Cost::new(variant, shape.len, &self.checked, self.timed.took);
         (record, cost)

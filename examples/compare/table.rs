@@ -4,12 +4,14 @@ use crate::harness::Failure;
 use crate::record::Record;
 
 /// Heading and width of each column.
-pub const COLUMNS: [(&str, usize); 12] = [
+pub const COLUMNS: [(&str, usize); 14] = [
     ("n", 6),
     ("ms", 9),
     ("x softmax", 9),
     ("TFLOP/s", 8),
+    ("% fma", 6),
     ("GB/s", 8),
+    ("% copy", 6),
     ("workspace", 10),
     ("tensors", 10),
     ("rows", 6),
@@ -34,7 +36,9 @@ pub fn cells(record: &Record) -> [String; COLUMNS.len()] {
         milliseconds(record.median_ms),
         record.relative.map_or_else(|| "-".into(), |ratio| format!("{ratio:.2}")),
         significant(record.tflops),
+        percent(record.of_fma),
         significant(record.gbps),
+        percent(record.of_copy),
         bytes(record.workspace_bytes),
         bytes(record.tensor_bytes),
         if record.checked.all_rows { "all".into() } else { record.checked.rows.to_string() },
@@ -55,6 +59,10 @@ pub fn row(record: &Record, name_width: usize) -> String {
 
 pub fn failure(variant: &str, len: u32, failure: &Failure, name_width: usize) -> String {
     format!("{variant:name_width$}  {len:>6}  {failure}")
+}
+
+fn percent(of_ceiling: Option<f64>) -> String {
+    of_ceiling.map_or_else(|| "-".into(), |percent| format!("{percent:.1}"))
 }
 
 /// Four significant digits, at most four decimals.

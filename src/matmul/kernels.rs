@@ -17,7 +17,7 @@ pub(super) mod slot {
 
 params! {
     /// Uniform of `matmul/params.wgsl`; units are there.
-    struct Params {
+    struct MatMulParams {
         first_workgroup: u32,
         end_workgroup: u32,
         heads: u32,
@@ -107,7 +107,7 @@ pub(super) fn kernel_params(
     problem: &Problem,
     [row_tiles, column_tiles]: [u32; 2],
     [first_workgroup, end_workgroup]: [u32; 2],
-) -> Params {
+) -> MatMulParams {
     let MatMulShapes { heads, m, n, k, a_transposed, b_transposed, .. } = problem.shapes;
     let rank4 = |l: Layout<4>| [l.start, l.strides[0], l.strides[1], l.strides[2]];
     let [a_start, a_batch, a_head, a_outer] = rank4(problem.a);
@@ -116,7 +116,7 @@ pub(super) fn kernel_params(
     let [bias_start, bias_batch, bias_head, bias_m] = problem.bias.map_or([0; 4], rank4);
     let [a_m, a_k] = if a_transposed { [1, a_outer] } else { [a_outer, 1] };
     let [b_k, b_n] = if b_transposed { [1, b_outer] } else { [b_outer, 1] };
-    Params {
+    MatMulParams {
         first_workgroup,
         end_workgroup,
         heads,
@@ -178,7 +178,7 @@ pub fn specializations() -> Vec<(Specialization, ParamsLayout)> {
             // The activation meets nothing but the bias.
             let activations = if flags & 0b11 == 0 { &[None, Silu, Relu, GeluTanh][..] } else { &[None] };
             for &activation in activations {
-                found.push((kernel(&MatMulConfig { activation }, &problem, tile), Params::LAYOUT));
+                found.push((kernel(&MatMulConfig { activation }, &problem, tile), MatMulParams::LAYOUT));
             }
         }
     }

@@ -6,7 +6,7 @@ use crate::context::{Capabilities, Context};
 use crate::dispatch::{Plan, PlanBuilder, Slot};
 use crate::tensor::{Layout, product};
 use crate::wgsl::Specialization;
-use crate::{Error, Result};
+use crate::{ContextOptions, Error, Result};
 
 /// Everything that a plan depends on besides the config: sizes, and where the tensors lie. Of a transposed operand, the
 /// layout is that of its memory: its last two axes swapped.
@@ -123,6 +123,7 @@ struct Choice {
 fn select(config: &MatMulConfig, problem: &Problem, capabilities: &Capabilities) -> Result<Choice> {
     let shapes = &problem.shapes;
     let adapter = match capabilities {
+        Capabilities { options: ContextOptions { assume_gpu: true, .. }, .. } => Adapter::Gpu,
         Capabilities { is_llvmpipe: true, slow_arrays: false, .. } => Adapter::Llvmpipe,
         Capabilities { is_cpu: true, .. } => Adapter::Cpu,
         _ => Adapter::Gpu,
@@ -186,7 +187,6 @@ fn least_bytes(problem: &Problem) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ContextOptions;
 
     fn gpu() -> Capabilities {
         Capabilities {
