@@ -108,10 +108,10 @@ impl Context {
         let capabilities = Capabilities {
             limits: device.limits(),
             features: device.features(),
-            is_cpu: quirks::is_software(&info),
+            is_cpu: quirks::is_software(&info) && !options.assume_gpu,
             loop_cap: quirks::loop_cap(&info),
             slow_arrays: quirks::slow_arrays(&info),
-            is_llvmpipe: quirks::is_llvmpipe(&info),
+            is_llvmpipe: quirks::is_llvmpipe(&info) && !options.assume_gpu,
             subgroup_size: (device.features().contains(wgpu::Features::SUBGROUP)
                 && info.subgroup_min_size == info.subgroup_max_size)
                 .then_some(info.subgroup_min_size),

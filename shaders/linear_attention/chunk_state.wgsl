@@ -105,14 +105,14 @@ fn main(
         for (var c = 0u; c < V_BLOCK; c++) {
             let at = min(first_v + c, V_CHUNKS - 1u);
             var s4 = s_block[c];
-            s4 += product(load_v(v0.x, at), p0);
-            s4 += product(load_v(v0.y, at), p1);
-            s4 += product(load_v(v0.z, at), p2);
-            s4 += product(load_v(v0.w, at), p3);
-            s4 += product(load_v(v1.x, at), p4);
-            s4 += product(load_v(v1.y, at), p5);
-            s4 += product(load_v(v1.z, at), p6);
-            s4 += product(load_v(v1.w, at), p7);
+            s4 = add_product(s4, load_v(v0.x, at), p0);
+            s4 = add_product(s4, load_v(v0.y, at), p1);
+            s4 = add_product(s4, load_v(v0.z, at), p2);
+            s4 = add_product(s4, load_v(v0.w, at), p3);
+            s4 = add_product(s4, load_v(v1.x, at), p4);
+            s4 = add_product(s4, load_v(v1.y, at), p5);
+            s4 = add_product(s4, load_v(v1.z, at), p6);
+            s4 = add_product(s4, load_v(v1.w, at), p7);
             s_block[c] = s4;
         }
     }
@@ -131,7 +131,12 @@ fn main(
     }
 }
 
-// Four dims of one value times four features: column f is feature f.
-fn product(value: vec4<f32>, p: vec4<f32>) -> mat4x4<f32> {
-    return mat4x4(value * p.x, value * p.y, value * p.z, value * p.w);
+// Adds four dims of one value times four features: column f is feature f.
+fn add_product(s4: mat4x4<f32>, value: vec4<f32>, p: vec4<f32>) -> mat4x4<f32> {
+    return mat4x4(
+        fma(value, vec4(p.x), s4[0]),
+        fma(value, vec4(p.y), s4[1]),
+        fma(value, vec4(p.z), s4[2]),
+        fma(value, vec4(p.w), s4[3]),
+    );
 }

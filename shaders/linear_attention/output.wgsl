@@ -65,6 +65,7 @@ var<private> row: vec4<u32>; // query positions
 var<private> q_base: vec4<u32>; // where they start
 var<private> o_block: array<mat4x4<f32>, V_CHUNKS>; // not yet divided
 var<private> sum: vec4<f32>; // of the weights
+var<private> lane: u32; // the invocation's index in the workgroup
 
 @compute @workgroup_size(WORKGROUP)
 fn main(
@@ -89,6 +90,7 @@ fn main(
     if (first_row >= end_row) {
         return;
     }
+    lane = invocation;
     row = min(vec4(first_row + 4u * invocation) + vec4(0u, 1u, 2u, 3u), vec4(end_row - 1u));
 
     // Start from nothing, add what came before, then the chunk's own keys.
@@ -138,15 +140,20 @@ fn add_features(w0: vec4<f32>, w1: vec4<f32>, w2: vec4<f32>, w3: vec4<f32>, at: 
         + (w2 * states[s2 + header].x + w3 * states[s3 + header].x);
     for (var c = 0u; c < V_CHUNKS; c++) {
         var o4 = o_block[c];
-        o4 += product(w0, states[s0 + HEADERS + c]);
-        o4 += product(w1, states[s1 + HEADERS + c]);
-        o4 += product(w2, states[s2 + HEADERS + c]);
-        o4 += product(w3, states[s3 + HEADERS + c]);
+        o4 = add_product(o4, w0, states[s0 + HEADERS + c]);
+        o4 = add_product(o4, w1, states[s1 + HEADERS + c]);
+        o4 = add_product(o4, w2, states[s2 + HEADERS + c]);
+        o4 = add_product(o4, w3, states[s3 + HEADERS + c]);
         o_block[c] = o4;
     }
 }
 
-// The weights of four rows times four dims of one value: column c is dim c.
-fn product(w: vec4<f32>, value: vec4<f32>) -> mat4x4<f32> {
-    return mat4x4(w * value.x, w * value.y, w * value.z, w * value.w);
+// Adds to four rows their weights times four dims of one value: column c is dim c.
+fn add_product(o4: mat4x4<f32>, w: vec4<f32>, value: vec4<f32>) -> mat4x4<f32> {
+    return mat4x4(
+        fma(w, vec4(value.x), o4[0]),
+        fma(w, vec4(value.y), o4[1]),
+        fma(w, vec4(value.z), o4[2]),
+        fma(w, vec4(value.w), o4[3]),
+    );
 }

@@ -14,6 +14,13 @@ struct Weights {
     w7: vec4<f32>,
 }
 
+// Eight keys from position j on, none past `last`; where the keys of the head start.
+struct EightKeys {
+    k_base: u32,
+    j: u32,
+    last: u32,
+}
+
 // The four rows of this invocation, which every step multiplies.
 var<private> q_block: array<mat4x4<f32>, HEAD_CHUNKS>;
 
@@ -24,36 +31,33 @@ fn add_own_keys(batch: u32, kv_head: u32, begin: u32, first_row: u32, end_row: u
         q_block[c] = load_rows(c);
     }
     for (var j = begin; j < end_row; j += KEYS) {
-        // Eight keys, none past the last row's.
-        let key0 = min(vec4(j, j + 1u, j + 2u, j + 3u), vec4(end_row - 1u));
-        let key1 = min(vec4(j + 4u, j + 5u, j + 6u, j + 7u), vec4(end_row - 1u));
         let edge = j + KEYS > first_row + 1u; // some row does not see some of them
-        let w = seen_weights(j, weigh(vec4(k_base) + key0 * params.k_row, vec4(k_base) + key1 * params.k_row, j, edge));
+        let keys = EightKeys(k_base, j, end_row - 1u);
+        let w = seen_weights(j, weigh(keys, edge));
         sum += ((w.w0 + w.w1) + (w.w2 + w.w3)) + ((w.w4 + w.w5) + (w.w6 + w.w7));
 
         // o += weights times values.
-        let v0 = vec4(v_base) + key0 * params.v_row;
-        let v1 = vec4(v_base) + key1 * params.v_row;
         for (var c = 0u; c < V_CHUNKS; c++) {
+            let values = eight_values(v_base, keys, c);
             var o4 = o_block[c];
             if (edge) {
-                o4 += seen_product(w.w0, load_v(v0.x, c), j);
-                o4 += seen_product(w.w1, load_v(v0.y, c), j + 1u);
-                o4 += seen_product(w.w2, load_v(v0.z, c), j + 2u);
-                o4 += seen_product(w.w3, load_v(v0.w, c), j + 3u);
-                o4 += seen_product(w.w4, load_v(v1.x, c), j + 4u);
-                o4 += seen_product(w.w5, load_v(v1.y, c), j + 5u);
-                o4 += seen_product(w.w6, load_v(v1.z, c), j + 6u);
-                o4 += seen_product(w.w7, load_v(v1.w, c), j + 7u);
+                o4 += seen_product(w.w0, values[0], j);
+                o4 += seen_product(w.w1, values[1], j + 1u);
+                o4 += seen_product(w.w2, values[2], j + 2u);
+                o4 += seen_product(w.w3, values[3], j + 3u);
+                o4 += seen_product(w.w4, values[4], j + 4u);
+                o4 += seen_product(w.w5, values[5], j + 5u);
+                o4 += seen_product(w.w6, values[6], j + 6u);
+                o4 += seen_product(w.w7, values[7], j + 7u);
             } else {
-                o4 += product(w.w0, load_v(v0.x, c));
-                o4 += product(w.w1, load_v(v0.y, c));
-                o4 += product(w.w2, load_v(v0.z, c));
-                o4 += product(w.w3, load_v(v0.w, c));
-                o4 += product(w.w4, load_v(v1.x, c));
-                o4 += product(w.w5, load_v(v1.y, c));
-                o4 += product(w.w6, load_v(v1.z, c));
-                o4 += product(w.w7, load_v(v1.w, c));
+                o4 = add_product(o4, w.w0, values[0]);
+                o4 = add_product(o4, w.w1, values[1]);
+                o4 = add_product(o4, w.w2, values[2]);
+                o4 = add_product(o4, w.w3, values[3]);
+                o4 = add_product(o4, w.w4, values[4]);
+                o4 = add_product(o4, w.w5, values[5]);
+                o4 = add_product(o4, w.w6, values[6]);
+                o4 = add_product(o4, w.w7, values[7]);
             }
             o_block[c] = o4;
         }

@@ -1,4 +1,4 @@
-// Weights of eight keys for the four rows under an exponential map; keys start at k0 and k1.
+// Weights of eight keys for the four rows under an exponential map.
 //
 // A step's terms exp(q_f + k_f) are products of exp(q_f + top_f - row_max) and exp(k_f - top_f): one exponential for
 // eight pairs. Where all rows of the workgroup see the whole step, top_f is its largest k_f. At the edge that may belong
@@ -8,7 +8,12 @@ const NARROW: f32 = 40.0; // a range of exponents whose exponentials f32 holds w
 
 var<private> alone: array<vec4<f32>, KEYS>; // the weights of keys that are weighed by themselves
 
-fn weigh(k0: vec4<u32>, k1: vec4<u32>, j: u32, edge: bool) -> Weights {
+fn weigh(keys: EightKeys, edge: bool) -> Weights {
+    // Where the keys start.
+    let first4 = vec4(keys.j) + vec4(0u, 1u, 2u, 3u);
+    let k0 = keys.k_base + min(first4, vec4(keys.last)) * params.k_row;
+    let k1 = keys.k_base + min(first4 + 4u, vec4(keys.last)) * params.k_row;
+    let j = keys.j;
     // The rows' new maximum, from what they see. Bit i of `wide`: key i is weighed by itself.
     var step_max = vec4(LOWEST);
     var wide = 0u;

@@ -1,25 +1,21 @@
-// Weights of eight keys for the four rows, from the products of their features; keys start at k0 and k1.
-fn weigh(k0: vec4<u32>, k1: vec4<u32>, j: u32, edge: bool) -> Weights {
-    var w: Weights;
+// Weights of eight keys for the four rows, from the products of their features.
+fn weigh(keys: EightKeys, edge: bool) -> Weights {
+    var w: array<vec4<f32>, 8>;
     for (var c = 0u; c < HEAD_CHUNKS; c++) {
         let q4 = q_block[c];
-        w.w0 += q4 * query_features(c, load_k(k0.x, c));
-        w.w1 += q4 * query_features(c, load_k(k0.y, c));
-        w.w2 += q4 * query_features(c, load_k(k0.z, c));
-        w.w3 += q4 * query_features(c, load_k(k0.w, c));
-        w.w4 += q4 * query_features(c, load_k(k1.x, c));
-        w.w5 += q4 * query_features(c, load_k(k1.y, c));
-        w.w6 += q4 * query_features(c, load_k(k1.z, c));
-        w.w7 += q4 * query_features(c, load_k(k1.w, c));
+        let k8 = eight_key_features(keys, c);
+        for (var i = 0u; i < 8u; i++) { // unroll
+            w[i] = fma(q4[3], vec4(k8[i].w), fma(q4[2], vec4(k8[i].z), fma(q4[1], vec4(k8[i].y), fma(q4[0], vec4(k8[i].x), w[i]))));
+        }
     }
     return Weights(
-        pair_weight(w.w0),
-        pair_weight(w.w1),
-        pair_weight(w.w2),
-        pair_weight(w.w3),
-        pair_weight(w.w4),
-        pair_weight(w.w5),
-        pair_weight(w.w6),
-        pair_weight(w.w7),
+        pair_weight(w[0]),
+        pair_weight(w[1]),
+        pair_weight(w[2]),
+        pair_weight(w[3]),
+        pair_weight(w[4]),
+        pair_weight(w[5]),
+        pair_weight(w[6]),
+        pair_weight(w[7]),
     );
 }

@@ -2,7 +2,7 @@
 
 use super::kernels::{Block, COMBINE_WORKGROUP, combine, combine_params, keys_per_step, slot, walk, walk_params};
 use super::{AttentionConfig, AttentionShapes};
-use crate::context::{Capabilities, Context, ContextOptions};
+use crate::context::{Capabilities, Context};
 use crate::dispatch::{Plan, PlanBuilder, Slot};
 use crate::tensor::{Layout, product};
 use crate::wgsl::Specialization;
@@ -150,7 +150,6 @@ pub(super) struct Choice {
 fn select(config: &AttentionConfig, problem: &Problem, capabilities: &Capabilities) -> Result<Choice> {
     let shapes = &problem.shapes;
     let adapter = match capabilities {
-        Capabilities { options: ContextOptions { assume_gpu: true, .. }, .. } => Adapter::Gpu,
         // Before it compiles large arrays quickly, no step is worth its code.
         Capabilities { is_llvmpipe: true, slow_arrays: false, .. } => Adapter::Llvmpipe,
         Capabilities { is_cpu: true, .. } => Adapter::Cpu,

@@ -24,16 +24,24 @@ pub(super) struct Tile {
     pub chunk_len: u32,
     /// Value dims, in vec4s, that an invocation of `chunk_state.wgsl` adds up.
     v_block: u32,
+    /// Whether the workgroup is one subgroup, whose invocations read the chunk's own keys for each other.
+    subgroup: bool,
 }
 
 impl Tile {
     /// One vector of eight lanes, and all value dims of a head of 64, to share each key that is loaded.
-    const CPU: Self = Self { workgroup: 8, chunk_len: 64, v_block: 16 };
+    const CPU: Self = Self { workgroup: 8, chunk_len: 64, v_block: 16, subgroup: false };
+    /// The same where that vector is a subgroup.
+    const CPU_SUBGROUP: Self = Self { subgroup: true, ..Self::CPU };
     /// One subgroup of most GPUs, and what its registers hold.
-    const GPU: Self = Self { workgroup: 32, chunk_len: 128, v_block: 4 };
+    const GPU: Self = Self { workgroup: 32, chunk_len: 128, v_block: 4, subgroup: false };
 
     pub fn select(capabilities: &Capabilities) -> Self {
-        if capabilities.is_cpu { Self::CPU } else { Self::GPU }
+        match capabilities {
+            Capabilities { is_llvmpipe: true, subgroup_size: Some(8), .. } => Self::CPU_SUBGROUP,
+            Capabilities { is_cpu: true, .. } => Self::CPU,
+            _ => Self::GPU,
+        }
     }
 
     /// Rows that one workgroup owns.
@@ -190,6 +198,7 @@ impl Kernels {
         if causal {
             output.extend([
                 source!("linear_attention/own_keys"),
+                pick(tile.subgroup, source!("linear_attention/own_subgroup"), source!("linear_attention/own_uniform")),
                 pick(output_vec4, source!("linear_attention/load_kv_vec4"), source!("linear_attention/load_kv_scalar")),
                 pick(
                     kind == Kind::Exponential,
@@ -394,7 +403,7 @@ pub fn specializations() -> Vec<(Specialization, ParamsLayout)> {
                     shapes.projection_rows = (map == favor).then_some(projection);
                     shapes.kv_lens = mode == LinearMode::Full && normalization == Normalization::None;
                     let problem = Problem::contiguous(&config, shapes);
-                    for tile in [Tile::CPU, Tile::GPU] {
+                    for tile in [Tile::CPU, Tile::CPU_SUBGROUP, Tile::GPU] {
                         let step = can_step(&config, &shapes, None);
                         found.extend(Kernels::new(&config, &problem, &tile).all(step));
                     }
