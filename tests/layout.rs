@@ -22,7 +22,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 
 /// The files of the repository that are text, by their path from its root.
 fn texts() -> Vec<(String, String)> {
-    let folders = [".ci", "benches", "data", "examples", "scripts", "shaders", "src", "tests"];
+    let folders = [".ci", "benches", "data", "docs", "examples", "scripts", "shaders", "src", "tests"];
     let in_root = entries(root()).into_iter().filter(|path| path.is_file());
     in_root
         .chain(folders.iter().flat_map(|folder| files(&root().join(folder))))
