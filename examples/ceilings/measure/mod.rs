@@ -28,7 +28,7 @@ pub struct Ceilings {
 
 /// Bytes of each buffer of the copy: well beyond any cache.
 const COPY_BYTES_ON_CPU: u64 = 128 << 20;
-const COPY_BYTES_ON_GPU: u64 = 512 << 20;
+const COPY_BYTES_ON_GPU: u64 = 256 << 20;
 /// Invocations of the multiply-adds: every lane of the device several times.
 const LANES_ON_CPU: u32 = 1 << 16;
 const LANES_ON_GPU: u32 = 1 << 20;
@@ -86,13 +86,14 @@ impl Ceilings {
 
 /// Time of a copy of so many bytes.
 fn copy(context: &Context, timer: &Timer, samples: Option<u32>, bytes: u64) -> Result<Duration, Failure> {
-    let device = context.device();
     let numbers: Vec<f32> = (0..bytes / 4).map(|i| (i % 8191) as f32).collect();
     let (source, target) = (context.upload(&numbers), context.allocate(numbers.len()));
-    let kernel = Kernel::new(device, include_str!("copy.wgsl"), [&source, &target]);
-    let vectors = (bytes / 16).div_ceil(WORKGROUP);
-    let grid = [vectors.min(1 << 15) as u32, vectors.div_ceil(1 << 15) as u32];
-    let took = median_of_calls(samples, |calls| timer.pass(|pass| kernel.record(pass, grid, calls)))?;
+    has_room([&source, &target], bytes)?;
+    let kernel = Kernel::new(context.device(), include_str!("copy.wgsl"));
+    let bindings = kernel.bind(context.device(), [&source, &target]);
+    let workgroups = (bytes / 16).div_ceil(WORKGROUP);
+    let grid = [workgroups.min(1 << 15) as u32, workgroups.div_ceil(1 << 15) as u32];
+    let took = median_of_calls(samples, |calls| timer.pass(|pass| kernel.record(pass, &bindings, grid, calls)))?;
     if context.download(&target)? != numbers {
         return Err(Failure::Failed("the copy differs from its source".into()));
     }
@@ -103,32 +104,41 @@ fn copy(context: &Context, timer: &Timer, samples: Option<u32>, bytes: u64) -> R
 fn multiply_adds(context: &Context, timer: &Timer, samples: Option<u32>, lanes: u32) -> Result<f64, Failure> {
     let device = context.device();
     let sums = context.allocate(lanes as usize);
-    let kernel = |iterations: u32| {
+    has_room([&sums], 4 * u64::from(lanes))?;
+    let kernel = Kernel::new(device, include_str!("fma.wgsl"));
+    let grid = [lanes / WORKGROUP as u32, 1];
+    // Gives the time of calls that take so many iterations.
+    let of = |iterations: u32| {
         let contents = [0.5_f32.to_bits(), 0.5_f32.to_bits(), iterations, 0];
         let params = device.create_buffer_init(&wgpu::util::BufferInitDescriptor {
             label: Some("multiply-adds"),
             contents: &contents.map(u32::to_le_bytes).concat(),
             usage: wgpu::BufferUsages::UNIFORM,
         });
-        Kernel::new(device, include_str!("fma.wgsl"), [&params, &sums])
+        let bindings = kernel.bind(device, [&params, &sums]);
+        let kernel = &kernel;
+        move |calls| timer.pass(|pass| kernel.record(pass, &bindings, grid, calls))
     };
-    let grid = [lanes / WORKGROUP as u32, 1];
     let mut iterations = 16;
-    let time = |iterations| {
-        let kernel = kernel(iterations);
-        move |calls| timer.pass(|pass| kernel.record(pass, grid, calls))
-    };
     // The first call may compile.
-    time(iterations)(1)?;
-    while iterations < 1 << 14 && time(iterations)(1)? < CALL {
+    of(iterations)(1)?;
+    while iterations < 1 << 14 && of(iterations)(1)? < CALL {
         iterations *= 2;
     }
-    let took = median_of_calls(samples, time(iterations))?;
+    let took = median_of_calls(samples, of(iterations))?;
     // x = x / 2 + 1 / 2 ends at 1.
-    if context.download(&sums)?.iter().any(|&sum| sum != 12.0) {
+    if context.download(&sums)?.iter().any(|sum| (sum - 12.0).abs() > 1e-4) {
         return Err(Failure::Failed("the multiply-adds gave a wrong sum".into()));
     }
     Ok(FLOPS_PER_ITERATION * f64::from(lanes) * f64::from(iterations) / took.as_secs_f64())
+}
+
+/// A buffer that the device had no room for is smaller than asked.
+fn has_room<const COUNT: usize>(buffers: [&wgpu::Buffer; COUNT], bytes: u64) -> Result<(), Failure> {
+    if buffers.iter().all(|buffer| buffer.size() >= bytes) {
+        return Ok(());
+    }
+    Err(Failure::Refused(format!("the device has no room for a buffer of {bytes} bytes")))
 }
 
 /// Median time of a call; `time` takes that of several in one pass.
@@ -151,34 +161,34 @@ fn median(samples: Option<u32>, sample: impl Fn() -> Result<Duration, Failure>) 
     Ok(taken[taken.len() / 2])
 }
 
-/// A compute pipeline with its bindings.
-struct Kernel {
-    pipeline: wgpu::ComputePipeline,
-    bindings: wgpu::BindGroup,
-}
+/// A compute pipeline.
+struct Kernel(wgpu::ComputePipeline);
 
 impl Kernel {
-    fn new(device: &wgpu::Device, wgsl: &str, buffers: [&wgpu::Buffer; 2]) -> Self {
+    fn new(device: &wgpu::Device, wgsl: &str) -> Self {
         let source = wgpu::ShaderSource::Wgsl(wgsl.into());
         let module = device.create_shader_module(wgpu::ShaderModuleDescriptor { label: None, source });
-        let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+        Self(device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label: None,
             layout: None,
             module: &module,
             entry_point: Some("main"),
             compilation_options: wgpu::PipelineCompilationOptions::default(),
             cache: None,
-        });
-        let entries =
-            [0, 1].map(|at| wgpu::BindGroupEntry { binding: at, resource: buffers[at as usize].as_entire_binding() });
-        let layout = &pipeline.get_bind_group_layout(0);
-        let bindings = device.create_bind_group(&wgpu::BindGroupDescriptor { label: None, layout, entries: &entries });
-        Self { pipeline, bindings }
+        }))
     }
 
-    fn record(&self, pass: &mut wgpu::ComputePass<'_>, [x, y]: [u32; 2], calls: u32) {
-        pass.set_pipeline(&self.pipeline);
-        pass.set_bind_group(0, &self.bindings, &[]);
+    /// At bindings 0 and 1.
+    fn bind(&self, device: &wgpu::Device, buffers: [&wgpu::Buffer; 2]) -> wgpu::BindGroup {
+        let entries =
+            [0, 1].map(|at| wgpu::BindGroupEntry { binding: at, resource: buffers[at as usize].as_entire_binding() });
+        let layout = &self.0.get_bind_group_layout(0);
+        device.create_bind_group(&wgpu::BindGroupDescriptor { label: None, layout, entries: &entries })
+    }
+
+    fn record(&self, pass: &mut wgpu::ComputePass<'_>, bindings: &wgpu::BindGroup, [x, y]: [u32; 2], calls: u32) {
+        pass.set_pipeline(&self.0);
+        pass.set_bind_group(0, bindings, &[]);
         (0..calls).for_each(|_| pass.dispatch_workgroups(x, y, 1));
     }
 }
