@@ -189,7 +189,9 @@ fn a_row_or_column_is_neither_or_both_ways() {
 #[test]
 fn every_bias_and_activation() {
     for activation in ACTIVATIONS {
-        for [m, n] in [[34, 36], [6, 33]] {
+        // How rows that are no multiple of four are stored is the same for every activation.
+        let sizes = if activation == Activation::None { &[[34, 36], [6, 33]][..] } else { &[[34, 36]] };
+        for &[m, n] in sizes {
             let case = Case::batched(activation, [2, 2, m, n], 20, [[2, 2], [2, 2]], [false, true]);
             case.check("no bias");
             for shape in [[1, 1, 1, n], [2, 2, m, n], [1, 2, 1, n], [2, 1, m, n]] {
@@ -275,7 +277,7 @@ fn a_plan_says_what_it_costs() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 16, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn any_product(
         c in (1..3usize, 1..3usize, 1..70usize, 1..70usize),
