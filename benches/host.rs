@@ -11,7 +11,7 @@ use wgpu_attention::{
     Attention, AttentionConfig, AttentionInputs, AttentionOutputs, Causal, Context, GatedAttention,
     GatedAttentionConfig, GatedAttentionInputs, GatedAttentionOutputs, LinearAttention, LinearAttentionConfig,
     LinearAttentionInputs, LinearAttentionOutputs, LinearMode, MatMul, MatMulConfig, MatMulInputs, MatMulOutputs,
-    Prepared, Result, TensorView, wgpu,
+    Merge, MergeConfig, MergeInputs, MergeOutputs, Prepared, Result, TensorView, wgpu,
 };
 
 /// Calls that one encoder takes before the next one is made, outside the time.
@@ -83,6 +83,19 @@ fn main() -> Result<()> {
     let matmul = MatMul::new(&context, MatMulConfig::new())?;
     let product = [q.swap_axes(2, 3), k, TensorView::f32(&buffers[3], [1, 8, 64, 64])];
     bench.op("matmul", || matmul.prepare(MatMulInputs::new(product[0], product[1]), MatMulOutputs { c: product[2] }));
+
+    let merge = Merge::new(&context, MergeConfig::new())?;
+    let rows: [wgpu::Buffer; 2] = std::array::from_fn(|_| context.allocate(8 * 256));
+    bench.op("merge", || {
+        // Two parts of half the heads each.
+        let parts = TensorView::f32(&buffers[0], [2, 1, 4, 256, 64]);
+        let o = TensorView::f32(&buffers[3], [1, 4, 256, 64]);
+        let [lse_parts, lse] = [&rows[0], &rows[1]];
+        merge.prepare(
+            MergeInputs::new(parts, TensorView::f32(lse_parts, [2, 1, 4, 256])),
+            MergeOutputs::new(o, TensorView::f32(lse, [1, 4, 256])),
+        )
+    });
 
     bench.criterion.final_summary();
     Ok(())

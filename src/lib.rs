@@ -6,6 +6,7 @@
 //! | [`LinearAttention`] | attention by feature maps and cumulative sums, with states in and out | n |
 //! | [`GatedAttention`] | the gated attention unit: relu² and its relatives, maps and gate, in one kernel | n² (n in mixed chunks) |
 //! | [`MatMul`] | matrix products, batched, transposes by stride, with bias and activation: what projections need | m n k |
+//! | [`Merge`] | partial attention results with their log-sum-exp into one: for keys in several places | n |
 //!
 //! The crate runs on any device that wgpu offers, with no optional feature. It takes your [`Device`](wgpu::Device) and
 //! [`Queue`](wgpu::Queue) once, and then records into your encoder, on your buffers; it never submits, polls or blocks.
@@ -68,6 +69,7 @@ pub mod gated_attention;
 mod host;
 pub mod linear_attention;
 pub mod matmul;
+pub mod merge;
 mod params;
 mod quirks;
 pub mod reference;
@@ -92,6 +94,7 @@ pub use linear_attention::{
     LinearAttentionShapes, LinearMode, Normalization,
 };
 pub use matmul::{Activation, MatMul, MatMulConfig, MatMulInputs, MatMulOutputs, MatMulShapes};
+pub use merge::{Merge, MergeConfig, MergeInputs, MergeOutputs, MergeShapes};
 pub use tensor::{DType, Element, TensorView};
 pub use wgpu;
 

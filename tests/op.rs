@@ -129,6 +129,17 @@ fn the_other_ops() {
     let product = product.f32("a", &[1, 2, 5, 4]).f32("b", &[3, 1, 4, 6]).f32("bias", &[6]);
     assert_eq!(shapes(&run("matmul", &product)), [("c".to_owned(), vec![3, 2, 5, 6])]);
 
+    let rows = vec![1, 2, 5];
+    let parts = |config| {
+        let file = File::new("merge", config).f32("o_parts", &[3, 1, 2, 5, 4]).f32("lse_parts", &[3, 1, 2, 5]);
+        file.f32("entropy_parts", &[3, 1, 2, 5])
+    };
+    let merged = [("entropy", rows.clone()), ("lse", rows.clone()), ("o", vec![1, 2, 5, 4])];
+    let merged = merged.map(|(name, shape)| (name.to_owned(), shape));
+    assert_eq!(shapes(&run("merge", &parts("{}"))), merged);
+    let held = parts(r#"{"accumulate":true}"#).f32("o", &[1, 2, 5, 4]).f32("lse", &rows).f32("entropy", &rows);
+    assert_eq!(shapes(&run("merge-held", &held)), merged);
+
     let linear = r#"{"mode":"causal","feature_map":"exp"}"#;
     let first = run("linear", &qkv("linear_attention", linear));
     let states = [state("max", &[1, 1, 4]), state("s", &[1, 1, 4, 3]), state("z", &[1, 1, 4])];
@@ -226,7 +237,7 @@ fn every_failure_has_its_message() {
         (
             "unknown-op",
             attention().metadata("op", "convolution"),
-            "metadata: op: expected one of attention, gated_attention, linear_attention, matmul; got convolution",
+            "metadata: op: expected one of attention, gated_attention, linear_attention, matmul, merge; got convolution",
         ),
         ("bad-json", attention().metadata("config", "{"), "metadata: config: EOF while parsing"),
         ("unknown-option", attention().metadata("config", r#"{"casual":"none"}"#), "unknown field `casual`"),

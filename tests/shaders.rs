@@ -15,7 +15,7 @@ use naga::proc::{BoundsCheckPolicies, BoundsCheckPolicy, Layouter};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{AddressSpace, Module, ShaderStage, TypeInner};
 use wgpu_attention::introspect::{Constant, ParamsLayout, Specialization};
-use wgpu_attention::{attention, gated_attention, linear_attention, matmul};
+use wgpu_attention::{attention, gated_attention, linear_attention, matmul, merge};
 
 /// What a default device grants, whatever it runs on.
 const STORAGE_BINDINGS: usize = 8;
@@ -29,6 +29,7 @@ fn specializations() -> Vec<(Specialization, ParamsLayout)> {
         gated_attention::specializations(),
         linear_attention::specializations(),
         matmul::specializations(),
+        merge::specializations(),
     ]
     .concat()
 }

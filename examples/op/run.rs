@@ -4,6 +4,7 @@ mod attention;
 mod gated_attention;
 mod linear_attention;
 mod matmul;
+mod merge;
 mod tensors;
 
 use std::collections::HashMap;
@@ -77,7 +78,7 @@ macro_rules! ops {
         }
     };
 }
-ops!(attention: Attention, gated_attention: GatedAttention, linear_attention: LinearAttention, matmul: MatMul);
+ops!(attention: Attention, gated_attention: GatedAttention, linear_attention: LinearAttention, matmul: MatMul, merge: Merge);
 
 fn parse<C: serde::de::DeserializeOwned>(config: &str) -> Result<C> {
     serde_json::from_str(config).context("metadata: config")

@@ -20,6 +20,11 @@ pub struct Tensor<T, const RANK: usize> {
 }
 
 impl<T: Copy, const RANK: usize> Tensor<T, RANK> {
+    /// Its elements in row-major order.
+    pub fn data(&self) -> &[T] {
+        &self.data
+    }
+
     pub fn view(&self) -> Result<HostView<'_, T, RANK>> {
         Ok(HostView::new(&self.data, self.shape)?)
     }

@@ -1,0 +1,99 @@
+//! In what dispatches the merge runs.
+
+use super::kernels::{WORKGROUP, kernel, kernel_params, lanes, slot};
+use super::{MergeConfig, MergeShapes};
+use crate::context::Context;
+use crate::dispatch::{Plan, PlanBuilder, Slot};
+use crate::tensor::{Layout, product};
+use crate::{Error, Result};
+
+/// Everything that a plan depends on besides the config: sizes, and where the tensors lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Problem {
+    pub shapes: MergeShapes,
+    pub o_parts: Layout<5>,
+    pub lse_parts: Layout<4>,
+    pub entropy_parts: Option<Layout<4>>,
+    pub o: Layout<4>,
+    pub lse: Option<Layout<3>>,
+    pub entropy: Option<Layout<3>>,
+}
+
+impl Problem {
+    /// Contiguous tensors, each at the start of its buffer.
+    pub fn contiguous(shapes: MergeShapes) -> Self {
+        let MergeShapes { parts, batch, heads, len, v_dim, .. } = shapes;
+        let rows = Layout::contiguous([batch, heads, len]);
+        let parts_of_rows = Layout::contiguous([parts, batch, heads, len]);
+        Self {
+            shapes,
+            o_parts: Layout::contiguous([parts, batch, heads, len, v_dim]),
+            lse_parts: parts_of_rows,
+            entropy_parts: shapes.entropy.then_some(parts_of_rows),
+            o: Layout::contiguous([batch, heads, len, v_dim]),
+            lse: shapes.lse.then_some(rows),
+            entropy: shapes.entropy.then_some(rows),
+        }
+    }
+}
+
+/// Loop iterations of one invocation, the exit of each run of a loop counted.
+fn loop_iterations(shapes: &MergeShapes) -> u64 {
+    let chunks = u64::from(shapes.v_dim.div_ceil(4).div_ceil(lanes(shapes.v_dim)));
+    (u64::from(shapes.parts) + 1) * (2 + chunks) + chunks + 1
+}
+
+/// Compiles the kernel and lays out its dispatches.
+pub(super) fn build(context: &Context, config: &MergeConfig, problem: &Problem) -> Result<Plan> {
+    let shapes = &problem.shapes;
+    let mut plan = PlanBuilder::new(context);
+    if shapes.is_empty() {
+        return plan.finish(0, 0, "nothing to do".into());
+    }
+    if let Some(cap) = context.capabilities().loop_cap {
+        let needed = loop_iterations(shapes);
+        if needed > cap.into() {
+            let reason = format!("{} parts: {needed} loop iterations, this driver ends them after {cap}", shapes.parts);
+            return Err(Error::Unsupported { reasons: vec![reason] });
+        }
+    }
+    let mut operands = vec![slot::O_PARTS, slot::LSE_PARTS, slot::O];
+    operands.extend(shapes.lse.then_some(slot::LSE));
+    operands.extend(shapes.entropy.then_some(slot::ENTROPY_PARTS));
+    operands.extend(shapes.entropy.then_some(slot::ENTROPY));
+    let bindings: Vec<_> = operands.iter().map(|&slot| (slot as u32, Slot::Operand(slot))).collect();
+    // The shapes were checked to have fewer than 2^30 rows.
+    let rows = shapes.batch * shapes.heads * shapes.len;
+    let rows_per_workgroup = WORKGROUP / lanes(shapes.v_dim);
+    let parts = shapes.parts.saturating_add(config.accumulate.into());
+    let flops = product([2, parts, rows_per_workgroup, shapes.v_dim]);
+    let workgroups = rows.div_ceil(rows_per_workgroup).into();
+    plan.dispatch(&kernel(config, problem), &bindings, workgroups, flops, |first, end| {
+        kernel_params(problem, rows, [first, end])
+    })?;
+    let row = u64::from(shapes.v_dim) + u64::from(shapes.lse) + u64::from(shapes.entropy);
+    let read = (row + u64::from(!shapes.lse)).saturating_mul(parts.into());
+    let bytes = row.saturating_add(read).saturating_mul(rows.into()).saturating_mul(4);
+    let flops = product([2, parts, rows, shapes.v_dim]);
+    plan.finish(flops, bytes, format!("{} invocations share a row", lanes(shapes.v_dim)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lanes_cover_a_row_and_divide_a_workgroup() {
+        for v_dim in 1..=1024 {
+            let lanes = lanes(v_dim);
+            assert!(WORKGROUP.is_multiple_of(lanes));
+            assert!(lanes >= v_dim.div_ceil(4).min(WORKGROUP), "{v_dim}");
+        }
+    }
+
+    #[test]
+    fn iterations_count_every_loop() {
+        // Two walks of three parts, and one for each of four chunks of 64 lanes: each with its exit, and the chunks' own.
+        assert_eq!(loop_iterations(&MergeShapes::new(3, 1, 1, 1, 1024)), 4 * 2 + 4 * 4 + 5);
+    }
+}
