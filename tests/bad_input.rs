@@ -9,7 +9,8 @@ use wgpu_attention::{
     Attention, AttentionConfig, AttentionInputs, AttentionOutputs, AttentionShapes, Causal, Context, ContextOptions,
     DType, FeatureMap, GatedAttention, GatedAttentionConfig, GatedAttentionInputs, GatedAttentionOutputs, GauWeights,
     HostView, LinearAttention, LinearAttentionConfig, LinearAttentionInputs, LinearAttentionOutputs, MatMul,
-    MatMulConfig, MatMulInputs, MatMulOutputs, MatMulShapes, Result, Scale, TensorView,
+    MatMulConfig, MatMulInputs, MatMulOutputs, MatMulShapes, Merge, MergeConfig, MergeInputs, MergeOutputs,
+    MergeShapes, Result, Scale, TensorView,
 };
 
 /// Buffers big enough for every valid call here, and the views that a case spoils.
@@ -132,7 +133,7 @@ const TENSOR_CASES: &[(&str, &[&str], Spoil)] = &[
     }),
 ];
 
-fn with_axis<'a>(view: TensorView<'a, 4>, axis: usize, extent: u32) -> TensorView<'a, 4> {
+fn with_axis<const RANK: usize>(view: TensorView<'_, RANK>, axis: usize, extent: u32) -> TensorView<'_, RANK> {
     view.with_extent(axis, extent)
 }
 
@@ -247,6 +248,77 @@ fn matmul_names_every_spoiled_tensor() {
     ];
     for (what, shapes) in cases {
         let message = product.plan(&shapes).expect_err(what).to_string();
+        assert!(message.contains(what) && message.contains("the limit is"), "{message}");
+    }
+}
+
+type SpoilMerge = for<'a> fn(&'a Tensors, &mut MergeInputs<'a>, &mut MergeOutputs<'a>);
+
+/// The same for merges.
+const MERGE_CASES: &[(&str, &[&str], SpoilMerge)] = &[
+    ("parts of lse", &["lse_parts", "parts", "expected 2", "got 3"], |_, i, _| {
+        i.lse_parts = with_axis(i.lse_parts, 0, 3);
+    }),
+    ("heads of lse", &["lse_parts", "heads", "expected 4", "got 2"], |_, i, _| {
+        i.lse_parts = with_axis(i.lse_parts, 2, 2);
+    }),
+    ("no parts", &["o_parts", "parts", "at least 1", "got 0"], |_, i, _| {
+        (i.o_parts, i.lse_parts) = (with_axis(i.o_parts, 0, 0), with_axis(i.lse_parts, 0, 0));
+    }),
+    ("no dims", &["o_parts", "v_dim", "1 to 65536", "got 0"], |_, i, _| i.o_parts = with_axis(i.o_parts, 4, 0)),
+    ("dim of o", &["o", "v_dim", "expected 8", "got 4"], |_, _, o| o.o = with_axis(o.o, 3, 4)),
+    ("length of lse", &["lse", "len", "expected 6", "got 5"], |_, _, o| o.lse = o.lse.map(|lse| with_axis(lse, 2, 5))),
+    ("an entropy of nothing", &["entropy_parts", "is missing"], |t, _, o| {
+        o.entropy = Some(TensorView::f32(&t.rows[1], [1, 4, 6]));
+    }),
+    ("an entropy for nothing", &["entropy_parts", "is given"], |t, i, _| {
+        i.entropy_parts = Some(TensorView::f32(&t.inputs[2], [2, 1, 4, 6]));
+    }),
+    ("o in the buffer of its parts", &["o", "lies in the buffer of the input", "o_parts"], |t, _, o| {
+        o.o = TensorView::f32(&t.inputs[0], [1, 4, 6, 8]);
+    }),
+    ("lse in the buffer of its parts", &["lse", "lies in the buffer of the input", "lse_parts"], |t, _, o| {
+        o.lse = Some(TensorView::f32(&t.inputs[1], [1, 4, 6]));
+    }),
+    ("parts past the end", &["o_parts", "ends at byte", "the buffer"], |_, i, _| i.o_parts = i.o_parts.with_offset(1)),
+    ("element type", &["lse_parts", "F32", "U32"], |t, i, _| {
+        i.lse_parts = TensorView::new(&t.inputs[1], DType::U32, [2, 1, 4, 6]);
+    }),
+];
+
+#[test]
+fn merge_names_every_spoiled_tensor() {
+    let context = context();
+    let merge = Merge::new(context, MergeConfig::new()).unwrap();
+    let tensors = Tensors::new(context);
+    let valid = || {
+        let [o_parts, lse_parts, ..] = &tensors.inputs;
+        let o_parts = TensorView::f32(o_parts, [2, 1, 4, 6, 8]);
+        let inputs = MergeInputs::new(o_parts, TensorView::f32(lse_parts, [2, 1, 4, 6]));
+        let o = TensorView::f32(&tensors.output, [1, 4, 6, 8]);
+        (inputs, MergeOutputs::new(o, TensorView::f32(&tensors.rows[0], [1, 4, 6])))
+    };
+    for (case, says, spoil) in MERGE_CASES {
+        let (mut inputs, mut outputs) = valid();
+        spoil(&tensors, &mut inputs, &mut outputs);
+        let message = refused(context, case, |encoder| merge.record(encoder, inputs, outputs));
+        for part in *says {
+            assert!(message.contains(part), "{case}: `{message}` does not say `{part}`");
+        }
+    }
+    let step = Merge::new(context, MergeConfig::new().accumulate(true)).unwrap();
+    let (inputs, mut outputs) = valid();
+    outputs.lse = None;
+    let message = refused(context, "no lse", |encoder| step.record(encoder, inputs, outputs));
+    assert!(message.contains("lse: is missing") && message.contains("accumulate"), "{message}");
+    tensors.assert_untouched(context, "every case");
+    let cases = [
+        ("o: rows", MergeShapes::new(2, 1 << 16, 1 << 15, 1, 1)),
+        ("o_parts: parts", MergeShapes::new(u32::MAX, 1, 1, 1, 1)),
+        ("o_parts: bytes", MergeShapes::new(1 << 10, 1, 1, 1 << 20, 64)),
+    ];
+    for (what, shapes) in cases {
+        let message = merge.plan(&shapes).expect_err(what).to_string();
         assert!(message.contains(what) && message.contains("the limit is"), "{message}");
     }
 }
