@@ -207,7 +207,14 @@ impl GatedAttention {
     /// For shapes that do not fit together or the device; [`Error::Pipeline`](crate::Error::Pipeline).
     pub fn plan(&self, shapes: &GatedAttentionShapes) -> Result<Arc<Plan>> {
         shapes.check(&self.config)?;
-        self.plan_for(&Problem::contiguous(*shapes))
+        let problem = Problem::contiguous(*shapes);
+        let limits = &self.context.capabilities().limits;
+        let [q, k] = if shapes.shared_z { ["z", "z"] } else { ["q", "k"] };
+        // u lies as o does.
+        for (name, layout) in [(q, problem.q), (k, problem.k), ("v", problem.v), ("o", problem.o)] {
+            layout.check(name, DType::F32, limits)?;
+        }
+        self.plan_for(&problem)
     }
 
     /// Checks tensors and finds their plan; compiles only what no earlier plan needed.

@@ -191,7 +191,15 @@ impl LinearAttention {
     /// For shapes that do not fit together or the device; [`Error::Pipeline`](crate::Error::Pipeline).
     pub fn plan(&self, shapes: &LinearAttentionShapes) -> Result<Arc<Plan>> {
         shapes.check(&self.config)?;
-        self.plan_for(&Problem::contiguous(&self.config, *shapes))
+        let problem = Problem::contiguous(&self.config, *shapes);
+        let limits = &self.context.capabilities().limits;
+        for (name, layout) in [("q", problem.q), ("k", problem.k), ("v", problem.v), ("o", problem.o)] {
+            layout.check(name, DType::F32, limits)?;
+        }
+        if let Some(state) = problem.state_in.or(problem.state_out) {
+            state.s.check("state_s", DType::F32, limits)?;
+        }
+        self.plan_for(&problem)
     }
 
     /// Checks tensors and finds their plan; compiles only what no earlier plan needed.

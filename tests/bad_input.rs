@@ -7,10 +7,10 @@ use proptest::prelude::*;
 use wgpu::BufferUsages;
 use wgpu_attention::{
     Attention, AttentionConfig, AttentionInputs, AttentionOutputs, AttentionShapes, Causal, Context, ContextOptions,
-    DType, FeatureMap, GatedAttention, GatedAttentionConfig, GatedAttentionInputs, GatedAttentionOutputs, GauWeights,
-    HostView, LinearAttention, LinearAttentionConfig, LinearAttentionInputs, LinearAttentionOutputs, MatMul,
-    MatMulConfig, MatMulInputs, MatMulOutputs, MatMulShapes, Merge, MergeConfig, MergeInputs, MergeOutputs,
-    MergeShapes, Result, Scale, TensorView,
+    DType, FeatureMap, GatedAttention, GatedAttentionConfig, GatedAttentionInputs, GatedAttentionOutputs,
+    GatedAttentionShapes, GauWeights, HostView, LinearAttention, LinearAttentionConfig, LinearAttentionInputs,
+    LinearAttentionOutputs, LinearAttentionShapes, MatMul, MatMulConfig, MatMulInputs, MatMulOutputs, MatMulShapes,
+    Merge, MergeConfig, MergeInputs, MergeOutputs, MergeShapes, Result, Scale, TensorView,
 };
 
 /// Buffers big enough for every valid call here, and the views that a case spoils.
@@ -399,6 +399,32 @@ fn sizes_beyond_32_bits_are_refused_by_the_plan() {
     ];
     for (what, shapes) in cases {
         let message = attention.plan(&shapes).expect_err(what).to_string();
+        assert!(message.contains(what) && message.contains("the limit is"), "{message}");
+    }
+    let linear = LinearAttention::new(context, LinearAttentionConfig::new()).unwrap();
+    let wide = LinearAttentionShapes::new(1, 1, 8, 64);
+    let cases = [
+        ("q: bytes", LinearAttentionShapes::new(1 << 10, 1 << 10, 16, 64)),
+        ("k: bytes", LinearAttentionShapes { kv_len: 1 << 28, ..wide }),
+        ("v: bytes", LinearAttentionShapes { kv_len: 1 << 25, head_dim: 1, ..wide }),
+        ("o: bytes", LinearAttentionShapes { q_len: 1 << 25, head_dim: 1, v_dim: 127, ..wide }),
+        ("state_s: bytes", LinearAttentionShapes { batch: 1 << 18, kv_len: 1, q_len: 1, state_out: true, ..wide }),
+    ];
+    for (what, shapes) in cases {
+        let message = linear.plan(&shapes).expect_err(what).to_string();
+        assert!(message.contains(what) && message.contains("the limit is"), "{message}");
+    }
+    let gated = GatedAttention::new(context, GatedAttentionConfig::new()).unwrap();
+    let wide = GatedAttentionShapes::new(1, 1, 8, 64, 64);
+    let cases = [
+        ("q: bytes", GatedAttentionShapes { q_len: 1 << 28, ..wide }),
+        ("k: bytes", GatedAttentionShapes { kv_len: 1 << 28, ..wide }),
+        ("v: bytes", GatedAttentionShapes { kv_len: 1 << 25, key_dim: 1, ..wide }),
+        ("o: bytes", GatedAttentionShapes { q_len: 1 << 25, key_dim: 1, ..wide }),
+        ("z: bytes", GatedAttentionShapes::gau(1, 1, 1 << 28, 64, 1)),
+    ];
+    for (what, shapes) in cases {
+        let message = gated.plan(&shapes).expect_err(what).to_string();
         assert!(message.contains(what) && message.contains("the limit is"), "{message}");
     }
     let small = ContextOptions { max_workspace_bytes: 1 << 10, max_keys_per_split: Some(8), ..Default::default() };
