@@ -217,6 +217,13 @@ impl Context {
         lock(&self.inner.pipelines).len()
     }
 
+    /// What has been compiled so far.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn compiled(&self) -> Vec<Specialization> {
+        lock(&self.inner.pipelines).keys().cloned().collect()
+    }
+
     /// The pipeline of a specialization, compiled on first use. No lock is held while compiling.
     pub(crate) fn pipeline(&self, specialization: &Specialization) -> Result<Arc<Pipeline>> {
         if let Some(found) = lock(&self.inner.pipelines).get(specialization) {

@@ -2,6 +2,8 @@
 
 #[path = "shaders/divisions.rs"]
 mod divisions;
+#[path = "shaders/plans.rs"]
+mod plans;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
@@ -22,8 +24,8 @@ const STORAGE_BINDINGS: usize = 8;
 const WORKGROUP_BYTES: u32 = 16384;
 const INVOCATIONS: u32 = 256;
 
-/// Of every op.
-fn specializations() -> Vec<(Specialization, ParamsLayout)> {
+/// What every op lists.
+fn listed() -> Vec<(Specialization, ParamsLayout)> {
     [
         attention::specializations(),
         gated_attention::specializations(),
@@ -32,6 +34,19 @@ fn specializations() -> Vec<(Specialization, ParamsLayout)> {
         merge::specializations(),
     ]
     .concat()
+}
+
+/// What every op lists, and whatever else shows two parts together that plans combine.
+fn specializations() -> Vec<(Specialization, ParamsLayout)> {
+    let mut all = listed();
+    let layouts: BTreeMap<_, _> = all.iter().map(|(own, layout)| (own.kernel.path, *layout)).collect();
+    let own: Vec<_> = all.iter().map(|(specialization, _)| specialization.clone()).collect();
+    all.extend(plans::beyond(&own).into_iter().map(|specialization| {
+        let layout = layouts.get(specialization.kernel.path).copied();
+        let layout = layout.unwrap_or_else(|| panic!("{specialization}: no op lists its kernel"));
+        (specialization, layout)
+    }));
+    all
 }
 
 /// Calls `work` with every item and its index, on all cores.
@@ -78,7 +93,7 @@ fn every_specialization_is_valid_and_portable() {
 
 #[test]
 fn every_shader_file_is_used() {
-    let used: BTreeSet<String> = specializations()
+    let used: BTreeSet<String> = listed()
         .iter()
         .flat_map(|(specialization, _)| std::iter::once(specialization.kernel).chain(specialization.fragments.clone()))
         .map(|source| source.path.to_owned())
