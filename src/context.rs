@@ -167,8 +167,8 @@ impl Context {
     /// A context of the same device whose kernels are compiled without wgpu's bounds checks.
     ///
     /// It shares nothing with `self`, and ops made from `self` keep their checks. What this saves depends on the driver
-    /// (`benches/RESULTS.md` has figures). On Vulkan with `robustBufferAccess2` only accesses to private and workgroup
-    /// arrays lose a check, on Metal and DX12 every access does, on OpenGL none, for wgpu adds none there.
+    /// (`benches/RESULTS.md` has figures). On DX12, and on Vulkan with `robustBufferAccess2`, only accesses to private and
+    /// workgroup arrays lose a check; on Metal every access does; on OpenGL none, for wgpu adds none there.
     ///
     /// # Safety
     /// For every call that is recorded from the new context, the caller makes sure that no kernel of this version of the

@@ -79,6 +79,10 @@ fn floors(op: &str, config: &Value, inputs: &BTreeMap<&str, &TensorView>) -> [f6
         // As in tests/matmul.rs: a gate's exponential and division, and a product rounded elsewhere.
         return [10.0 * ULP, 2.0 * ULP * largest("a") * largest("b")];
     }
+    if op == "merge" {
+        // As in tests/merge.rs, for a spread of lse of at most 16.
+        return [ULP * (8.0 + 4.0 * 16.0), 33.0 / f64::from(1 << 20)];
+    }
     let (keys, width) =
         (inputs["v"].shape()[2] as f64, inputs.get("q").or(inputs.get("z")).map_or(1, |t| t.shape()[3]));
     let mapped = |side: &str| match inputs.contains_key("z") {
@@ -205,4 +209,4 @@ macro_rules! golden {
         }
     };
 }
-golden!(attention, gated_attention, linear_attention, matmul);
+golden!(attention, gated_attention, linear_attention, matmul, merge);

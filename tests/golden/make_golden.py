@@ -15,6 +15,7 @@ from golden_attention import attention_cases
 from golden_gated_attention import gated_attention_cases
 from golden_linear_attention import linear_attention_cases
 from golden_matmul import matmul_cases
+from golden_merge import merge_cases
 
 jax.config.update("jax_enable_x64", True)
 
@@ -55,7 +56,7 @@ def write(op, case, config, inputs, want):
 def main():
     written = set()
     ops = {"attention": attention_cases, "linear_attention": linear_attention_cases,
-           "gated_attention": gated_attention_cases, "matmul": matmul_cases}
+           "gated_attention": gated_attention_cases, "matmul": matmul_cases, "merge": merge_cases}
     for op, cases in ops.items():
         for case, config, inputs, want in cases():
             path = write(op, case, config, inputs, want)
