@@ -1,4 +1,4 @@
-// Which rows see which keys, and the steps of KEYS keys in which a workgroup walks them.
+// Which rows see which keys, and where a workgroup walks them.
 // Where a row's maximum starts, and what no biased score is below: 2^30 times it is still finite.
 const LOWEST: f32 = -1.0e28;
 
@@ -53,17 +53,6 @@ fn row_scales(rows: Rows) -> vec4<f32> {
     return params.scale * max(log(vec4<f32>(n)), vec4(params.scale_least));
 }
 
-// Steps from `begin` on hold every key of a range that some row of the workgroup sees, and none from `end` on counts. The
-// `whole` steps from `whole_begin` on hold only keys that all the rows see; the others, to their left and right, are edges.
-struct Walk {
-    begin: i32,
-    end: i32,
-    whole_begin: i32,
-    whole: i32, // steps
-    left_edges: i32, // steps
-    edges: i32, // steps
-}
-
 // Of a tile over the keys of `split`. A tile over several heads is taken to hold every query.
 fn walk_of(tile: Tile, split: u32) -> Walk {
     let one_head = tile.first / params.q_len == tile.last / params.q_len;
@@ -78,20 +67,5 @@ fn walk_of(tile: Tile, split: u32) -> Walk {
     let end = min(clamp(i32(last_row) + diagonal + params.right + 1, 0, len), split_end);
     let all_begin = max(max(i32(last_row) + diagonal - params.left, 0), begin);
     let all_end = min(clamp(i32(first_row) + diagonal + params.right + 1, 0, len), end);
-    let whole_begin = min(begin + steps(all_begin - begin) * i32(KEYS), end);
-    let whole = select(max(all_end - whole_begin, 0) / i32(KEYS), 0, ROW_MASK);
-    let left_edges = steps(whole_begin - begin);
-    let edges = left_edges + steps(end - whole_begin - whole * i32(KEYS));
-    return Walk(begin, end, whole_begin, whole, left_edges, edges);
-}
-
-// Steps that `keys` keys take.
-fn steps(keys: i32) -> i32 {
-    return (max(keys, 0) + i32(KEYS) - 1) / i32(KEYS);
-}
-
-// The first key of edge t.
-fn edge_at(walk: Walk, t: i32) -> i32 {
-    let right = walk.whole_begin + (walk.whole + t - walk.left_edges) * i32(KEYS);
-    return select(right, walk.begin + t * i32(KEYS), t < walk.left_edges);
+    return steps_between(begin, end, select(all_begin, end, ROW_MASK), all_end);
 }

@@ -101,14 +101,14 @@ fn main(
         for (var b = 0u; b < V_BLOCK; b++) {
             let c = v_first + b;
             var state = state_block[b];
-            state += product(p0, load_v(v0.x, c));
-            state += product(p1, load_v(v0.y, c));
-            state += product(p2, load_v(v0.z, c));
-            state += product(p3, load_v(v0.w, c));
-            state += product(p4, load_v(v1.x, c));
-            state += product(p5, load_v(v1.y, c));
-            state += product(p6, load_v(v1.z, c));
-            state += product(p7, load_v(v1.w, c));
+            state = add_product(state, p0, load_v(v0.x, c));
+            state = add_product(state, p1, load_v(v0.y, c));
+            state = add_product(state, p2, load_v(v0.z, c));
+            state = add_product(state, p3, load_v(v0.w, c));
+            state = add_product(state, p4, load_v(v1.x, c));
+            state = add_product(state, p5, load_v(v1.y, c));
+            state = add_product(state, p6, load_v(v1.z, c));
+            state = add_product(state, p7, load_v(v1.w, c));
             state_block[b] = state;
         }
     }

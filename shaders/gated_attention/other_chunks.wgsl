@@ -23,14 +23,14 @@ fn add_other_chunks(kv_head: u32, chunk: u32, len: u32) {
         let s1 = state + 4u * next * state_chunks;
         for (var b = 0u; b < V_BLOCK; b++) {
             var o4 = o_block[b];
-            o4 += product(p[0], states[s0 + b]);
-            o4 += product(p[1], states[s0 + state_chunks + b]);
-            o4 += product(p[2], states[s0 + 2u * state_chunks + b]);
-            o4 += product(p[3], states[s0 + 3u * state_chunks + b]);
-            o4 += product(p_next[0], states[s1 + b]);
-            o4 += product(p_next[1], states[s1 + state_chunks + b]);
-            o4 += product(p_next[2], states[s1 + 2u * state_chunks + b]);
-            o4 += product(p_next[3], states[s1 + 3u * state_chunks + b]);
+            o4 = add_product(o4, p[0], states[s0 + b]);
+            o4 = add_product(o4, p[1], states[s0 + state_chunks + b]);
+            o4 = add_product(o4, p[2], states[s0 + 2u * state_chunks + b]);
+            o4 = add_product(o4, p[3], states[s0 + 3u * state_chunks + b]);
+            o4 = add_product(o4, p_next[0], states[s1 + b]);
+            o4 = add_product(o4, p_next[1], states[s1 + state_chunks + b]);
+            o4 = add_product(o4, p_next[2], states[s1 + 2u * state_chunks + b]);
+            o4 = add_product(o4, p_next[3], states[s1 + 3u * state_chunks + b]);
             o_block[b] = o4;
         }
     }

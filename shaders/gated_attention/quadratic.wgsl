@@ -1,17 +1,21 @@
 // Gated attention: o = u * (A v) with A = relu(scale q kT)^2 / divisor or softmax(scale q kT), one pass over the keys,
-// eight a step. With CHUNKED, A reaches no further than a chunk of tokens and the chunks' states add the rest.
+// KEYS a step. With CHUNKED, A reaches no further than a chunk of tokens and the chunks' states add the rest.
 //
 // One workgroup owns 4 * WORKGROUP consecutive queries of one (batch, query head), one range of the keys, and V_BLOCK
 // chunks of four value dims; workgroups with other value dims compute the same scores again.
 // One invocation owns four queries. A vec4 holds one number for each of them; a mat4x4 holds four dims of them, its
-// columns being the dims. q and o are walked once a step, so that eight keys share each visit; k and v are read at
-// addresses that are uniform in the workgroup, and so is all control flow.
-// Workgroup memory: none. Features: none.
+// columns being the dims. How the invocations come by k and v is another file's matter. All control flow is uniform in the
+// workgroup.
+// Workgroup memory: none. Features: none; subgroups where keys_subgroup.wgsl is appended.
 // Source: Hua et al., "Transformer Quality in Linear Time", 2022, sections 3 and 4.
 const WORKGROUP: u32 = 32u;
 const KEY_DIM: u32 = 128u;
 const V_DIM: u32 = 1536u;
 const V_BLOCK: u32 = 32u;
+const KEYS: u32 = 8u; // of a step
+const SPAN: u32 = 1u; // chunks of four dims that are held at a time
+const UNROLL: bool = false; // the loops over chunks, so that q and o are registers
+const PARTS: u32 = 1u; // sums that make a dot product: more of them depend less on each other
 const SOFTMAX: bool = false; // relu squared otherwise
 const LOG_N: bool = false; // the scale grows with log n, n being the row's number of visible keys
 const DIVISOR: u32 = 2u; // see divisor.wgsl
@@ -19,7 +23,8 @@ const CHUNKED: bool = false;
 
 const KEY_CHUNKS: u32 = (KEY_DIM + 3u) / 4u;
 const V_CHUNKS: u32 = (V_DIM + 3u) / 4u;
-const KEYS: u32 = 8u; // per step
+const KEY_SPANS: u32 = (KEY_CHUNKS + SPAN - 1u) / SPAN;
+const V_SPANS: u32 = (V_BLOCK + SPAN - 1u) / SPAN;
 const_assert KEY_DIM >= 1u && V_DIM >= 1u && V_BLOCK >= 1u && V_BLOCK <= V_CHUNKS;
 
 struct Params {
@@ -94,6 +99,7 @@ var<private> o_block: array<mat4x4<f32>, V_BLOCK>; // not yet divided or gated
 var<private> row_max: vec4<f32>; // if SOFTMAX
 var<private> sum: vec4<f32>; // of the weights before division
 // Where they lie; uniform.
+var<private> lane: u32; // the invocation's index in the workgroup
 var<private> batch: u32;
 var<private> head: u32;
 var<private> end_row: u32; // rows from here on belong to other workgroups
@@ -114,14 +120,17 @@ fn main(
     let split = (workgroup / params.blocks) % params.splits;
     let tile = (workgroup / params.blocks / params.splits) % params.query_tiles;
     let batch_head = workgroup / params.blocks / params.splits / params.query_tiles;
-    batch = batch_head / params.q_heads;
-    head = batch_head % params.q_heads;
-    let kv_head = head / params.group;
+    let own_batch = batch_head / params.q_heads;
+    let own_head = batch_head % params.q_heads;
+    batch = own_batch;
+    head = own_head;
+    lane = invocation;
+    let kv_head = own_head / params.group;
     // The last block starts early enough to be whole.
     v_first = min(block * V_BLOCK, V_CHUNKS - V_BLOCK);
     v_own = block * V_BLOCK - v_first;
-    let k_base = params.k_start + batch * params.k_batch + kv_head * params.k_head;
-    let v_base = params.v_start + batch * params.v_batch + kv_head * params.v_head;
+    let k_base = params.k_start + own_batch * params.k_batch + kv_head * params.k_head;
+    let v_base = params.v_start + own_batch * params.v_batch + kv_head * params.v_head;
 
     // Which rows and which keys?
     var first_row = tile * 4u * WORKGROUP;
@@ -141,7 +150,7 @@ fn main(
     let last_row = min(first_row + 4u * WORKGROUP, end_row) - 1u;
 
     // Which of the keys does each row see by its position?
-    let len = i32(kv_len_of(batch));
+    let len = i32(kv_len_of(own_batch));
     let diagonal = params.offset + select(0, len - i32(params.q_len), params.align_end == 1u);
     row = min(vec4(first_row + 4u * invocation) + vec4(0u, 1u, 2u, 3u), vec4(last_row));
     lo = max(vec4<i32>(row) + diagonal - params.left, vec4(0));
@@ -160,15 +169,19 @@ fn main(
 
     scale = row_scales();
     start_queries();
-    for (var c = 0u; c < V_BLOCK; c++) {
+    for (var c = 0u; c < V_BLOCK; c++) { // unroll if UNROLL
         o_block[c] = mat4x4<f32>();
     }
     row_max = vec4(LOWEST);
     sum = vec4(0.0);
 
-    for (var j = begin; j < end; j += i32(KEYS)) {
-        let edge = j < all_begin || j + i32(KEYS) > all_end;
-        step(u32(j), u32(end) - 1u, edge, k_base, v_base);
+    // Whole steps first; then those on the edges, where a row may not see a key.
+    let walk = steps_between(begin, end, max(all_begin, begin), min(all_end, end));
+    for (var t = 0; t < walk.whole; t++) {
+        step(u32(walk.whole_begin + t * i32(KEYS)), u32(end) - 1u, false, k_base, v_base);
+    }
+    for (var t = 0; t < walk.edges; t++) {
+        step(u32(edge_at(walk, t)), u32(end) - 1u, true, k_base, v_base);
     }
     add_other_chunks(kv_head, chunk, u32(len));
 
@@ -185,7 +198,7 @@ fn row_scales() -> vec4<f32> {
 // An affine map of the keys moves to the queries: q . (gamma z + beta) = (q gamma) . z + q . beta.
 fn start_queries() {
     q_beta = vec4(0.0);
-    for (var c = 0u; c < KEY_CHUNKS; c++) {
+    for (var c = 0u; c < KEY_CHUNKS; c++) { // unroll if UNROLL
         let q4 = queries(c);
         q_beta += scale * (q4 * affine_beta(K_MAP, head, c));
         keep_q_chunk(c, q4);
@@ -216,110 +229,85 @@ fn scaled_queries(c: u32, q4: mat4x4<f32>) -> mat4x4<f32> {
     );
 }
 
-// Eight keys from j on, none past `last`. `edge`: some row does not see some of them.
-fn step(j: u32, last: u32, edge: bool, k_base: u32, v_base: u32) {
-    let key0 = min(vec4(j, j + 1u, j + 2u, j + 3u), vec4(last));
-    let key1 = min(vec4(j + 4u, j + 5u, j + 6u, j + 7u), vec4(last));
+// Of SPAN chunks of k or v from some chunk on, chunk h of the step's key i is at KEYS * h + i.
+alias Held = array<vec4<f32>, KEYS * SPAN>;
 
-    // Scores: s[key] = scale * q . k[key], for four rows at once.
-    var s0 = q_beta;
-    var s1 = q_beta;
-    var s2 = q_beta;
-    var s3 = q_beta;
-    var s4 = q_beta;
-    var s5 = q_beta;
-    var s6 = q_beta;
-    var s7 = q_beta;
-    let k0 = vec4(k_base) + key0 * params.k_row;
-    let k1 = vec4(k_base) + key1 * params.k_row;
-    for (var c = 0u; c < KEY_CHUNKS; c++) {
-        let q4 = q_chunk(c);
-        s0 += q4 * load_k(k0.x, c);
-        s1 += q4 * load_k(k0.y, c);
-        s2 += q4 * load_k(k0.z, c);
-        s3 += q4 * load_k(k0.w, c);
-        s4 += q4 * load_k(k1.x, c);
-        s5 += q4 * load_k(k1.y, c);
-        s6 += q4 * load_k(k1.z, c);
-        s7 += q4 * load_k(k1.w, c);
+// KEYS keys from j on, none past `last`. `edge`: some row does not see some of them.
+fn step(j: u32, last: u32, edge: bool, k_base: u32, v_base: u32) {
+    // Scores: scale * q . k, for four rows at once.
+    var dots: array<array<vec4<f32>, PARTS>, KEYS>;
+    for (var i = 0u; i < KEYS; i++) { // unroll
+        dots[i][0] = q_beta;
+    }
+    for (var b = 0u; b < KEY_SPANS; b++) { // unroll if UNROLL
+        let keys = hold_keys(k_base, j, last, b * SPAN);
+        for (var h = 0u; h < SPAN; h++) { // unroll
+            if (b * SPAN + h < KEY_CHUNKS) {
+                let q4 = q_chunk(b * SPAN + h);
+                for (var i = 0u; i < KEYS; i++) { // unroll
+                    let key = keys[KEYS * h + i];
+                    for (var x = 0u; x < 4u; x++) { // unroll
+                        dots[i][x % PARTS] = fma(q4[x], vec4(key[x]), dots[i][x % PARTS]);
+                    }
+                }
+            }
+        }
     }
 
     // Which of the keys does each row see?
-    var see0 = vec4(true);
-    var see1 = vec4(true);
-    var see2 = vec4(true);
-    var see3 = vec4(true);
-    var see4 = vec4(true);
-    var see5 = vec4(true);
-    var see6 = vec4(true);
-    var see7 = vec4(true);
-    if (edge) {
-        see0 = sees(j);
-        see1 = sees(j + 1u);
-        see2 = sees(j + 2u);
-        see3 = sees(j + 3u);
-        see4 = sees(j + 4u);
-        see5 = sees(j + 5u);
-        see6 = sees(j + 6u);
-        see7 = sees(j + 7u);
-        let lowest = vec4(LOWEST);
-        s0 = select(lowest, s0, see0);
-        s1 = select(lowest, s1, see1);
-        s2 = select(lowest, s2, see2);
-        s3 = select(lowest, s3, see3);
-        s4 = select(lowest, s4, see4);
-        s5 = select(lowest, s5, see5);
-        s6 = select(lowest, s6, see6);
-        s7 = select(lowest, s7, see7);
+    var s: array<vec4<f32>, KEYS>;
+    var see: array<vec4<bool>, KEYS>;
+    for (var i = 0u; i < KEYS; i++) { // unroll
+        s[i] = dots[i][0];
+        for (var x = 1u; x < PARTS; x++) { // unroll
+            s[i] += dots[i][x];
+        }
+        if (edge) {
+            see[i] = sees(j + i);
+            s[i] = select(vec4(LOWEST), s[i], see[i]);
+        }
     }
 
     // Weights; exactly 0 where a row does not see the key. The softmax's are relative to the new maximum, by which what
     // was summed so far shrinks.
     var shrink = vec4(1.0);
     if (SOFTMAX) {
-        let new_max = max(max(max(max(row_max, s0), max(s1, s2)), max(max(s3, s4), max(s5, s6))), s7);
+        var new_max = row_max;
+        for (var i = 0u; i < KEYS; i++) { // unroll
+            new_max = max(new_max, s[i]);
+        }
         shrink = exp(row_max - new_max);
         row_max = new_max;
+        sum *= shrink;
     }
-    let p0 = weight(s0, see0);
-    let p1 = weight(s1, see1);
-    let p2 = weight(s2, see2);
-    let p3 = weight(s3, see3);
-    let p4 = weight(s4, see4);
-    let p5 = weight(s5, see5);
-    let p6 = weight(s6, see6);
-    let p7 = weight(s7, see7);
-    sum = shrink * sum + (((p0 + p1) + (p2 + p3)) + ((p4 + p5) + (p6 + p7)));
+    var p: array<vec4<f32>, KEYS>;
+    for (var i = 0u; i < KEYS; i++) { // unroll
+        p[i] = weight(s[i]);
+        if (edge) {
+            p[i] = select(vec4(0.0), p[i], see[i]);
+        }
+        sum += p[i];
+    }
 
     // o = shrink * o + p v.
-    let v0 = vec4(v_base) + key0 * params.v_row;
-    let v1 = vec4(v_base) + key1 * params.v_row;
-    for (var b = 0u; b < V_BLOCK; b++) {
-        let c = v_first + b;
-        var o4 = o_block[b];
-        if (SOFTMAX) {
-            o4 = mat4x4(o4[0] * shrink, o4[1] * shrink, o4[2] * shrink, o4[3] * shrink);
+    for (var b = 0u; b < V_SPANS; b++) { // unroll if UNROLL
+        let values = hold_values(v_base, j, last, v_first + b * SPAN);
+        for (var h = 0u; h < SPAN; h++) { // unroll
+            if (b * SPAN + h < V_BLOCK) {
+                var o4 = o_block[min(b * SPAN + h, V_BLOCK - 1u)];
+                if (SOFTMAX) {
+                    o4 = mat4x4(o4[0] * shrink, o4[1] * shrink, o4[2] * shrink, o4[3] * shrink);
+                }
+                for (var i = 0u; i < KEYS; i++) { // unroll
+                    if (edge) {
+                        o4 = add_seen_product(o4, p[i], values[KEYS * h + i], see[i]);
+                    } else {
+                        o4 = add_product(o4, p[i], values[KEYS * h + i]);
+                    }
+                }
+                o_block[min(b * SPAN + h, V_BLOCK - 1u)] = o4;
+            }
         }
-        if (edge) {
-            o4 += seen_product(p0, load_v(v0.x, c), see0);
-            o4 += seen_product(p1, load_v(v0.y, c), see1);
-            o4 += seen_product(p2, load_v(v0.z, c), see2);
-            o4 += seen_product(p3, load_v(v0.w, c), see3);
-            o4 += seen_product(p4, load_v(v1.x, c), see4);
-            o4 += seen_product(p5, load_v(v1.y, c), see5);
-            o4 += seen_product(p6, load_v(v1.z, c), see6);
-            o4 += seen_product(p7, load_v(v1.w, c), see7);
-        } else {
-            o4 += product(p0, load_v(v0.x, c));
-            o4 += product(p1, load_v(v0.y, c));
-            o4 += product(p2, load_v(v0.z, c));
-            o4 += product(p3, load_v(v0.w, c));
-            o4 += product(p4, load_v(v1.x, c));
-            o4 += product(p5, load_v(v1.y, c));
-            o4 += product(p6, load_v(v1.z, c));
-            o4 += product(p7, load_v(v1.w, c));
-        }
-        o_block[b] = o4;
     }
 }
 
@@ -327,11 +315,10 @@ fn sees(j: u32) -> vec4<bool> {
     return (vec4(i32(j)) >= lo) & (vec4(i32(j)) < hi);
 }
 
-fn weight(s: vec4<f32>, see: vec4<bool>) -> vec4<f32> {
+fn weight(s: vec4<f32>) -> vec4<f32> {
     if (SOFTMAX) {
-        return select(vec4(0.0), exp(s - row_max), see);
+        return exp(s - row_max);
     }
-    // A key that a row does not see has the lowest score.
     let positive = max(s, vec4(0.0));
     return positive * positive;
 }

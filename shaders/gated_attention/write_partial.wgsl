@@ -9,9 +9,11 @@ fn write_rows(split: u32, first: u32) {
             if (v_first == 0u) {
                 partials[base] = vec4(row_max[r], sum[r], visible[r], 0.0);
             }
-            for (var b = v_own; b < V_BLOCK; b++) {
-                let o4 = o_block[b];
-                partials[base + 1u + v_first + b] = vec4(o4[0][r], o4[1][r], o4[2][r], o4[3][r]);
+            for (var b = 0u; b < V_BLOCK; b++) { // unroll if UNROLL
+                if (b >= v_own) {
+                    let o4 = o_block[b];
+                    partials[base + 1u + v_first + b] = vec4(o4[0][r], o4[1][r], o4[2][r], o4[3][r]);
+                }
             }
         }
     }

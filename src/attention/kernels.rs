@@ -165,6 +165,7 @@ pub(super) fn walk(
     let mut fragments = vec![
         source!("attention/params"),
         source!("attention/walk"),
+        source!("shared/steps"),
         source!("attention/scores"),
         pick(vec4, source!("attention/load_vec4"), source!("attention/load_scalar")),
         pick(shapes.kv_lens, source!("shared/kv_lens"), source!("shared/no_kv_lens")),
@@ -201,11 +202,11 @@ pub(super) fn walk(
             (source!("attention/tiled"), constants)
         }
         Kernel::Rows { workgroup, .. } => {
-            fragments.extend([block, source!("attention/keys_uniform")]);
+            fragments.extend([block, source!("shared/keys_uniform")]);
             (source!("attention/rows"), rows(workgroup, 1, false, 1))
         }
         Kernel::Subgroup { workgroup, .. } => {
-            fragments.extend([source!("attention/block_private"), source!("attention/keys_subgroup")]);
+            fragments.extend([source!("attention/block_private"), source!("shared/keys_subgroup")]);
             (source!("attention/rows"), rows(workgroup, workgroup / keys, true, 4))
         }
     };

@@ -3,7 +3,7 @@
 use super::config::{Divisor, GatedAttentionConfig, GauMode, GauWeights, QuadraticDivisor};
 use super::plan::Problem;
 use super::shapes::GatedAttentionShapes;
-use super::tiles::{Adapter, Choice, TILES};
+use super::tiles::{Adapter, Choice, TILES, Tile};
 use crate::Causal;
 use crate::params::{ParamsLayout, params};
 use crate::wgsl::{Constant, Source, Specialization, source};
@@ -235,6 +235,8 @@ pub(super) fn quadratic(config: &GatedAttentionConfig, problem: &Problem, choice
     let chunked = config.chunk().is_some();
     let vec4_keys = problem.q.is_vec4() && problem.k.is_vec4() && (!chunked || problem.q_lin.is_vec4());
     let mut fragments = vec![
+        pick(choice.subgroup, source!("shared/keys_subgroup"), source!("shared/keys_uniform")),
+        source!("shared/steps"),
         pick(choice.q_in_storage, source!("gated_attention/q_storage"), source!("gated_attention/q_private")),
         pick(vec4_keys, source!("gated_attention/q_vec4"), source!("gated_attention/q_scalar")),
         match (shapes.shared_z, vec4_keys) {
@@ -269,6 +271,10 @@ pub(super) fn quadratic(config: &GatedAttentionConfig, problem: &Problem, choice
             ("KEY_DIM", Constant::U32(shapes.key_dim)),
             ("V_DIM", Constant::U32(shapes.v_dim)),
             ("V_BLOCK", Constant::U32(choice.v_block)),
+            ("KEYS", Constant::U32(choice.keys)),
+            ("SPAN", Constant::U32(if choice.subgroup { choice.workgroup / choice.keys } else { 1 })),
+            ("UNROLL", Constant::Bool(choice.subgroup)),
+            ("PARTS", Constant::U32(if choice.subgroup { 4 } else { 1 })),
             ("SOFTMAX", Constant::Bool(weighing.softmax)),
             ("LOG_N", Constant::Bool(weighing.log_n)),
             ("DIVISOR", Constant::U32(weighing.divisor_law)),
@@ -397,13 +403,17 @@ pub fn specializations() -> Vec<(Specialization, ParamsLayout)> {
             if bits(flags, 4) {
                 problem.v.start = 1;
             }
-            for (tile, q_in_storage) in TILES.iter().map(|tile| (tile, tile.adapter == Adapter::SlowArrays)) {
+            let takes = |tile: &&Tile| tile.takes(&shapes, config.chunk().is_some());
+            for tile in TILES.iter().filter(takes) {
+                let q_in_storage = tile.adapter == Adapter::SlowArrays;
                 let v_chunks = v_dim.div_ceil(4);
                 let splits = if bits(flags, 5) && config.chunk().is_none() { 2 } else { 1 };
                 let v_block = v_chunks.min(tile.v_chunks);
                 let choice = Choice {
                     workgroup: tile.workgroup,
                     q_in_storage,
+                    keys: tile.keys,
+                    subgroup: tile.subgroup,
                     v_block,
                     blocks: 1,
                     splits,

@@ -6,30 +6,50 @@ use super::shapes::GatedAttentionShapes;
 use crate::context::Capabilities;
 use crate::{Error, Result};
 
+const ANY: u32 = u32::MAX;
+
 /// Tiles of the quadratic and the state kernel: the first row that applies.
 ///
 /// | adapter | queries | invocations | value dims | why |
 /// |---|---|---|---|---|
 /// | CPU, old llvmpipe | any | 8 | 16 | its compiler takes minutes over large arrays; q is read from storage |
+/// | llvmpipe with subgroups | 64 and more | 8 | 160 | reads each key once for all lanes, and unrolls, so that q and o are no arrays |
 /// | CPU | any | 8 | 1536 | one vector of eight lanes; recomputing scores costs more than outputs beyond the first cache |
 /// | GPU | up to 32 | 8 | 128 | fewer idle lanes |
 /// | GPU | more | 32 | 128 | one subgroup of most GPUs; 128 queries share every key read |
+#[rustfmt::skip]
 pub(super) const TILES: &[Tile] = &[
-    Tile { adapter: Adapter::SlowArrays, queries: u32::MAX, workgroup: 8, v_chunks: 4 },
-    Tile { adapter: Adapter::Cpu, queries: u32::MAX, workgroup: 8, v_chunks: 384 },
-    Tile { adapter: Adapter::Gpu, queries: 32, workgroup: 8, v_chunks: 32 },
-    Tile { adapter: Adapter::Gpu, queries: u32::MAX, workgroup: 32, v_chunks: 32 },
+    Tile { adapter: Adapter::SlowArrays, queries: [0, ANY], dims: ANY, subgroup: false, workgroup: 8, keys: 8, v_chunks: 4 },
+    Tile { adapter: Adapter::Cpu, queries: [64, ANY], dims: 96, subgroup: true, workgroup: 8, keys: 4, v_chunks: 24 },
+    Tile { adapter: Adapter::Cpu, queries: [64, ANY], dims: 160, subgroup: true, workgroup: 8, keys: 2, v_chunks: 40 },
+    Tile { adapter: Adapter::Cpu, queries: [0, ANY], dims: ANY, subgroup: false, workgroup: 8, keys: 8, v_chunks: 384 },
+    Tile { adapter: Adapter::Gpu, queries: [0, 32], dims: ANY, subgroup: false, workgroup: 8, keys: 8, v_chunks: 32 },
+    Tile { adapter: Adapter::Gpu, queries: [0, ANY], dims: ANY, subgroup: false, workgroup: 32, keys: 8, v_chunks: 32 },
 ];
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Tile {
     pub adapter: Adapter,
-    /// For up to this many queries (of a chunk, if there are chunks).
-    queries: u32,
+    /// For the fewest and the most queries (of a chunk, if there are chunks).
+    queries: [u32; 2],
+    /// The largest key_dim and v_dim.
+    dims: u32,
+    /// For llvmpipe with subgroups of the workgroup's size, and no chunks: each invocation reads one key's part and tells it
+    /// to all, and every loop is unrolled, so that q and o are no arrays.
+    pub subgroup: bool,
     /// Invocations per workgroup, of four queries or four key dims each.
     pub workgroup: u32,
+    /// Keys of a step.
+    pub keys: u32,
     /// Most chunks of four value dims per workgroup.
     pub v_chunks: u32,
+}
+
+impl Tile {
+    /// Whether it is for these dims, in chunks or not.
+    pub fn takes(&self, shapes: &GatedAttentionShapes, chunked: bool) -> bool {
+        shapes.key_dim.max(shapes.v_dim) <= self.dims && !(self.subgroup && chunked)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +69,9 @@ pub(super) struct Choice {
     pub workgroup: u32,
     /// Whether the quadratic kernel reads q at each visit rather than keeping it.
     pub q_in_storage: bool,
+    /// Keys of a step of the quadratic kernel, and whether the workgroup is a subgroup that shares them.
+    pub keys: u32,
+    pub subgroup: bool,
     /// Chunks of four value dims per workgroup, and how many workgroups that makes.
     pub v_block: u32,
     pub blocks: u32,
@@ -66,12 +89,21 @@ pub(super) fn select(config: &GatedAttentionConfig, problem: &Problem, capabilit
         (false, false) => Adapter::Gpu,
     };
     let queries = config.chunk().map_or(shapes.q_len, |chunk| chunk.min(shapes.q_len));
-    let tile = TILES.iter().find(|tile| tile.adapter == adapter && queries <= tile.queries).unwrap_or(&TILES[0]);
+    let applies = |tile: &&Tile| {
+        let [least, most] = tile.queries;
+        let shares = capabilities.is_llvmpipe && capabilities.subgroup_size == Some(tile.workgroup);
+        tile.adapter == adapter
+            && (least..=most).contains(&queries)
+            && tile.takes(shapes, config.chunk().is_some())
+            && (!tile.subgroup || shares)
+    };
+    let tile = TILES.iter().find(applies).unwrap_or(&TILES[0]);
     let v_chunks = shapes.v_dim.div_ceil(4);
     let v_block = v_chunks.div_ceil(v_chunks.div_ceil(tile.v_chunks));
     let blocks = v_chunks.div_ceil(v_block);
     let workgroup = tile.workgroup;
     let mut reasons = vec![format!("{workgroup} invocations, four queries each, on a {adapter:?}")];
+    reasons.extend(tile.subgroup.then(|| format!("subgroups of {workgroup}")));
     if blocks > 1 {
         reasons.push(format!("{blocks} blocks of {} value dims", 4 * v_block));
     }
@@ -79,6 +111,8 @@ pub(super) fn select(config: &GatedAttentionConfig, problem: &Problem, capabilit
     let whole = Choice {
         workgroup,
         q_in_storage: adapter == Adapter::SlowArrays,
+        keys: tile.keys,
+        subgroup: tile.subgroup,
         v_block,
         blocks,
         splits: 1,
