@@ -60,14 +60,18 @@ fn main(
     sum = vec4(0.0);
     weighted = vec4(0.0);
 
-    // Whole steps first; then those on the edges, where a row may not see a key.
-    if (!ROW_MASK) {
-        for (var t = 0; t < walk.whole; t++) {
-            step(u32(walk.whole_begin + t * i32(KEYS)), u32(walk.end) - 1u, false, k_base, v_base);
+    // From left to right, so that a row's sums do not depend on its tile: steps on the left edge, where a row may not see a
+    // key; whole steps; steps on the right edge.
+    for (var side = 0; side < 2; side++) {
+        let edges = select(walk.edges, walk.left_edges, side == 0);
+        for (var t = side * walk.left_edges; t < edges; t++) {
+            step(u32(edge_at(walk, t)), u32(walk.end) - 1u, true, k_base, v_base);
         }
-    }
-    for (var t = 0; t < walk.edges; t++) {
-        step(u32(edge_at(walk, t)), u32(walk.end) - 1u, true, k_base, v_base);
+        if (side == 0 && !ROW_MASK) {
+            for (var t = 0; t < walk.whole; t++) {
+                step(u32(walk.whole_begin + t * i32(KEYS)), u32(walk.end) - 1u, false, k_base, v_base);
+            }
+        }
     }
 
     write_rows(split);

@@ -50,7 +50,8 @@ impl Problem {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Tile {
     adapter: Adapter,
-    /// The fewest and the most rows of a kv head it is for: queries, times the heads that share it.
+    /// The fewest and the most rows it is for. On a GPU, rows that share a tile: queries, times the heads that share their kv
+    /// head. On a CPU, queries: its kernels add in orders of their own, and grouped heads are to get the bits of repeated ones.
     rows: [u32; 2],
     /// The largest head_dim and v_dim.
     dims: u32,
@@ -91,7 +92,8 @@ impl Tile {
     /// Whether it is for these sizes.
     pub fn takes(&self, shapes: &AttentionShapes) -> bool {
         let [least, most] = self.rows;
-        (least..=most).contains(&rows_per_kv_head(shapes)) && shapes.head_dim.max(shapes.v_dim) <= self.dims
+        let rows = if self.adapter == Adapter::Gpu { rows_per_kv_head(shapes) } else { shapes.q_len };
+        (least..=most).contains(&rows) && shapes.head_dim.max(shapes.v_dim) <= self.dims
     }
 }
 
