@@ -136,18 +136,19 @@ fn main(
     var first_row = tile * 4u * WORKGROUP;
     var first_key = split * params.split_keys;
     var end_key = min(first_key + params.split_keys, params.kv_len);
-    end_row = params.q_len;
+    var own_end = params.q_len; // uniform to Tint too, which takes what is private for not
     let chunk = tile / params.chunk_tiles;
     if (CHUNKED) {
         first_key = chunk * params.chunk;
         end_key = min(first_key + params.chunk, params.kv_len);
         first_row = first_key + (tile % params.chunk_tiles) * 4u * WORKGROUP;
-        end_row = end_key;
-        if (first_row >= end_row) {
+        own_end = end_key;
+        if (first_row >= own_end) {
             return; // the last chunk is short
         }
     }
-    let last_row = min(first_row + 4u * WORKGROUP, end_row) - 1u;
+    end_row = own_end;
+    let last_row = min(first_row + 4u * WORKGROUP, own_end) - 1u;
 
     // Which of the keys does each row see by its position?
     let len = i32(kv_len_of(own_batch));
