@@ -117,9 +117,9 @@ const ANY: u32 = u32::MAX;
 /// rows, and half the slab. Fewer rows take smaller tiles.
 #[rustfmt::skip]
 pub(super) const TILES: &[Tile] = &[
-    Tile { adapter: Adapter::Llvmpipe, rows: [64, ANY], dims: 96,  kernel: Kernel::Subgroup { workgroup: 8, keys: 4 } },
+    Tile { adapter: Adapter::Llvmpipe, rows: [64, ANY], dims: 80,  kernel: Kernel::Subgroup { workgroup: 8, keys: 4 } },
     Tile { adapter: Adapter::Llvmpipe, rows: [64, ANY], dims: 160, kernel: Kernel::Subgroup { workgroup: 8, keys: 2 } },
-    Tile { adapter: Adapter::Llvmpipe, rows: [64, ANY], dims: 96,  kernel: Kernel::Subgroup { workgroup: 4, keys: 4 } },
+    Tile { adapter: Adapter::Llvmpipe, rows: [64, ANY], dims: 80,  kernel: Kernel::Subgroup { workgroup: 4, keys: 4 } },
     Tile { adapter: Adapter::Llvmpipe, rows: [64, ANY], dims: 160, kernel: Kernel::Subgroup { workgroup: 4, keys: 2 } },
     Tile { adapter: Adapter::Llvmpipe, rows: [64, ANY], dims: ANY, kernel: Kernel::Rows { workgroup: 8, keys: 64 } },
     Tile { adapter: Adapter::Llvmpipe, rows: [0, 63],   dims: ANY, kernel: Kernel::Rows { workgroup: 8, keys: 8 } },

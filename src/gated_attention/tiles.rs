@@ -20,7 +20,7 @@ const ANY: u32 = u32::MAX;
 #[rustfmt::skip]
 pub(super) const TILES: &[Tile] = &[
     Tile { adapter: Adapter::SlowArrays, queries: [0, ANY], dims: ANY, subgroup: false, workgroup: 8, keys: 8, v_chunks: 4 },
-    Tile { adapter: Adapter::Cpu, queries: [64, ANY], dims: 96, subgroup: true, workgroup: 8, keys: 4, v_chunks: 24 },
+    Tile { adapter: Adapter::Cpu, queries: [64, ANY], dims: 80, subgroup: true, workgroup: 8, keys: 4, v_chunks: 20 },
     Tile { adapter: Adapter::Cpu, queries: [64, ANY], dims: 160, subgroup: true, workgroup: 8, keys: 2, v_chunks: 40 },
     Tile { adapter: Adapter::Cpu, queries: [0, ANY], dims: ANY, subgroup: false, workgroup: 8, keys: 8, v_chunks: 384 },
     Tile { adapter: Adapter::Gpu, queries: [0, 32], dims: ANY, subgroup: false, workgroup: 8, keys: 8, v_chunks: 32 },

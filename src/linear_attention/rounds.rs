@@ -25,6 +25,10 @@ const LONGEST_CAUSAL_CHUNK: u32 = 512;
 const FULL_CHUNKS: u32 = 32;
 const LONGEST_FULL_CHUNK: u32 = 4096;
 
+/// On a CPU, bytes of states that a later kernel of the round still finds in a cache; but no fewer states at a time than this.
+const CPU_ROUND: u64 = 8 << 20;
+const CPU_WORKGROUPS: u32 = 64;
+
 impl Rounds {
     /// Picks chunks and rounds: a pure function of config, shapes and device.
     pub fn select(
@@ -48,6 +52,14 @@ impl Rounds {
             chunks_per_round: chunks.max(1),
             rows_per_round: shapes.q_len.next_multiple_of(tile.rows()).max(tile.rows()),
         };
+        let causal = config.mode == LinearMode::Causal;
+        while capabilities.is_cpu
+            && causal
+            && rounds.regions(config, shapes)[0] > CPU_ROUND
+            && rounds.heads_per_round.saturating_mul(rounds.chunks_per_round) > CPU_WORKGROUPS
+        {
+            rounds.chunks_per_round = rounds.chunks_per_round.div_ceil(2);
+        }
         // Fewer chunks and rows at a time, then fewer heads, until a round fits; the plan reports what never does.
         while !rounds.fits(config, shapes, capabilities) {
             let rows_left = config.mode == LinearMode::Full && rounds.rows_per_round > tile.rows();
