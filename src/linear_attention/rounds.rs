@@ -55,6 +55,7 @@ impl Rounds {
         let causal = config.mode == LinearMode::Causal;
         while capabilities.is_cpu
             && causal
+            && rounds.chunks_per_round > 1
             && rounds.regions(config, shapes)[0] > CPU_ROUND
             && rounds.heads_per_round.saturating_mul(rounds.chunks_per_round) > CPU_WORKGROUPS
         {
@@ -121,8 +122,8 @@ mod tests {
 
     const TAYLOR2: FeatureMap = FeatureMap::Taylor2 { scale: None };
 
-    fn select(map: FeatureMap, mode: LinearMode, shapes: &LinearAttentionShapes, bytes: u64) -> (Rounds, [u64; 3]) {
-        let capabilities = Capabilities {
+    fn capabilities(max_workspace_bytes: u64) -> Capabilities {
+        Capabilities {
             limits: wgpu::Limits::default(),
             features: wgpu::Features::empty(),
             is_cpu: true,
@@ -130,8 +131,12 @@ mod tests {
             slow_arrays: false,
             is_llvmpipe: false,
             subgroup_size: None,
-            options: ContextOptions { max_workspace_bytes: bytes, ..ContextOptions::default() },
-        };
+            options: ContextOptions { max_workspace_bytes, ..ContextOptions::default() },
+        }
+    }
+
+    fn select(map: FeatureMap, mode: LinearMode, shapes: &LinearAttentionShapes, bytes: u64) -> (Rounds, [u64; 3]) {
+        let capabilities = capabilities(bytes);
         let config = LinearAttentionConfig::new().mode(mode).feature_map(map);
         let rounds = Rounds::select(&config, shapes, &Tile::select(&capabilities), &capabilities);
         (rounds, rounds.regions(&config, shapes))
@@ -164,13 +169,19 @@ mod tests {
     }
 
     #[test]
-    fn the_workspace_grows_with_the_length() {
-        let bytes = |len| {
+    fn the_workspace_grows_with_the_length_and_on_a_cpu_to_what_its_caches_hold() {
+        let config = LinearAttentionConfig::new().mode(LinearMode::Causal);
+        let bytes = |is_cpu, len| {
+            let capabilities = Capabilities { is_cpu, ..capabilities(1 << 30) };
             let shapes = LinearAttentionShapes::new(1, 8, len, 64);
-            let (_, regions) = select(FeatureMap::EluPlusOne, LinearMode::Causal, &shapes, 1 << 30);
-            regions.iter().sum::<u64>() as f64
+            let rounds = Rounds::select(&config, &shapes, &Tile::select(&capabilities), &capabilities);
+            rounds.regions(&config, &shapes).iter().sum::<u64>() as f64
         };
-        let growth = bytes(32768) / bytes(4096);
-        assert!((growth - 8.0).abs() < 0.3, "{growth}");
+        let growth = bytes(false, 32_768) / bytes(false, 4096);
+        assert!((growth - 8.0).abs() < 0.4, "{growth}");
+        assert!(bytes(true, 1024) < bytes(true, 2048) && bytes(true, 1 << 20) <= CPU_ROUND as f64);
+        let many_heads = LinearAttentionShapes::new(1 << 10, 64, 4096, 64);
+        let (rounds, _) = select(FeatureMap::EluPlusOne, LinearMode::Causal, &many_heads, 1 << 40);
+        assert_eq!(rounds.chunks_per_round, 1, "no less than a chunk at a time");
     }
 }
