@@ -178,7 +178,7 @@ mod tests {
             rounds.regions(&config, &shapes).iter().sum::<u64>() as f64
         };
         let growth = bytes(false, 32_768) / bytes(false, 4096);
-        assert!((growth - 8.0).abs() < 0.4, "{growth}");
+        assert!((7.0..=8.0).contains(&growth), "two slots more than chunks: {growth}");
         assert!(bytes(true, 1024) < bytes(true, 2048) && bytes(true, 1 << 20) <= CPU_ROUND as f64);
         let many_heads = LinearAttentionShapes::new(1 << 10, 64, 4096, 64);
         let (rounds, _) = select(FeatureMap::EluPlusOne, LinearMode::Causal, &many_heads, 1 << 40);
