@@ -47,7 +47,6 @@ fn main(
     let split = workgroup % params.splits;
     let tiles = workgroup / params.splits;
     let tile = tile_of(tiles / params.row_tiles, tiles % params.row_tiles, 4u * WORKGROUP);
-    let walk = walk_of(tile, split);
     let k_base = params.k_start + tile.batch * params.k_batch + tile.kv_head * params.k_head;
     let v_base = params.v_start + tile.batch * params.v_batch + tile.kv_head * params.v_head;
     lane = invocation;
@@ -60,19 +59,7 @@ fn main(
     sum = vec4(0.0);
     weighted = vec4(0.0);
 
-    // From left to right, so that a row's sums do not depend on its tile: steps on the left edge, where a row may not see a
-    // key; whole steps; steps on the right edge.
-    for (var side = 0; side < 2; side++) {
-        let edges = select(walk.edges, walk.left_edges, side == 0);
-        for (var t = side * walk.left_edges; t < edges; t++) {
-            step(u32(edge_at(walk, t)), u32(walk.end) - 1u, true, k_base, v_base);
-        }
-        if (side == 0 && !ROW_MASK) {
-            for (var t = 0; t < walk.whole; t++) {
-                step(u32(walk.whole_begin + t * i32(KEYS)), u32(walk.end) - 1u, false, k_base, v_base);
-            }
-        }
-    }
+    take_steps(walk_of(tile, split), k_base, v_base);
 
     write_rows(split);
 }
@@ -98,6 +85,10 @@ fn scaled_queries(scale: vec4<f32>, c: u32) -> mat4x4<f32> {
     let base = q_base(rows);
     let dims = transpose(mat4x4(load_q(base.x, c), load_q(base.y, c), load_q(base.z, c), load_q(base.w, c)));
     return mat4x4(dims[0] * scale, dims[1] * scale, dims[2] * scale, dims[3] * scale);
+}
+
+fn key_chunk(base: u32, c: u32) -> vec4<f32> {
+    return load_k(base, c);
 }
 
 // Of SPAN chunks of k or v from some chunk on, chunk h of the step's key i is at KEYS * h + i.

@@ -61,7 +61,6 @@ fn main(
     let split = workgroup % params.splits;
     let tiles = workgroup / params.splits;
     let tile = tile_of(tiles / params.row_tiles, tiles % params.row_tiles, ROWS);
-    let walk = walk_of(tile, split);
     let k_base = params.k_start + tile.batch * params.k_batch + tile.kv_head * params.k_head;
     let v_base = params.v_start + tile.batch * params.v_batch + tile.kv_head * params.v_head;
     invocation = local;
@@ -74,19 +73,7 @@ fn main(
     }
     q_at = q_base(rows_of(tile, tile.first + 4u * (local / SLAB_CHUNKS)));
 
-    // From left to right, so that a row's sums do not depend on its tile: steps on the left edge, where a row may not see a
-    // key; whole steps; steps on the right edge.
-    for (var side = 0; side < 2; side++) {
-        let edges = select(walk.edges, walk.left_edges, side == 0);
-        for (var t = side * walk.left_edges; t < edges; t++) {
-            step(u32(edge_at(walk, t)), u32(walk.end) - 1u, true, k_base, v_base);
-        }
-        if (side == 0 && !ROW_MASK) {
-            for (var t = 0; t < walk.whole; t++) {
-                step(u32(walk.whole_begin + t * i32(KEYS)), u32(walk.end) - 1u, false, k_base, v_base);
-            }
-        }
-    }
+    take_steps(walk_of(tile, split), k_base, v_base);
 
     write_rows(tile, split);
 }

@@ -65,7 +65,7 @@ fn walk_of(tile: Tile, split: u32) -> Walk {
     let first_key = max(i32(first_row) + diagonal - params.left, 0);
     let begin = max(first_key - first_key % i32(KEYS), split_begin);
     let end = min(clamp(i32(last_row) + diagonal + params.right + 1, 0, len), split_end);
-    let all_begin = max(max(i32(last_row) + diagonal - params.left, 0), begin);
-    let all_end = min(clamp(i32(first_row) + diagonal + params.right + 1, 0, len), end);
-    return steps_between(begin, end, select(all_begin, end, ROW_MASK), all_end);
+    let all_begin = select(i32(last_row) + diagonal - params.left, end, ROW_MASK);
+    let all_end = clamp(i32(first_row) + diagonal + params.right + 1, 0, len);
+    return walk_between(begin, end, all_begin, all_end);
 }

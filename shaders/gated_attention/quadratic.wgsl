@@ -21,6 +21,7 @@ const LOG_N: bool = false; // the scale grows with log n, n being the row's numb
 const DIVISOR: u32 = 2u; // see divisor.wgsl
 const CHUNKED: bool = false;
 
+const ROW_MASK: bool = false; // rows see keys by position alone
 const KEY_CHUNKS: u32 = (KEY_DIM + 3u) / 4u;
 const V_CHUNKS: u32 = (V_DIM + 3u) / 4u;
 const KEY_SPANS: u32 = (KEY_CHUNKS + SPAN - 1u) / SPAN;
@@ -165,8 +166,8 @@ fn main(
     let some_begin = max(i32(first_row) + diagonal - params.left, 0);
     let begin = max(some_begin - some_begin % i32(KEYS), i32(first_key));
     let end = min(clamp(i32(last_row) + diagonal + params.right + 1, 0, len), i32(end_key));
-    let all_begin = max(i32(last_row) + diagonal - params.left, 0);
-    let all_end = min(clamp(i32(first_row) + diagonal + params.right + 1, 0, len), i32(end_key));
+    let all_begin = i32(last_row) + diagonal - params.left;
+    let all_end = clamp(i32(first_row) + diagonal + params.right + 1, 0, len);
 
     scale = row_scales();
     start_queries();
@@ -176,20 +177,7 @@ fn main(
     row_max = vec4(LOWEST);
     sum = vec4(0.0);
 
-    let walk = steps_between(begin, end, max(all_begin, begin), min(all_end, end));
-    // From left to right, so that a row's sums do not depend on its tile: steps on the left edge, where a row may not see a
-    // key; whole steps; steps on the right edge.
-    for (var side = 0; side < 2; side++) {
-        let edges = select(walk.edges, walk.left_edges, side == 0);
-        for (var t = side * walk.left_edges; t < edges; t++) {
-            step(u32(edge_at(walk, t)), u32(end) - 1u, true, k_base, v_base);
-        }
-        if (side == 0) {
-            for (var t = 0; t < walk.whole; t++) {
-                step(u32(walk.whole_begin + t * i32(KEYS)), u32(end) - 1u, false, k_base, v_base);
-            }
-        }
-    }
+    take_steps(walk_between(begin, end, all_begin, all_end), k_base, v_base);
     add_other_chunks(kv_head, chunk, u32(len));
 
     write_rows(split, first_row + 4u * invocation);
@@ -234,6 +222,10 @@ fn scaled_queries(c: u32, q4: mat4x4<f32>) -> mat4x4<f32> {
         q4[2] * (scale * gamma.z),
         q4[3] * (scale * gamma.w),
     );
+}
+
+fn key_chunk(base: u32, c: u32) -> vec4<f32> {
+    return load_k(base, c);
 }
 
 // Of SPAN chunks of k or v from some chunk on, chunk h of the step's key i is at KEYS * h + i.

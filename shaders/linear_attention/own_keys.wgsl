@@ -21,6 +21,15 @@ struct EightKeys {
     last: u32,
 }
 
+// Chunk c of all keys of a step.
+const SPAN: u32 = 1u;
+alias Held = array<vec4<f32>, KEYS>;
+
+// Features of a key.
+fn key_chunk(base: u32, c: u32) -> vec4<f32> {
+    return query_features(c, load_k(base, c));
+}
+
 // The four rows of this invocation, which every step multiplies.
 var<private> q_block: array<mat4x4<f32>, HEAD_CHUNKS>;
 
@@ -38,7 +47,7 @@ fn add_own_keys(batch: u32, kv_head: u32, begin: u32, first_row: u32, end_row: u
 
         // o += weights times values.
         for (var c = 0u; c < V_CHUNKS; c++) {
-            let values = eight_values(v_base, keys, c);
+            let values = hold_values(v_base, keys.j, keys.last, c);
             var o4 = o_block[c];
             if (edge) {
                 o4 += seen_product(w.w0, values[0], j);

@@ -3,7 +3,7 @@
 fn hold_keys(k_base: u32, j: u32, last: u32, c: u32) -> Held {
     var keys: Held;
     for (var i = 0u; i < KEYS; i++) { // unroll
-        keys[i] = load_k(k_base + min(j + i, last) * params.k_row, c);
+        keys[i] = key_chunk(k_base + min(j + i, last) * params.k_row, c);
     }
     return keys;
 }

@@ -1,32 +1,38 @@
-// The steps of KEYS keys in which a workgroup walks a range.
-//
-// Steps from `begin` on hold every key of a range that some row of the workgroup sees, and none from `end` on counts. The
-// `whole` steps from `whole_begin` on hold only keys that all the rows see; the others, to their left and right, are edges.
+// The steps of KEYS keys in which a workgroup walks a range, from `begin` on; none from `end` on counts.
 struct Walk {
     begin: i32,
     end: i32,
-    whole_begin: i32,
-    whole: i32, // steps
-    left_edges: i32, // steps
-    edges: i32, // steps
+    whole_from: i32, // the first step of keys that all the rows see; those before it and
+    whole_to: i32, // from here on are edges
+    steps: i32,
 }
 
-// The rows see keys of [begin, end), and all of them those of [all_begin, all_end).
-fn steps_between(begin: i32, end: i32, all_begin: i32, all_end: i32) -> Walk {
-    let whole_begin = min(begin + steps(all_begin - begin) * i32(KEYS), end);
-    let whole = max(all_end - whole_begin, 0) / i32(KEYS);
-    let left_edges = steps(whole_begin - begin);
-    let edges = left_edges + steps(end - whole_begin - whole * i32(KEYS));
-    return Walk(begin, end, whole_begin, whole, left_edges, edges);
+// Some row sees the keys of [begin, end), and all rows those of [all_begin, all_end).
+fn walk_between(begin: i32, end: i32, all_begin: i32, all_end: i32) -> Walk {
+    let steps = steps_of(end - begin);
+    let whole_from = min(steps_of(all_begin - begin), steps);
+    let whole_to = max((min(all_end, end) - begin) / i32(KEYS), whole_from);
+    return Walk(begin, end, whole_from, whole_to, steps);
 }
 
 // Steps that `keys` keys take.
-fn steps(keys: i32) -> i32 {
+fn steps_of(keys: i32) -> i32 {
     return (max(keys, 0) + i32(KEYS) - 1) / i32(KEYS);
 }
 
-// The first key of edge t.
-fn edge_at(walk: Walk, t: i32) -> i32 {
-    let right = walk.whole_begin + (walk.whole + t - walk.left_edges) * i32(KEYS);
-    return select(right, walk.begin + t * i32(KEYS), t < walk.left_edges);
+// From left to right, so that a row's sums do not depend on its tile: steps on the left edge, where a row may not see a key;
+// whole steps; steps on the right edge. Edges stand in one loop and whole steps in another, so that a driver compiles two.
+fn take_steps(walk: Walk, k_base: u32, v_base: u32) {
+    let last = u32(walk.end) - 1u;
+    for (var side = 0; side < 2; side++) {
+        let edge_end = select(walk.steps, walk.whole_from, side == 0);
+        for (var t = select(walk.whole_to, 0, side == 0); t < edge_end; t++) {
+            step(u32(walk.begin + t * i32(KEYS)), last, true, k_base, v_base);
+        }
+        if (side == 0 && !ROW_MASK) {
+            for (var t = walk.whole_from; t < walk.whole_to; t++) {
+                step(u32(walk.begin + t * i32(KEYS)), last, false, k_base, v_base);
+            }
+        }
+    }
 }

@@ -198,7 +198,7 @@ impl Kernels {
         if causal {
             output.extend([
                 source!("linear_attention/own_keys"),
-                pick(tile.subgroup, source!("linear_attention/own_subgroup"), source!("linear_attention/own_uniform")),
+                pick(tile.subgroup, source!("shared/keys_subgroup"), source!("shared/keys_uniform")),
                 pick(output_vec4, source!("linear_attention/load_kv_vec4"), source!("linear_attention/load_kv_scalar")),
                 pick(
                     kind == Kind::Exponential,
