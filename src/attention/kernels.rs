@@ -199,6 +199,7 @@ pub(super) fn walk(
                 ("COLUMNS", Constant::U32(columns(shapes.v_dim))),
                 ("SLAB", Constant::U32(slab)),
             ];
+            fragments.extend([source!("shared/tile"), source!("shared/along_width_memory")]);
             (source!("attention/tiled"), constants)
         }
         Kernel::Rows { workgroup, .. } => {
