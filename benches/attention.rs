@@ -1,7 +1,17 @@
-//! Softmax attention with every scale: `cargo bench --bench attention`.
+//! Softmax attention with every scale, and beside a version in three dispatches: `cargo bench --bench attention`.
 
 mod common;
 
+use common::harness::tensors::Shape;
+
 fn main() {
-    common::bench(common::Family::Softmax);
+    let mut bench = common::Bench::new();
+    bench.family(common::Family::Softmax);
+    for head_dim in [64, 128] {
+        let shape = Shape { batch: 1, heads: 8, kv_heads: 8, len: 2048, head_dim, causal: false };
+        for variant in ["softmax", "three_dispatches"] {
+            bench.variant("prefill", &format!("2048x{head_dim}/{variant}"), variant, shape);
+        }
+    }
+    bench.finish();
 }

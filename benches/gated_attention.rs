@@ -3,5 +3,7 @@
 mod common;
 
 fn main() {
-    common::bench(common::Family::Gated);
+    let mut bench = common::Bench::new();
+    bench.family(common::Family::Gated);
+    bench.finish();
 }

@@ -1,37 +1,29 @@
 //! Merges of partial attention results: `cargo bench --bench merge`.
 
-#[path = "../examples/compare/harness/mod.rs"]
-#[allow(unused, reason = "the harness serves other benches and examples too")]
-mod harness;
+mod common;
 
-use std::io::Write;
-use std::time::Duration;
-
-use criterion::{BenchmarkId, Criterion, Throughput};
-use harness::timer::Timer;
+use common::Bench;
+use common::harness::timer::Timer;
+use criterion::Throughput;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use rand_distr::StandardNormal;
 use wgpu_attention::merge::reference::{HostInputs, merge};
-use wgpu_attention::{Context, HostView, Merge, MergeConfig, MergeInputs, MergeOutputs, TensorView};
+use wgpu_attention::{HostView, Merge, MergeConfig, MergeInputs, MergeOutputs, TensorView};
 
 const HEADS: usize = 8;
 const V_DIM: usize = 64;
 
 fn main() {
-    let context = Context::headless().expect("the benches need an adapter; the README says how to get a software one");
-    let mut criterion = Criterion::default()
-        .sample_size(10)
-        .warm_up_time(Duration::from_millis(500))
-        .measurement_time(Duration::from_secs(2))
-        .configure_from_args();
+    let mut bench = Bench::new();
     for (parts, len) in [(2, 2048), (8, 2048), (64, 1)] {
-        bench(&mut criterion, &context, parts, len);
+        time(&mut bench, parts, len);
     }
-    criterion.final_summary();
+    bench.finish();
 }
 
 /// One size, verified and then timed.
-fn bench(criterion: &mut Criterion, context: &Context, parts: usize, len: usize) {
+fn time(bench: &mut Bench, parts: usize, len: usize) {
+    let context = &bench.context.clone();
     let mut rng = StdRng::seed_from_u64(1);
     let mut normal = |count: usize| (0..count).map(|_| rng.sample(StandardNormal)).collect::<Vec<f32>>();
     let rows = HEADS * len;
@@ -60,15 +52,6 @@ fn bench(criterion: &mut Criterion, context: &Context, parts: usize, len: usize)
 
     let bytes = prepared.plan().bytes();
     let timer = Timer::new(context);
-    let timed = timer.warm_up(prepared).unwrap_or_else(|failure| panic!("{parts} parts: {failure}"));
-    // With standard error closed there is nobody to tell.
-    let _ = writeln!(std::io::stderr(), "{} parts of {len} tokens: {}", parts, timer.name());
-    let mut group = criterion.benchmark_group("merge");
-    group.throughput(Throughput::Bytes(bytes));
-    group.bench_function(BenchmarkId::from_parameter(format!("{parts}x{len}")), |bencher| {
-        bencher.iter_custom(|calls| {
-            (0..calls).map(|_| timed.sample().unwrap_or_else(|failure| panic!("{parts} parts: {failure}"))).sum()
-        });
-    });
-    group.finish();
+    let set_up = || timer.warm_up(op.prepare(inputs, outputs)?);
+    bench.time("merge", &format!("{parts}x{len}"), Throughput::Bytes(bytes), set_up);
 }

@@ -1,7 +1,11 @@
-//! The cases of `examples/compare` under criterion: verified first, then timed on the GPU.
+//! What the benches share: verified first, then timed on the device under criterion, then read against the ceilings.
 
+#![allow(unused, reason = "no bench uses all of it; the examples use the rest")]
+
+#[path = "../../examples/ceilings/measure/mod.rs"]
+pub mod ceilings;
 #[path = "../../examples/compare/harness/mod.rs"]
-mod harness;
+pub mod harness;
 
 use std::cell::OnceCell;
 use std::io::Write;
@@ -10,65 +14,119 @@ use std::time::Duration;
 use criterion::{BenchmarkId, Criterion, Throughput};
 use wgpu_attention::{Context, wgpu};
 
+use ceilings::Ceilings;
+use harness::Failure;
 use harness::case::{Case, case};
 use harness::tensors::{HostTensors, Shape, Tensors};
-use harness::timer::{Timed, Timer};
+use harness::timer::{Timed, Timer, median};
 pub use harness::variants::Family;
-use harness::variants::{VARIANTS, Variant};
+use harness::variants::{Kind, VARIANTS, Variant};
 use harness::verify::verify;
 
 /// Lengths on a CPU adapter and on a GPU.
 const ON_CPU: &[u32] = &[256, 1024];
 const ON_GPU: &[u32] = &[1024, 4096, 16384];
 
-/// Every variant of a family. `cargo bench -- NAME` picks some of them.
-pub fn bench(family: Family) {
-    let context = Context::headless().expect("the benches need an adapter; the README says how to get a software one");
-    let info = context.device().adapter_info();
-    let lengths = if info.device_type == wgpu::DeviceType::Cpu { ON_CPU } else { ON_GPU };
-    let mut criterion = Criterion::default()
-        .sample_size(10)
-        .warm_up_time(Duration::from_millis(500))
-        .measurement_time(Duration::from_secs(2))
-        .configure_from_args();
-    for variant in VARIANTS.iter().filter(|variant| variant.family() == family) {
-        for &len in lengths {
-            bench_case(&mut criterion, &context, variant, len);
-        }
-    }
-    criterion.final_summary();
+/// Criterion, on the adapter that wgpu ranks first.
+pub struct Bench {
+    criterion: Criterion,
+    pub context: Context,
+    /// Measured when the first case needs them.
+    ceilings: OnceCell<Ceilings>,
 }
 
-/// One case. Nothing of it is made before criterion asks for it, which it does not if a filter leaves it out.
-fn bench_case(criterion: &mut Criterion, context: &Context, variant: &Variant, len: u32) {
-    let shape = Shape { batch: 1, heads: 8, kv_heads: 8, len, head_dim: 64, causal: false };
-    let timer = Timer::new(context);
-    let tensors: OnceCell<Tensors> = OnceCell::new();
-    let prepared: OnceCell<Box<dyn Case + '_>> = OnceCell::new();
-    let timed: OnceCell<Timed<'_, '_>> = OnceCell::new();
-    let set_up = || {
-        let tensors = tensors.get_or_init(|| {
-            Tensors::check(context, &shape)
-                .and_then(|()| Tensors::upload(context, shape, HostTensors::random(&shape)))
-                .unwrap_or_else(|failure| panic!("{} at n = {len}: {failure}", variant.name))
+impl Bench {
+    pub fn new() -> Self {
+        let context =
+            Context::headless().expect("the benches need an adapter; the README says how to get a software one");
+        let criterion = Criterion::default()
+            .sample_size(10)
+            .warm_up_time(Duration::from_millis(500))
+            .measurement_time(Duration::from_secs(2))
+            .configure_from_args();
+        Self { criterion, context, ceilings: OnceCell::new() }
+    }
+
+    pub fn on_cpu(&self) -> bool {
+        self.context.device().adapter_info().device_type == wgpu::DeviceType::Cpu
+    }
+
+    pub fn finish(mut self) {
+        self.criterion.final_summary();
+    }
+
+    /// Every variant of a family that holds no scores in memory, at every length. `cargo bench -- NAME` picks some of them.
+    pub fn family(&mut self, family: Family) {
+        let lengths = if self.on_cpu() { ON_CPU } else { ON_GPU };
+        let fits = |variant: &&Variant| variant.family() == family && !matches!(variant.kind, Kind::ThreeDispatches);
+        for variant in VARIANTS.iter().filter(fits) {
+            for &len in lengths {
+                let shape = Shape { batch: 1, heads: 8, kv_heads: 8, len, head_dim: 64, causal: false };
+                self.variant(variant.name, &len.to_string(), variant.name, shape);
+            }
+        }
+    }
+
+    /// A variant, by name, on random tensors of a shape.
+    pub fn variant(&mut self, group: &str, id: &str, name: &str, shape: Shape) {
+        let variant = VARIANTS.iter().find(|variant| variant.name == name).expect("a name from the table");
+        let context = self.context.clone();
+        let timer = Timer::new(&context);
+        let tensors: OnceCell<Tensors> = OnceCell::new();
+        let prepared: OnceCell<Box<dyn Case + '_>> = OnceCell::new();
+        let set_up = || {
+            Tensors::check(&context, &shape)?;
+            let made = Tensors::upload(&context, shape, HostTensors::random(&shape))?;
+            let tensors = tensors.get_or_init(|| made);
+            let made = case(&context, variant, tensors)?;
+            let case = prepared.get_or_init(|| made);
+            let checked = verify(&context, &**case, tensors)?;
+            say(&format!("{}\n{checked}", variant.formula));
+            timer.warm_up(case.prepare()?)
+        };
+        self.time(group, id, Throughput::Elements(shape.len.into()), set_up);
+    }
+
+    /// One case. `set_up` verifies it and warms it up, once, when criterion asks for it, which it does not if a filter
+    /// leaves it out.
+    pub fn time<'t, 'a>(
+        &mut self,
+        group: &str,
+        id: &str,
+        throughput: Throughput,
+        set_up: impl Fn() -> Result<Timed<'t, 'a>, Failure>,
+    ) where
+        'a: 't,
+    {
+        let fail = |failure| -> ! { panic!("{group}/{id}: {failure}") };
+        let timed: OnceCell<Timed<'t, 'a>> = OnceCell::new();
+        let mut samples = Vec::new();
+        let mut criterion = self.criterion.benchmark_group(group);
+        criterion.throughput(throughput);
+        criterion.bench_function(BenchmarkId::from_parameter(id), |bencher| {
+            let timed = timed.get_or_init(|| set_up().unwrap_or_else(|failure| fail(failure)));
+            bencher.iter_custom(|calls| {
+                let new = (0..calls).map(|_| timed.sample().unwrap_or_else(|failure| fail(failure)));
+                let first = samples.len();
+                samples.extend(new);
+                samples[first..].iter().sum()
+            });
         });
-        let case = prepared.get_or_init(|| {
-            case(context, variant, tensors).unwrap_or_else(|error| panic!("{} at n = {len}: {error}", variant.name))
+        criterion.finish();
+        let Some(Timed { call, .. }) = timed.get() else { return };
+        let ceilings = self.ceilings.get_or_init(|| {
+            Ceilings::measure(&self.context, &Timer::new(&self.context), None).unwrap_or_else(|failure| fail(failure))
         });
-        let checked = verify(context, &**case, tensors);
-        let ready = checked.and_then(|checked| Ok((checked, timer.warm_up(case.prepare()?)?)));
-        let (checked, timed) = ready.unwrap_or_else(|failure| panic!("{} at n = {len}: {failure}", variant.name));
-        // With standard error closed there is nobody to tell.
-        let _ = writeln!(std::io::stderr(), "{}\n{}: {checked}", variant.formula, timer.name());
-        timed
-    };
-    let mut group = criterion.benchmark_group(variant.name);
-    group.throughput(Throughput::Elements(len.into()));
-    group.bench_function(BenchmarkId::from_parameter(len), |bencher| {
-        let timed = timed.get_or_init(set_up);
-        bencher.iter_custom(|calls| {
-            (0..calls).map(|_| timed.sample().unwrap_or_else(|failure| panic!("{}: {failure}", variant.name))).sum()
-        });
-    });
-    group.finish();
+        let took = median(&mut samples);
+        let [of_fma, of_copy] = ceilings.percent(call.flops(), call.bytes, took);
+        say(&format!(
+            "{group}/{id}: median {took:.2?}, {of_fma:.1} % of the multiply-adds, {of_copy:.1} % of the copy; {}",
+            call.kernel()
+        ));
+    }
+}
+
+/// To standard error; when that is closed there is nobody to tell.
+pub fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }

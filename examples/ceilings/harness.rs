@@ -1,5 +1,7 @@
-//! What is shared with `compare`: the clock, and why there is no number.
+//! What is shared with `compare`: calls, the clock, and why there is no number.
 
+#[path = "../compare/harness/call.rs"]
+pub mod call;
 #[path = "../compare/harness/failure.rs"]
 mod failure;
 #[path = "../compare/harness/timer.rs"]

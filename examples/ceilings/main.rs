@@ -3,7 +3,9 @@
 //! A copy for memory traffic, independent multiply-adds for arithmetic, and the crate's own f32 matrix product, which is
 //! verified before it is timed. Everything else this crate measures is to be read against these.
 
+#[allow(unused, reason = "`compare` and the benches use the rest")]
 mod harness;
+#[allow(unused, reason = "`compare` and the benches use the rest")]
 mod measure;
 
 use std::io::Write;

@@ -12,7 +12,7 @@ use crate::ceilings::Ceilings;
 use crate::harness::Failure;
 use crate::harness::case::{Case, case};
 use crate::harness::tensors::{HostTensors, Shape, Tensors};
-use crate::harness::timer::{Timed, Timer};
+use crate::harness::timer::{Timed, Timer, median};
 use crate::harness::variants::Variant;
 use crate::harness::verify::{Checked, verify};
 use crate::minilm::{self, MiniLm};
@@ -130,9 +130,6 @@ impl Comparison {
                     Ok((record, cost)) => {
                         compiling += record.checked.first_calls;
                         record.relative = softmax.map(|softmax| record.median_ms / softmax);
-                        let ceilings = self.setting.ceilings.as_ref();
-                        record.of_fma = ceilings.map(|ceilings| 100.0 * record.tflops / ceilings.fma_tflops);
-                        record.of_copy = ceilings.map(|ceilings| 100.0 * record.gbps / ceilings.copy_gbps);
                         self.print(&table::row(record, self.name_width))?;
                         self.records.push(record.clone());
                         self.costs.insert(variant.name, *cost);
@@ -243,7 +240,9 @@ impl Comparison {
         }
         self.bar.inc(self.active.len() as u64);
         let outcomes = self.active.iter().zip(ready);
-        let outcomes = outcomes.map(|(&variant, ready)| (variant, ready.map(|ready| ready.outcome(variant, shape))));
+        let ceilings = self.setting.ceilings.as_ref();
+        let outcome = |variant, ready: Ready| ready.outcome(variant, shape, ceilings);
+        let outcomes = outcomes.map(|(&variant, ready)| (variant, ready.map(|ready| outcome(variant, ready))));
         outcomes.collect()
     }
 
@@ -266,33 +265,28 @@ impl Comparison {
 }
 
 impl Ready<'_, '_> {
-    fn outcome(mut self, variant: &'static Variant, shape: Shape) -> (Record, Cost) {
-        self.samples.sort_unstable();
-        let seconds = |sample: Duration| sample.as_secs_f64();
-        let middle = self.samples.len() / 2;
-        let mut median = seconds(self.samples[middle]);
-        if self.samples.len().is_multiple_of(2) {
-            median = 0.5 * (median + seconds(self.samples[middle - 1]));
-        }
-        let plan = self.timed.prepared.plan();
+    fn outcome(mut self, variant: &'static Variant, shape: Shape, ceilings: Option<&Ceilings>) -> (Record, Cost) {
+        let median = median(&mut self.samples);
+        let Timed { call, took, .. } = &self.timed;
+        let percent = ceilings.map(|ceilings| ceilings.percent(call.flops(), call.bytes, median));
         let record = Record {
             variant: variant.name,
             shape,
             samples: self.samples.len(),
-            median_ms: 1e3 * median,
-            min_ms: 1e3 * seconds(self.samples[0]),
-            tflops: plan.flops() as f64 / median * 1e-12,
-            gbps: plan.bytes() as f64 / median * 1e-9,
-            workspace_bytes: plan.workspace_bytes(),
-            tensor_bytes: plan.bytes(),
-            dispatches: plan.dispatches(),
-            kernel: plan.kernel(),
+            median_ms: 1e3 * median.as_secs_f64(),
+            min_ms: 1e3 * self.samples[0].as_secs_f64(),
+            tflops: call.flops() as f64 / median.as_secs_f64() * 1e-12,
+            gbps: call.bytes as f64 / median.as_secs_f64() * 1e-9,
+            workspace_bytes: call.workspace_bytes(),
+            tensor_bytes: call.bytes,
+            dispatches: call.dispatches(),
+            kernel: call.kernel(),
             checked: self.checked,
             relative: None,
-            of_fma: None,
-            of_copy: None,
+            of_fma: percent.map(|[of_fma, _]| of_fma),
+            of_copy: percent.map(|[_, of_copy]| of_copy),
         };
-        let cost = Cost::new(variant, shape.len, &self.checked, self.timed.took);
+        let cost = Cost::new(variant, shape.len, &self.checked, *took);
         (record, cost)
     }
 }

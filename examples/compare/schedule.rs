@@ -28,7 +28,7 @@ pub fn samples(took: Duration, asked: Option<u32>) -> usize {
 /// The power of the length as which a variant's work grows.
 pub fn slope(variant: &Variant) -> i32 {
     match variant.kind {
-        Kind::Softmax(_) | Kind::SquaredRelu(_) | Kind::Gau(_) => 2,
+        Kind::Softmax(_) | Kind::ThreeDispatches | Kind::SquaredRelu(_) | Kind::Gau(_) => 2,
         Kind::MixedChunk | Kind::Linear(_) => 1,
     }
 }

@@ -1,14 +1,15 @@
 //! What an adapter can do at most: memory traffic of a copy, rate of f32 multiply-adds, and the crate's own f32 product.
 
-mod product;
+pub mod product;
 
 use std::time::{Duration, Instant};
 
 use wgpu_attention::Context;
 use wgpu_attention::wgpu::{self, util::DeviceExt};
 
-use crate::harness::Failure;
-use crate::harness::timer::Timer;
+use super::harness::Failure;
+use super::harness::call::Kernel;
+use super::harness::timer::{self, Timer};
 use product::Product;
 
 /// The three ceilings, and what they were measured with.
@@ -82,6 +83,12 @@ impl Ceilings {
             matmul_kernel: kernel,
         })
     }
+
+    /// What a call that took so long reached of the multiply-adds and of the copy, in percent.
+    pub fn percent(&self, flops: u64, bytes: u64, took: Duration) -> [f64; 2] {
+        let per_second = |count: u64| 100.0 * count as f64 / took.as_secs_f64();
+        [per_second(flops) / (1e12 * self.fma_tflops), per_second(bytes) / (1e9 * self.copy_gbps)]
+    }
 }
 
 /// Time of a copy of so many bytes.
@@ -89,11 +96,11 @@ fn copy(context: &Context, timer: &Timer, samples: Option<u32>, bytes: u64) -> R
     let numbers: Vec<f32> = (0..bytes / 4).map(|i| (i % 8191) as f32).collect();
     let (source, target) = (context.upload(&numbers), context.allocate(numbers.len()));
     has_room([&source, &target], bytes)?;
-    let kernel = Kernel::new(context.device(), include_str!("copy.wgsl"));
-    let bindings = kernel.bind(context.device(), [&source, &target]);
     let workgroups = (bytes / 16).div_ceil(WORKGROUP);
     let grid = [workgroups.min(1 << 15) as u32, workgroups.div_ceil(1 << 15) as u32];
-    let took = median_of_calls(samples, |calls| timer.pass(|pass| kernel.record(pass, &bindings, grid, calls)))?;
+    let kernel = Kernel::new(context.device(), "copy", include_str!("copy.wgsl"), &[]);
+    let copy = kernel.dispatch(context.device(), [&source, &target], grid);
+    let took = median_of_calls(samples, |calls| timer.pass(|pass| (0..calls).for_each(|_| copy.record_in(pass))))?;
     if context.download(&target)? != numbers {
         return Err(Failure::Failed("the copy differs from its source".into()));
     }
@@ -105,7 +112,7 @@ fn multiply_adds(context: &Context, timer: &Timer, samples: Option<u32>, lanes: 
     let device = context.device();
     let sums = context.allocate(lanes as usize);
     has_room([&sums], 4 * u64::from(lanes))?;
-    let kernel = Kernel::new(device, include_str!("fma.wgsl"));
+    let kernel = Kernel::new(device, "multiply-adds", include_str!("fma.wgsl"), &[]);
     let grid = [lanes / WORKGROUP as u32, 1];
     // Gives the time of calls that take so many iterations.
     let of = |iterations: u32| {
@@ -115,9 +122,8 @@ fn multiply_adds(context: &Context, timer: &Timer, samples: Option<u32>, lanes: 
             contents: &contents.map(u32::to_le_bytes).concat(),
             usage: wgpu::BufferUsages::UNIFORM,
         });
-        let bindings = kernel.bind(device, [&params, &sums]);
-        let kernel = &kernel;
-        move |calls| timer.pass(|pass| kernel.record(pass, &bindings, grid, calls))
+        let call = kernel.dispatch(device, [&params, &sums], grid);
+        move |calls| timer.pass(|pass| (0..calls).for_each(|_| call.record_in(pass)))
     };
     let mut iterations = 16;
     // The first call may compile.
@@ -157,38 +163,5 @@ fn median(samples: Option<u32>, sample: impl Fn() -> Result<Duration, Failure>) 
     while taken.len() < most && !enough(taken.len()) {
         taken.push(sample()?);
     }
-    taken.sort_unstable();
-    Ok(taken[taken.len() / 2])
-}
-
-/// A compute pipeline.
-struct Kernel(wgpu::ComputePipeline);
-
-impl Kernel {
-    fn new(device: &wgpu::Device, wgsl: &str) -> Self {
-        let source = wgpu::ShaderSource::Wgsl(wgsl.into());
-        let module = device.create_shader_module(wgpu::ShaderModuleDescriptor { label: None, source });
-        Self(device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-            label: None,
-            layout: None,
-            module: &module,
-            entry_point: Some("main"),
-            compilation_options: wgpu::PipelineCompilationOptions::default(),
-            cache: None,
-        }))
-    }
-
-    /// At bindings 0 and 1.
-    fn bind(&self, device: &wgpu::Device, buffers: [&wgpu::Buffer; 2]) -> wgpu::BindGroup {
-        let entries =
-            [0, 1].map(|at| wgpu::BindGroupEntry { binding: at, resource: buffers[at as usize].as_entire_binding() });
-        let layout = &self.0.get_bind_group_layout(0);
-        device.create_bind_group(&wgpu::BindGroupDescriptor { label: None, layout, entries: &entries })
-    }
-
-    fn record(&self, pass: &mut wgpu::ComputePass<'_>, bindings: &wgpu::BindGroup, [x, y]: [u32; 2], calls: u32) {
-        pass.set_pipeline(&self.0);
-        pass.set_bind_group(0, bindings, &[]);
-        (0..calls).for_each(|_| pass.dispatch_workgroups(x, y, 1));
-    }
+    Ok(timer::median(&mut taken))
 }

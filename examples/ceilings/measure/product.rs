@@ -8,7 +8,7 @@ use wgpu_attention::{
     Context, HostView, MatMul, MatMulConfig, MatMulInputs, MatMulOutputs, Prepared, TensorView, wgpu,
 };
 
-use crate::harness::Failure;
+use super::super::harness::Failure;
 
 /// Rows that are compared, spread over the product.
 const ROWS: usize = 4;

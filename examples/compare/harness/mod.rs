@@ -1,5 +1,6 @@
 //! What `compare` and the benches share: the variants, their tensors and calls, the check against the twin, the clock.
 
+pub mod call;
 pub mod case;
 mod failure;
 pub mod parallel;

@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use wgpu_attention::{Context, Prepared, Workspace, wgpu};
+use wgpu_attention::{Context, Workspace, wgpu};
 
 use super::Failure;
+use super::call::{Call, Step};
 
 /// Work above which a plan of several dispatches is submitted piece by piece: a tenth of a second at 1 TFLOP/s.
 /// Watchdogs count a submit as a whole.
@@ -58,11 +59,11 @@ impl Timer {
     }
 
     /// Runs a call until it is warm and settles how it is timed from then on.
-    pub fn warm_up<'t, 'a>(&'t self, prepared: Prepared<'a>) -> Result<Timed<'t, 'a>, Failure> {
-        let plan = prepared.plan();
-        let pieces = if plan.flops() > LONG_FLOPS { plan.dispatches() } else { 1 };
-        let workspace = (pieces > 1).then(|| prepared.workspace()).transpose()?;
-        let mut timed = Timed { timer: self, prepared, workspace, calls: 1, took: Duration::ZERO };
+    pub fn warm_up<'t, 'a>(&'t self, call: impl Into<Call<'a>>) -> Result<Timed<'t, 'a>, Failure> {
+        let call = call.into();
+        let long = call.flops() > LONG_FLOPS && call.dispatches() > 1;
+        let workspaces = long.then(|| call.workspaces()).transpose()?;
+        let mut timed = Timed { timer: self, call, workspaces, calls: 1, took: Duration::ZERO };
         let start = Instant::now();
         timed.took = timed.sample()?;
         while start.elapsed() < WARM_UP {
@@ -114,9 +115,9 @@ impl Timer {
 /// A warm call.
 pub struct Timed<'t, 'a> {
     timer: &'t Timer,
-    pub prepared: Prepared<'a>,
-    /// Given if the plan is submitted piece by piece.
-    workspace: Option<Workspace>,
+    pub call: Call<'a>,
+    /// One a step, given if the plans are submitted piece by piece.
+    workspaces: Option<Vec<Option<Workspace>>>,
     calls: u32,
     /// The shortest time of the warm-up.
     pub took: Duration,
@@ -125,11 +126,30 @@ pub struct Timed<'t, 'a> {
 impl Timed<'_, '_> {
     /// Device time of one call; of a short call, the mean of several in one pass.
     pub fn sample(&self) -> Result<Duration, Failure> {
-        let Some(workspace) = &self.workspace else {
-            let calls = self.timer.pass(|pass| (0..self.calls).for_each(|_| self.prepared.record_in(pass)))?;
+        let Some(workspaces) = &self.workspaces else {
+            let calls = self.timer.pass(|pass| (0..self.calls).for_each(|_| self.call.record_in(pass)))?;
             return Ok(calls / self.calls);
         };
-        let pieces = 0..self.prepared.plan().dispatches();
-        pieces.map(|piece| self.timer.pass(|pass| self.prepared.record_piece(pass, piece, workspace))).sum()
+        let mut took = Duration::ZERO;
+        for (step, workspace) in self.call.steps.iter().zip(workspaces) {
+            let (Step::Op(prepared), Some(workspace)) = (step, workspace) else {
+                took += self.timer.pass(|pass| step.record_in(pass))?;
+                continue;
+            };
+            for piece in 0..prepared.plan().dispatches() {
+                took += self.timer.pass(|pass| prepared.record_piece(pass, piece, workspace))?;
+            }
+        }
+        Ok(took)
+    }
+}
+
+/// The middle of some samples, or between the two in the middle; sorts them.
+pub fn median(samples: &mut [Duration]) -> Duration {
+    samples.sort_unstable();
+    let middle = samples.len() / 2;
+    match samples.len() % 2 {
+        1 => samples[middle],
+        _ => (samples[middle - 1] + samples[middle]) / 2,
     }
 }

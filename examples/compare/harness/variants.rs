@@ -16,6 +16,8 @@ pub struct Variant {
 pub enum Kind {
     /// Softmax attention with this scale.
     Softmax(Scale),
+    /// Softmax attention through a buffer of scores: two products of the crate's own, and a softmax of rows.
+    ThreeDispatches,
     /// relu² attention on q and k as they are, without a gate.
     SquaredRelu(Divisor),
     /// A gated attention unit: q and k from a shared z by γ and β, these weights, a gate u.
@@ -26,7 +28,7 @@ pub enum Kind {
     Linear(FeatureMap),
 }
 
-use Kind::{Gau, Linear, MixedChunk, Softmax, SquaredRelu};
+use Kind::{Gau, Linear, MixedChunk, Softmax, SquaredRelu, ThreeDispatches};
 
 const fn variant(name: &'static str, kind: Kind, formula: &'static str) -> Variant {
     Variant { name, formula, kind }
@@ -43,6 +45,7 @@ pub const VARIANTS: &[Variant] = &[
     variant("log_n_inference", Softmax(Scale::LogNInference { train_len: 512 }), "softmax(max(1, log(n)/log(512)) · q·k / √d) v"),
     variant("log_n_sqrt_dim", Softmax(Scale::LogNSqrtDim), "softmax(log(n) · q·k / √d) v"),
     variant("scalable_softmax", Softmax(SCALABLE), "softmax(s log(n) · q·k / √d) v, s = 0.4"),
+    variant("three_dispatches", ThreeDispatches, "softmax(q·k / √d) v as q·k, softmax and ·v, with all scores in memory: what softmax is to beat"),
     variant("squared_relu", SquaredRelu(Divisor::LenDim), "relu(q·k)² / (n s) v"),
     variant("squared_relu_fixed", SquaredRelu(Divisor::FixedLenDim { len: 512 }), "relu(q·k)² / (512 s) v"),
     variant("squared_relu_len2", SquaredRelu(Divisor::LenSquared), "relu(q·k / n)² v"),
@@ -73,7 +76,7 @@ pub enum Family {
 impl Variant {
     pub fn family(&self) -> Family {
         match self.kind {
-            Softmax(_) => Family::Softmax,
+            Softmax(_) | ThreeDispatches => Family::Softmax,
             SquaredRelu(_) | Gau(_) | MixedChunk => Family::Gated,
             Linear(_) => Family::Linear,
         }

@@ -124,7 +124,7 @@ fn run(
     let width = tensors.shape.head_dim as usize;
     tensors.clear_outputs(context);
     let start = Instant::now();
-    context.run(&case.prepare()?)?;
+    case.prepare()?.run(context)?;
     let mut took = start.elapsed();
     let o = context.download(&tensors.o)?;
     let o = rows().flat_map(|row| &o[row * width..(row + 1) * width]).map(|&value| f64::from(value)).collect();

@@ -8,6 +8,7 @@ use wgpu_attention::{
     Attention, AttentionConfig, AttentionInputs, AttentionOutputs, Causal, Context, Prepared, Result, Scale, TensorView,
 };
 
+use super::super::call::Call;
 use super::super::tensors::Tensors;
 use super::{Arithmetic, Case, Part, Twin, order, row_parts};
 
@@ -36,8 +37,8 @@ impl<'t> SoftmaxCase<'t> {
 }
 
 impl Case for SoftmaxCase<'_> {
-    fn prepare(&self) -> Result<Prepared<'_>> {
-        self.op.prepare(self.inputs(), AttentionOutputs::new(self.tensors.o()))
+    fn prepare(&self) -> Result<Call<'_>> {
+        self.op.prepare(self.inputs(), AttentionOutputs::new(self.tensors.o())).map(Call::from)
     }
 
     fn prepare_with_entropy(&self) -> Option<Result<Prepared<'_>>> {

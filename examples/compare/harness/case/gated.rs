@@ -6,9 +6,10 @@ use wgpu_attention::gated_attention::reference::{HostInputs, gated_attention_row
 use wgpu_attention::reference::{Real, SumOrder};
 use wgpu_attention::{
     Causal, Context, GatedAttention, GatedAttentionConfig, GatedAttentionInputs, GatedAttentionOutputs, GauMode,
-    GauWeights, Prepared, Result, TensorView, wgpu,
+    GauWeights, Result, TensorView, wgpu,
 };
 
+use super::super::call::Call;
 use super::super::tensors::{Tensors, elements, normal, view};
 use super::{Arithmetic, Case, Part, Twin, order, row_parts};
 
@@ -102,8 +103,8 @@ impl<'t> GatedCase<'t> {
 }
 
 impl Case for GatedCase<'_> {
-    fn prepare(&self) -> Result<Prepared<'_>> {
-        self.op.prepare(self.inputs(), GatedAttentionOutputs::new(self.tensors.o()))
+    fn prepare(&self) -> Result<Call<'_>> {
+        self.op.prepare(self.inputs(), GatedAttentionOutputs::new(self.tensors.o())).map(Call::from)
     }
 
     fn parts(&self, work: u64) -> Vec<Part> {

@@ -6,9 +6,10 @@ use wgpu_attention::linear_attention::reference::{HostInputs, linear_attention_r
 use wgpu_attention::reference::{Real, SumOrder};
 use wgpu_attention::{
     Context, FeatureMap, HostView, LinearAttention, LinearAttentionConfig, LinearAttentionInputs,
-    LinearAttentionOutputs, LinearMode, Normalization, Prepared, Result, TensorView, wgpu,
+    LinearAttentionOutputs, LinearMode, Normalization, Result, TensorView, wgpu,
 };
 
+use super::super::call::Call;
 use super::super::tensors::{Tensors, elements, normal, view};
 use super::{Arithmetic, Case, Part, Twin, order, row_parts};
 
@@ -85,13 +86,13 @@ impl<'t> LinearCase<'t> {
 }
 
 impl Case for LinearCase<'_> {
-    fn prepare(&self) -> Result<Prepared<'_>> {
+    fn prepare(&self) -> Result<Call<'_>> {
         let projection = self.projection.as_ref();
         let inputs = LinearAttentionInputs {
             projection: projection.map(|projection| TensorView::f32(&projection.buffer, projection.shape)),
             ..LinearAttentionInputs::new(self.tensors.q(), self.tensors.k(), self.tensors.v())
         };
-        self.op.prepare(inputs, LinearAttentionOutputs::new(self.tensors.o()))
+        self.op.prepare(inputs, LinearAttentionOutputs::new(self.tensors.o())).map(Call::from)
     }
 
     fn parts(&self, work: u64) -> Vec<Part> {

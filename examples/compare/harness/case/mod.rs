@@ -3,6 +3,7 @@
 mod attention;
 mod gated;
 mod linear;
+mod three_dispatches;
 
 use wgpu_attention::reference::SumOrder;
 use wgpu_attention::{Causal, Context, GauMode, GauWeights, Prepared, Result};
@@ -10,14 +11,16 @@ use wgpu_attention::{Causal, Context, GauMode, GauWeights, Prepared, Result};
 use attention::SoftmaxCase;
 use gated::GatedCase;
 use linear::LinearCase;
+use three_dispatches::ThreeDispatches;
 
+use super::call::Call;
 use super::tensors::Tensors;
 use super::variants::{Kind, Variant};
 
 /// A variant with what it needs to run.
 pub trait Case: Sync {
     /// The call that is timed.
-    fn prepare(&self) -> Result<Prepared<'_>>;
+    fn prepare(&self) -> Result<Call<'_>>;
 
     /// The same call with the entropy of each row as a second output, where the op has that.
     fn prepare_with_entropy(&self) -> Option<Result<Prepared<'_>>> {
@@ -70,6 +73,7 @@ pub fn case<'t>(context: &Context, variant: &Variant, tensors: &'t Tensors) -> R
     let gau = |weights, mode| GatedCase::gau(context, causal, weights, mode, tensors);
     Ok(match variant.kind {
         Kind::Softmax(scale) => Box::new(SoftmaxCase::new(context, causal, scale, tensors)?),
+        Kind::ThreeDispatches => Box::new(ThreeDispatches::new(context, tensors)?),
         Kind::SquaredRelu(divisor) => {
             Box::new(GatedCase::plain(context, causal, GauWeights::SquaredRelu(divisor), tensors)?)
         }
