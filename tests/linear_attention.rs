@@ -298,7 +298,7 @@ fn groups_of_chunks_and_heads_under_a_small_workspace() {
     }
     let options = ContextOptions { max_workspace_bytes: 1000, ..ContextOptions::default() };
     let tiny = Context::headless_with(&name, options).unwrap();
-    let case = Case::causal(FeatureMap::EluPlusOne, 10, 8, 12);
+    let case = Case::causal(FeatureMap::Exp, 10, 8, 12);
     let shapes = case.host().shapes(&case.config).unwrap();
     let error = LinearAttention::new(&tiny, case.config).unwrap().plan(&shapes).unwrap_err();
     assert!(matches!(&error, Error::LimitExceeded { limit: 1000, .. }), "{error}");

@@ -2,7 +2,7 @@
 
 use super::config::{FeatureMap, LinearAttentionConfig, LinearMode, Normalization, RunningMax};
 use super::params::{ChunkStateParams, FeaturesParams, OutputParams, PrefixParams, StateParams, StepParams};
-use super::plan::Problem;
+use super::plan::{Problem, tokens};
 use super::shapes::LinearAttentionShapes;
 use crate::context::Capabilities;
 use crate::params::ParamsLayout;
@@ -56,7 +56,7 @@ impl Tile {
 
 /// How a map is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     /// φ(q)·ψ(k), dim by dim.
     Plain,
     /// Σ exp(q + k), dim by dim.
@@ -67,7 +67,7 @@ enum Kind {
 }
 
 impl Kind {
-    fn of(config: &LinearAttentionConfig) -> Self {
+    pub fn of(config: &LinearAttentionConfig) -> Self {
         match config.feature_map {
             FeatureMap::Taylor2 { .. } => Self::Taylor2,
             _ if config.is_efficient_attention() => Self::Columns,
@@ -109,7 +109,7 @@ pub(super) struct Kernels {
     pub step: Specialization,
 }
 
-fn pick<T>(on: bool, yes: T, no: T) -> T {
+pub(super) fn pick<T>(on: bool, yes: T, no: T) -> T {
     if on { yes } else { no }
 }
 
@@ -312,7 +312,7 @@ impl Kernels {
 }
 
 /// The file of a map that takes each dim for itself; what another kernel has computed is taken as it is.
-fn elementwise(map: FeatureMap) -> &'static Source {
+pub(super) fn elementwise(map: FeatureMap) -> &'static Source {
     match map {
         FeatureMap::EluPlusOne => source!("linear_attention/map_elu_plus_one"),
         FeatureMap::Relu => source!("linear_attention/map_relu"),
@@ -403,6 +403,9 @@ pub fn specializations() -> Vec<(Specialization, ParamsLayout)> {
                     shapes.projection_rows = (map == favor).then_some(projection);
                     shapes.kv_lens = mode == LinearMode::Full && normalization == Normalization::None;
                     let problem = Problem::contiguous(&config, shapes);
+                    if Kind::of(&config) == Kind::Plain && mode == LinearMode::Causal {
+                        found.extend(tokens::specializations(&config, &problem));
+                    }
                     for tile in [Tile::CPU, Tile::CPU_SUBGROUP, Tile::GPU] {
                         let step = can_step(&config, &shapes, None);
                         found.extend(Kernels::new(&config, &problem, &tile).all(step));

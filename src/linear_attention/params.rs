@@ -163,3 +163,38 @@ params! {
         max_feature: u32,
     }
 }
+
+params! {
+    /// Uniform of `tokens.wgsl`.
+    struct TokensParams {
+        first_workgroup: u32,
+        end_workgroup: u32,
+        first_token: u32,
+        end_token: u32,
+        first_head: u32,
+        kv_heads: u32,
+        group: u32,
+        features: u32,
+        value_blocks: u32,
+        eps: f32,
+        carry_in: u32,
+        carry_out: u32,
+        fresh: u32,
+        q_start: u32,
+        q_batch: u32,
+        q_head: u32,
+        q_row: u32,
+        k_start: u32,
+        k_batch: u32,
+        k_head: u32,
+        k_row: u32,
+        v_start: u32,
+        v_batch: u32,
+        v_head: u32,
+        v_row: u32,
+        o_start: u32,
+        o_batch: u32,
+        o_head: u32,
+        o_row: u32,
+    }
+}

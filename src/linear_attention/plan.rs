@@ -1,5 +1,7 @@
 //! Which kernels run for a problem, in what rounds, and with what numbers.
 
+pub(super) mod tokens;
+
 use super::config::{LinearAttentionConfig, LinearMode, Normalization};
 use super::kernels::{self, Kernels, Tile};
 use super::params::{ChunkStateParams, FeaturesParams, OutputParams, PrefixParams, StateParams, StepParams};
@@ -99,6 +101,9 @@ pub(super) fn build(context: &Context, config: &LinearAttentionConfig, problem: 
         if kernels::can_step(config, shapes, capabilities.loop_cap) {
             return step(plan, config, problem, tile, rounds, state);
         }
+    }
+    if let Some(tile) = tokens::Tile::select(config, shapes, capabilities) {
+        return tokens::build(plan, config, problem, &tile, capabilities);
     }
     if let Some(cap) = capabilities.loop_cap {
         let needed = kernels::most_loop_iterations(config, shapes, &tile, rounds.chunk_len, rounds.chunks_per_round);

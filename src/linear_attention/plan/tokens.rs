@@ -1,0 +1,236 @@
+//! Token by token, with the state in registers: one kernel, for adapters that run on a CPU, where heads keep all cores busy.
+
+use super::{Builder, Problem, Span, binding, eps, flops, least_bytes, place, slot};
+use crate::Result;
+use crate::context::Capabilities;
+use crate::dispatch::{Plan, PlanBuilder, Slot};
+use crate::linear_attention::config::{LinearAttentionConfig, LinearMode, Normalization};
+use crate::linear_attention::kernels::{self, Kernels, Kind, elementwise, needs_features, pick};
+use crate::linear_attention::params::TokensParams;
+use crate::linear_attention::rounds::Rounds;
+use crate::linear_attention::shapes::LinearAttentionShapes;
+use crate::params::ParamsLayout;
+use crate::wgsl::{Constant, Specialization, source};
+
+/// Invocations of a workgroup: llvmpipe's subgroup.
+const WORKGROUP: u32 = 8;
+
+/// What one workgroup owns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::linear_attention) struct Tile {
+    /// The widest head that it is for.
+    head_dim: u32,
+    /// Vec4s of value dims of an invocation.
+    v_block: u32,
+    /// Tokens of a step.
+    tokens: u32,
+}
+
+/// By width of the head and by workgroups: the first row that is wide enough and makes `FEWEST` workgroups, else the last that
+/// is wide enough. S takes 4 · head_dim · v_block registers, each read and written once a step, and the code grows with them.
+const TILES: [Tile; 3] = [
+    Tile { head_dim: 64, v_block: 2, tokens: 2 },
+    Tile { head_dim: 64, v_block: 1, tokens: 2 },
+    Tile { head_dim: 256, v_block: 1, tokens: 2 },
+];
+const FEWEST: u64 = 8;
+
+impl Tile {
+    /// The tile, where the adapter and the map allow it.
+    pub fn select(
+        config: &LinearAttentionConfig,
+        shapes: &LinearAttentionShapes,
+        capabilities: &Capabilities,
+    ) -> Option<Self> {
+        let dim_by_dim = Kind::of(config) == Kind::Plain && !needs_features(config.feature_map).1;
+        let adapter = matches!(
+            capabilities,
+            Capabilities { is_llvmpipe: true, subgroup_size: Some(WORKGROUP), slow_arrays: false, loop_cap: None, .. }
+        );
+        if !adapter || !dim_by_dim || config.mode != LinearMode::Causal || shapes.q_len == 0 {
+            return None;
+        }
+        let heads = u64::from(shapes.batch) * u64::from(shapes.q_heads);
+        let wide_enough = || {
+            let tiles = TILES.into_iter().filter(|tile| shapes.head_dim <= tile.head_dim);
+            tiles.map(|tile| Self { v_block: tile.v_block.min(shapes.v_dim.div_ceil(4 * WORKGROUP)), ..tile })
+        };
+        let many = wide_enough().find(|tile| heads * u64::from(tile.value_blocks(shapes.v_dim)) >= FEWEST);
+        many.or_else(|| wide_enough().next_back())
+    }
+
+    fn value_blocks(&self, v_dim: u32) -> u32 {
+        v_dim.div_ceil(4).div_ceil(WORKGROUP * self.v_block)
+    }
+}
+
+fn specialization(config: &LinearAttentionConfig, problem: &Problem, tile: &Tile, states: bool) -> Specialization {
+    let vec4 = problem.q.is_vec4() && problem.k.is_vec4() && problem.v.is_vec4();
+    Specialization {
+        kernel: source!("linear_attention/tokens"),
+        constants: vec![
+            ("WORKGROUP", Constant::U32(WORKGROUP)),
+            ("HEAD_DIM", Constant::U32(problem.shapes.head_dim)),
+            ("V_DIM", Constant::U32(problem.shapes.v_dim)),
+            ("V_BLOCK", Constant::U32(tile.v_block)),
+            ("TOKENS", Constant::U32(tile.tokens)),
+            ("NORMALIZED", Constant::Bool(config.normalization != Normalization::None)),
+            ("Elem", Constant::Type(if vec4 { "vec4<f32>" } else { "f32" })),
+        ],
+        fragments: vec![
+            source!("linear_attention/tell_subgroup"),
+            elementwise(config.feature_map),
+            pick(states, source!("linear_attention/token_states"), source!("linear_attention/no_token_states")),
+            pick(vec4, source!("linear_attention/load_q_vec4"), source!("linear_attention/load_q_scalar")),
+            pick(vec4, source!("linear_attention/load_kv_vec4"), source!("linear_attention/load_kv_scalar")),
+            pick(problem.o.is_vec4(), source!("shared/store_vec4"), source!("shared/store_scalar")),
+            source!("linear_attention/within"),
+            source!("shared/workgroup_index"),
+        ],
+    }
+}
+
+/// Every specialization for a problem.
+pub(in crate::linear_attention) fn specializations(
+    config: &LinearAttentionConfig,
+    problem: &Problem,
+) -> Vec<(Specialization, ParamsLayout)> {
+    let tiles = TILES.into_iter().filter(|tile| problem.shapes.head_dim <= tile.head_dim);
+    let all = tiles.flat_map(|tile| [false, true].map(|states| specialization(config, problem, &tile, states)));
+    all.map(|specialization| (specialization, TokensParams::LAYOUT)).collect()
+}
+
+/// Compiles the kernels and lays out the dispatches.
+pub(super) fn build(
+    mut plan: PlanBuilder<'_>,
+    config: &LinearAttentionConfig,
+    problem: &Problem,
+    tile: &Tile,
+    capabilities: &Capabilities,
+) -> Result<Plan> {
+    let shapes = &problem.shapes;
+    // As many tokens at a time as a dispatch of one workgroup may take.
+    let flops_per_token = u64::from(shapes.head_dim) * u64::from(tile.v_block * WORKGROUP) * 16;
+    let most = capabilities.options.max_flops_per_dispatch / flops_per_token / u64::from(tile.tokens);
+    let most = u32::try_from(most).unwrap_or(u32::MAX).clamp(1, 1 << 29) * tile.tokens;
+    let heads = shapes.batch * shapes.kv_heads;
+    let mut rounds = Rounds {
+        chunk_len: most.min(shapes.q_len),
+        chunks: shapes.q_len.div_ceil(most),
+        heads_per_round: heads,
+        // No state of a chunk's own, only the two of a head that are carried by turns.
+        chunks_per_round: 0,
+        rows_per_round: 0,
+    };
+    let states = rounds.chunks > 1 || problem.state_in.is_some() || problem.state_out.is_some();
+    let mut workspace = Slot::Workspace { offset: 0, size: 0 };
+    if states {
+        let limits = &capabilities.limits;
+        let most = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
+        let most = most.min(capabilities.options.max_workspace_bytes.saturating_sub(255));
+        while rounds.heads_per_round > 1 && rounds.regions(config, shapes)[0] > most {
+            rounds.heads_per_round = rounds.heads_per_round.div_ceil(2);
+        }
+        workspace = plan.workspace("states of the heads", rounds.regions(config, shapes)[0])?;
+    }
+    let chunk_tile = kernels::Tile::select(capabilities);
+    let mut builder = Builder {
+        kernels: Kernels::new(config, problem, &chunk_tile),
+        plan,
+        config,
+        problem,
+        tile: chunk_tile,
+        rounds,
+        states: workspace,
+        key_features: None,
+        query_features: None,
+    };
+    let kernel = specialization(config, problem, tile, states);
+    for first in (0..heads).step_by(rounds.heads_per_round as usize) {
+        let heads = Span { first, count: rounds.heads_per_round.min(heads - first) };
+        if let Some(state) = &problem.state_in {
+            builder.copy_state(heads, state, 0, false)?;
+        }
+        for round in 0..rounds.chunks {
+            let first = round * rounds.chunk_len;
+            let tokens = Span { first, count: rounds.chunk_len.min(shapes.q_len - first) };
+            let fresh = round == 0 && problem.state_in.is_none();
+            builder.tokens(&kernel, tile, states, heads, tokens, [round % 2, (round + 1) % 2], fresh)?;
+        }
+        if let Some(state) = &problem.state_out {
+            builder.copy_state(heads, state, rounds.chunks % 2, true)?;
+        }
+    }
+    let reason = format!(
+        "token by token, {} a step, {} value dims per workgroup",
+        tile.tokens,
+        (4 * WORKGROUP * tile.v_block).min(shapes.v_dim),
+    );
+    builder.plan.finish(flops(config, shapes), least_bytes(problem), reason)
+}
+
+impl Builder<'_> {
+    #[expect(clippy::too_many_arguments, reason = "one call")]
+    fn tokens(
+        &mut self,
+        kernel: &Specialization,
+        tile: &Tile,
+        states: bool,
+        heads: Span,
+        tokens: Span,
+        [carry_in, carry_out]: [u32; 2],
+        fresh: bool,
+    ) -> Result<()> {
+        let problem = self.problem;
+        let shapes = &problem.shapes;
+        let group = shapes.q_heads / shapes.kv_heads;
+        let value_blocks = tile.value_blocks(shapes.v_dim);
+        let eps = eps(self.config);
+        let mut bindings: Vec<_> =
+            [(binding::Q, slot::Q), (binding::K, slot::K), (binding::V, slot::V), (binding::O, slot::O)]
+                .map(|(binding, slot)| (binding, Slot::Operand(slot)))
+                .into();
+        bindings.extend(states.then_some((binding::STATES, self.states)));
+        let [q_start, q_batch, q_head, q_row] = place(&problem.q);
+        let [k_start, k_batch, k_head, k_row] = place(&problem.k);
+        let [v_start, v_batch, v_head, v_row] = place(&problem.v);
+        let [o_start, o_batch, o_head, o_row] = place(&problem.o);
+        self.plan.dispatch(
+            kernel,
+            &bindings,
+            u64::from(heads.count) * u64::from(group) * u64::from(value_blocks),
+            u64::from(tokens.count) * u64::from(shapes.head_dim) * u64::from(tile.v_block * WORKGROUP) * 16,
+            |first_workgroup, end_workgroup| TokensParams {
+                first_workgroup,
+                end_workgroup,
+                first_token: tokens.first,
+                end_token: tokens.first + tokens.count,
+                first_head: heads.first,
+                kv_heads: shapes.kv_heads,
+                group,
+                features: shapes.head_dim,
+                value_blocks,
+                eps,
+                carry_in,
+                carry_out,
+                fresh: fresh.into(),
+                q_start,
+                q_batch,
+                q_head,
+                q_row,
+                k_start,
+                k_batch,
+                k_head,
+                k_row,
+                v_start,
+                v_batch,
+                v_head,
+                v_row,
+                o_start,
+                o_batch,
+                o_head,
+                o_row,
+            },
+        )
+    }
+}
