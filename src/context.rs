@@ -76,6 +76,8 @@ pub struct Capabilities {
     pub is_llvmpipe: bool,
     /// Invocations in a subgroup, where the device grants subgroups and they have one size.
     pub subgroup_size: Option<u32>,
+    /// The fewest invocations in a subgroup, where the device grants subgroups. All sizes are powers of two.
+    pub min_subgroup_size: Option<u32>,
     pub options: ContextOptions,
 }
 
@@ -105,6 +107,7 @@ impl Context {
     #[must_use]
     pub fn with_options(device: wgpu::Device, queue: wgpu::Queue, options: ContextOptions) -> Self {
         let info = device.adapter_info();
+        let min_subgroup_size = device.features().contains(wgpu::Features::SUBGROUP).then_some(info.subgroup_min_size);
         let capabilities = Capabilities {
             limits: device.limits(),
             features: device.features(),
@@ -112,9 +115,8 @@ impl Context {
             loop_cap: quirks::loop_cap(&info),
             slow_arrays: quirks::slow_arrays(&info),
             is_llvmpipe: quirks::is_llvmpipe(&info) && !options.assume_gpu,
-            subgroup_size: (device.features().contains(wgpu::Features::SUBGROUP)
-                && info.subgroup_min_size == info.subgroup_max_size)
-                .then_some(info.subgroup_min_size),
+            subgroup_size: min_subgroup_size.filter(|&least| least == info.subgroup_max_size),
+            min_subgroup_size,
             options,
         };
         let compiling = Compiling { bounds_checks: true, cache: None };

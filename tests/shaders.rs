@@ -22,6 +22,8 @@ use wgpu_attention::{attention, gated_attention, linear_attention, matmul, merge
 /// What a default device grants, whatever it runs on.
 const STORAGE_BINDINGS: usize = 8;
 const WORKGROUP_BYTES: u32 = 16384;
+/// What a specialization with a large slab may take, on devices that grant more.
+const LARGE_WORKGROUP_BYTES: u32 = 32768;
 const INVOCATIONS: u32 = 256;
 
 /// What every op lists.
@@ -143,7 +145,9 @@ fn check(specialization: &Specialization, params: &ParamsLayout) -> Result<usize
     layouter.update(module.to_ctx()).map_err(|error| error.to_string())?;
     let shared = module.global_variables.iter().filter(|(_, variable)| variable.space == AddressSpace::WorkGroup);
     let bytes: u32 = shared.map(|(_, variable)| layouter[variable.ty].size).sum();
-    ensure(bytes <= WORKGROUP_BYTES, format_args!("has {bytes} bytes of workgroup memory"))?;
+    let large = specialization.constants.contains(&("SLAB", Constant::U32(32)));
+    let granted = if large { LARGE_WORKGROUP_BYTES } else { WORKGROUP_BYTES };
+    ensure(bytes <= granted, format_args!("has {bytes} bytes of workgroup memory"))?;
 
     check_params(&module, params)?;
     divisions::check(&module, &info, &specialization.divisors())?;

@@ -1,6 +1,6 @@
 //! The kernels of softmax attention: their bindings, their uniforms, and the source of each specialization.
 
-use super::plan::{Choice, Kernel, Problem, TILES, Tile};
+use super::plan::{Choice, Kernel, Problem, TILES, Tile, can_shuffle};
 use super::{AttentionConfig, AttentionShapes, Causal, Scale};
 use crate::params::{ParamsLayout, params};
 use crate::tensor::Layout;
@@ -128,7 +128,7 @@ fn is_vec4(problem: &Problem) -> bool {
 pub(super) fn keys_per_step(problem: &Problem, kernel: Kernel) -> u32 {
     let plain = is_vec4(problem) && !problem.shapes.bias && !problem.shapes.mask;
     match kernel {
-        Kernel::Tiled { .. } => 4 * width(problem.shapes.v_dim),
+        Kernel::Tiled { .. } => 4 * tile_width(problem.shapes.v_dim),
         Kernel::Rows { keys, .. } => {
             if plain {
                 keys
@@ -141,7 +141,7 @@ pub(super) fn keys_per_step(problem: &Problem, kernel: Kernel) -> u32 {
 }
 
 /// Invocations of the tiled kernel along the dims of o: as few as share all its chunks evenly, in fours.
-fn width(v_dim: u32) -> u32 {
+pub(super) fn tile_width(v_dim: u32) -> u32 {
     let chunks = v_dim.div_ceil(4);
     chunks.div_ceil(columns(v_dim)).next_multiple_of(4).max(8)
 }
@@ -151,12 +151,14 @@ fn columns(v_dim: u32) -> u32 {
     v_dim.div_ceil(4).div_ceil(16)
 }
 
-/// The kernel that walks the keys; `partial` if it leaves its rows to the combine kernel.
+/// The kernel that walks the keys; `shuffle` if a tile's rows share by subgroup operations, `partial` if it leaves its rows
+/// to the combine kernel.
 pub(super) fn walk(
     config: &AttentionConfig,
     problem: &Problem,
     kernel: Kernel,
     block: Block,
+    shuffle: bool,
     partial: bool,
 ) -> Specialization {
     let shapes = &problem.shapes;
@@ -193,13 +195,15 @@ pub(super) fn walk(
     let (source, mut constants) = match kernel {
         Kernel::Tiled { height, groups, slab } => {
             let constants = vec![
-                ("WIDTH", Constant::U32(width(shapes.v_dim))),
+                ("WIDTH", Constant::U32(tile_width(shapes.v_dim))),
                 ("HEIGHT", Constant::U32(height)),
                 ("GROUPS", Constant::U32(groups)),
                 ("COLUMNS", Constant::U32(columns(shapes.v_dim))),
                 ("SLAB", Constant::U32(slab)),
             ];
-            fragments.extend([source!("shared/tile"), source!("shared/along_width_memory")]);
+            let along_width =
+                pick(shuffle, source!("shared/along_width_subgroup"), source!("shared/along_width_memory"));
+            fragments.extend([source!("shared/tile"), along_width]);
             (source!("attention/tiled"), constants)
         }
         Kernel::Rows { workgroup, .. } => {
@@ -394,11 +398,16 @@ pub fn specializations() -> Vec<(Specialization, ParamsLayout)> {
             let mut config = AttentionConfig::new().scale(scale);
             config.softcap = bits(flags, 7).then_some(30.0);
             let problem = Problem::contiguous(shapes);
-            let takes =
-                |tile: &&Tile| [1, 17, 65].iter().any(|&q_len| tile.takes(&AttentionShapes { q_len, ..shapes }));
+            let takes = |tile: &&Tile| {
+                tile.kernel.fits(v_dim, 32 << 10)
+                    && [1, 17, 65].iter().any(|&q_len| tile.takes(&AttentionShapes { q_len, ..shapes }))
+            };
             for tile in TILES.iter().filter(takes) {
                 for block in [Block::Private, Block::Storage] {
-                    found.push((walk(&config, &problem, tile.kernel, block, bits(flags, 8)), WalkParams::LAYOUT));
+                    for shuffle in [false, can_shuffle(64, v_dim)] {
+                        let walk = walk(&config, &problem, tile.kernel, block, shuffle, bits(flags, 8));
+                        found.push((walk, WalkParams::LAYOUT));
+                    }
                 }
             }
             found.push((combine(&problem), CombineParams::LAYOUT));

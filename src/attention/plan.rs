@@ -1,6 +1,8 @@
 //! Which kernels run for a problem, and in what dispatches.
 
-use super::kernels::{Block, COMBINE_WORKGROUP, combine, combine_params, keys_per_step, slot, walk, walk_params};
+use super::kernels::{
+    Block, COMBINE_WORKGROUP, combine, combine_params, keys_per_step, slot, tile_width, walk, walk_params,
+};
 use super::{AttentionConfig, AttentionShapes};
 use crate::context::{Capabilities, Context};
 use crate::dispatch::{Plan, PlanBuilder, Slot};
@@ -69,7 +71,7 @@ pub(super) enum Adapter {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kernel {
     /// `attention/tiled.wgsl`: `height` times `groups` groups of four rows to a workgroup, `slab` dims or keys in workgroup
-    /// memory at a time.
+    /// memory at a time. What its rows have in common goes by subgroup operations where subgroups are large enough.
     Tiled { height: u32, groups: u32, slab: u32 },
     /// `attention/rows.wgsl`: four rows to an invocation, `keys` in a step. 64 keys become 8 where the loads are no
     /// vectors, or a bias or mask hides keys in between.
@@ -84,6 +86,18 @@ impl Kernel {
         match self {
             Self::Tiled { height, groups, .. } => 4 * height * groups,
             Self::Rows { workgroup, .. } | Self::Subgroup { workgroup, .. } => 4 * workgroup,
+        }
+    }
+
+    /// Whether so many bytes of workgroup memory hold its slabs, and one walk of its invocations fills one with queries.
+    pub fn fits(self, v_dim: u32, granted: u32) -> bool {
+        match self {
+            Self::Tiled { height, groups, slab } => {
+                let (width, row_groups) = (tile_width(v_dim), height * groups);
+                let bytes = 16 * (slab.max(width) * row_groups + slab * width.max(v_dim.div_ceil(4)));
+                bytes <= granted && slab / 4 * groups <= width
+            }
+            Self::Rows { .. } | Self::Subgroup { .. } => true,
         }
     }
 }
@@ -114,7 +128,8 @@ const ANY: u32 = u32::MAX;
 ///
 /// On a GPU, a workgroup of 256 and 16 KiB holds 128 rows by 64 keys: of each product an invocation computes 8 by 4 or 8 by
 /// 8 numbers from 12 or 16 that it reads from workgroup memory. v_dim above 128 would take 160 registers for them: half the
-/// rows, and half the slab. Fewer rows take smaller tiles.
+/// rows, and half the slab. Fewer rows take smaller tiles. Where the device grants it, twice the slab halves the barriers;
+/// registers, not workgroup memory, limit how many such workgroups share a multiprocessor.
 #[rustfmt::skip]
 pub(super) const TILES: &[Tile] = &[
     Tile { adapter: Adapter::Llvmpipe, rows: [64, ANY], dims: 80,  kernel: Kernel::Subgroup { workgroup: 8, keys: 4 } },
@@ -126,6 +141,7 @@ pub(super) const TILES: &[Tile] = &[
     Tile { adapter: Adapter::Cpu,      rows: [0, ANY],  dims: ANY, kernel: Kernel::Rows { workgroup: 8, keys: 8 } },
     Tile { adapter: Adapter::Gpu,      rows: [0, 16],   dims: ANY, kernel: Kernel::Tiled { height: 4,  groups: 1, slab: 8 } },
     Tile { adapter: Adapter::Gpu,      rows: [17, 64],  dims: ANY, kernel: Kernel::Tiled { height: 16, groups: 1, slab: 8 } },
+    Tile { adapter: Adapter::Gpu,      rows: [65, ANY], dims: 128, kernel: Kernel::Tiled { height: 16, groups: 2, slab: 32 } },
     Tile { adapter: Adapter::Gpu,      rows: [65, ANY], dims: 128, kernel: Kernel::Tiled { height: 16, groups: 2, slab: 16 } },
     Tile { adapter: Adapter::Gpu,      rows: [65, ANY], dims: ANY, kernel: Kernel::Tiled { height: 16, groups: 1, slab: 8 } },
 ];
@@ -160,7 +176,8 @@ fn select(config: &AttentionConfig, problem: &Problem, capabilities: &Capabiliti
     let applies = |tile: &&Tile| {
         let size = capabilities.subgroup_size;
         let runs = !matches!(tile.kernel, Kernel::Subgroup { workgroup, .. } if size != Some(workgroup));
-        tile.adapter == adapter && runs && tile.takes(shapes)
+        let fits = tile.kernel.fits(shapes.v_dim, capabilities.limits.max_compute_workgroup_storage_size);
+        tile.adapter == adapter && runs && fits && tile.takes(shapes)
     };
     let kernel = TILES.iter().find(applies).unwrap_or(&TILES[TILES.len() - 1]).kernel;
     let step = keys_per_step(problem, kernel);
@@ -172,8 +189,11 @@ fn select(config: &AttentionConfig, problem: &Problem, capabilities: &Capabiliti
     let mut bound = capabilities.options.max_keys_per_split.unwrap_or(u32::MAX).max(step);
     let mut reasons =
         vec![format!("{} rows of a kv head to a workgroup, {step} keys a step, on a {adapter:?}", kernel.rows())];
-    if let Kernel::Subgroup { workgroup, .. } = kernel {
-        reasons.push(format!("subgroups of {workgroup}"));
+    let shuffle = capabilities.min_subgroup_size.is_some_and(|least| can_shuffle(least, shapes.v_dim));
+    match kernel {
+        Kernel::Subgroup { workgroup, .. } => reasons.push(format!("subgroups of {workgroup}")),
+        Kernel::Tiled { .. } if shuffle => reasons.push("row statistics by subgroup operations".into()),
+        Kernel::Tiled { .. } | Kernel::Rows { .. } => {}
     }
     let enough = if adapter == Adapter::Gpu { ENOUGH_FOR_A_GPU } else { ENOUGH_FOR_A_CPU };
     if tiles < enough {
@@ -226,13 +246,19 @@ fn select(config: &AttentionConfig, problem: &Problem, capabilities: &Capabiliti
         reasons.push(format!("{splits} ranges of {split_keys} keys, then combined"));
     }
     Ok(Choice {
-        walk: walk(config, problem, kernel, block, partial),
+        walk: walk(config, problem, kernel, block, shuffle, partial),
         combine: partial.then(|| combine(problem)),
         row_tiles,
         splits,
         split_keys,
         reason: reasons.join("; "),
     })
+}
+
+/// Whether the invocations of a tile that share a row lie in one subgroup, whatever its size.
+pub(super) fn can_shuffle(least_subgroup: u32, v_dim: u32) -> bool {
+    let width = tile_width(v_dim);
+    width.is_power_of_two() && least_subgroup.is_multiple_of(width)
 }
 
 /// Keys that one workgroup can walk without meeting the driver's cap on loop iterations.
@@ -347,6 +373,7 @@ mod tests {
             slow_arrays: false,
             is_llvmpipe: false,
             subgroup_size: None,
+            min_subgroup_size: None,
             options: ContextOptions::default(),
         }
     }
@@ -361,6 +388,25 @@ mod tests {
         assert_eq!((choice.splits, choice.combine), (1, None));
         assert_eq!(choice.row_tiles, 4096 / 128);
         assert_eq!(choose(AttentionShapes::new(64, 8, 32, 64), &capabilities()).row_tiles, 1, "few queries");
+    }
+
+    #[test]
+    fn a_device_that_grants_more_gets_larger_slabs_and_shuffles() {
+        let rich = |bytes, least| Capabilities {
+            limits: wgpu::Limits { max_compute_workgroup_storage_size: bytes, ..wgpu::Limits::default() },
+            min_subgroup_size: least,
+            ..capabilities()
+        };
+        let picks = |bytes, least, dim| {
+            let choice = choose(AttentionShapes::new(1, 8, 4096, dim), &rich(bytes, least));
+            let slab = choice.walk.constants.iter().find(|(name, _)| *name == "SLAB").expect("a slab").1;
+            (slab.to_string(), choice.reason.contains("subgroup"))
+        };
+        assert_eq!(picks(16 << 10, None, 64), ("16u".into(), false));
+        assert_eq!(picks(24 << 10, Some(16), 64), ("32u".into(), true));
+        assert_eq!(picks(24 << 10, Some(8), 128), ("16u".into(), false), "32 KiB, and 16 invocations share a row");
+        assert_eq!(picks(32 << 10, Some(32), 128), ("32u".into(), true));
+        assert_eq!(picks(64 << 10, Some(32), 96), ("16u".into(), false), "12 invocations share a row");
     }
 
     #[test]

@@ -202,6 +202,7 @@ mod tests {
             slow_arrays: loop_cap.is_some(),
             is_llvmpipe: loop_cap.is_some(),
             subgroup_size: None,
+            min_subgroup_size: None,
             options: ContextOptions::default(),
         }
     }

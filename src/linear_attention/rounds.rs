@@ -131,6 +131,7 @@ mod tests {
             slow_arrays: false,
             is_llvmpipe: false,
             subgroup_size: None,
+            min_subgroup_size: None,
             options: ContextOptions { max_workspace_bytes, ..ContextOptions::default() },
         }
     }

@@ -197,6 +197,7 @@ mod tests {
             slow_arrays: false,
             is_llvmpipe: false,
             subgroup_size: None,
+            min_subgroup_size: None,
             options: ContextOptions::default(),
         }
     }

@@ -15,17 +15,25 @@ pub fn context() -> &'static Context {
     CONTEXT.with(|context| *context)
 }
 
-/// [`context`], and on a software driver another that gets a GPU's kernels.
+/// [`context`], and on a software driver two more that get a GPU's kernels: one whatever the device grants, one what every
+/// device does.
 pub fn contexts() -> Vec<(&'static str, &'static Context)> {
-    thread_local!(static AS_GPU: &'static Context = {
-        let options = ContextOptions { assume_gpu: true, ..Default::default() };
-        Box::leak(Box::new(Context::with_options(context().device().clone(), context().queue().clone(), options)))
-    });
+    thread_local! {
+        static AS_GPU: &'static Context = as_gpu(context());
+        static AS_ANY_GPU: &'static Context =
+            as_gpu(&device_with(wgpu::Limits::default()).expect("a device with default limits"));
+    }
     let mut contexts = vec![("", context())];
     if context().capabilities().is_cpu {
         contexts.push((", by a GPU's kernels", AS_GPU.with(|context| *context)));
+        contexts.push((", by any GPU's kernels", AS_ANY_GPU.with(|context| *context)));
     }
     contexts
+}
+
+fn as_gpu(context: &Context) -> &'static Context {
+    let options = ContextOptions { assume_gpu: true, ..Default::default() };
+    Box::leak(Box::new(Context::with_options(context.device().clone(), context.queue().clone(), options)))
 }
 
 fn headless() -> Context {
