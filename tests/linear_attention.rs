@@ -296,6 +296,12 @@ fn groups_of_chunks_and_heads_under_a_small_workspace() {
             case.run().assert_same_bits(&format!("{map:?} {mode:?}"), &case.run_on(&small, Placement::Aligned));
         }
     }
+    // Where the state stays in registers, only those of the heads stand in the workspace.
+    let options = ContextOptions { max_workspace_bytes: 12_000, ..ContextOptions::default() };
+    let small = Context::headless_with(&name, options).unwrap();
+    let mut case = Case::new(config(FeatureMap::EluPlusOne, LinearMode::Causal), [3, 8, 4, 70, 70, 8, 12]);
+    case.state = Some(case.state_of(&case.run()));
+    case.run().assert_same_bits("heads in groups", &case.run_on(&small, Placement::Aligned));
     let options = ContextOptions { max_workspace_bytes: 1000, ..ContextOptions::default() };
     let tiny = Context::headless_with(&name, options).unwrap();
     let case = Case::causal(FeatureMap::Exp, 10, 8, 12);

@@ -26,11 +26,13 @@ pub(in crate::linear_attention) struct Tile {
     tokens: u32,
 }
 
-/// By width of the head and by workgroups: the first row that is wide enough and makes `FEWEST` workgroups, else the last that
-/// is wide enough. S takes 4 · head_dim · v_block registers, each read and written once a step, and the code grows with them.
-const TILES: [Tile; 3] = [
+/// By width of the head and by workgroups: the first row that is wide enough and makes `FEWEST` workgroups, else the first of
+/// those with the fewest value dims. S takes 4 · head_dim · v_block registers, each read and written once a step, and the code grows with them.
+const TILES: [Tile; 5] = [
     Tile { head_dim: 64, v_block: 2, tokens: 2 },
     Tile { head_dim: 64, v_block: 1, tokens: 2 },
+    Tile { head_dim: 128, v_block: 1, tokens: 2 },
+    Tile { head_dim: 192, v_block: 1, tokens: 1 },
     Tile { head_dim: 256, v_block: 1, tokens: 2 },
 ];
 const FEWEST: u64 = 8;
@@ -56,7 +58,7 @@ impl Tile {
             tiles.map(|tile| Self { v_block: tile.v_block.min(shapes.v_dim.div_ceil(4 * WORKGROUP)), ..tile })
         };
         let many = wide_enough().find(|tile| heads * u64::from(tile.value_blocks(shapes.v_dim)) >= FEWEST);
-        many.or_else(|| wide_enough().next_back())
+        many.or_else(|| wide_enough().find(|tile| tile.v_block == 1))
     }
 
     fn value_blocks(&self, v_dim: u32) -> u32 {
@@ -232,5 +234,57 @@ impl Builder<'_> {
                 o_row,
             },
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ContextOptions, FeatureMap};
+
+    fn llvmpipe() -> Capabilities {
+        Capabilities {
+            limits: wgpu::Limits::default(),
+            features: wgpu::Features::empty(),
+            is_cpu: true,
+            loop_cap: None,
+            slow_arrays: false,
+            is_llvmpipe: true,
+            subgroup_size: Some(8),
+            min_subgroup_size: Some(8),
+            options: ContextOptions::default(),
+        }
+    }
+
+    #[test]
+    fn few_heads_take_narrow_blocks_and_wide_heads_short_steps() {
+        let config = LinearAttentionConfig::new().mode(LinearMode::Causal);
+        let tile = |heads, dim| {
+            let shapes = LinearAttentionShapes::new(1, heads, 512, dim);
+            let tile = Tile::select(&config, &shapes, &llvmpipe()).expect("a tile for every head dim");
+            (tile.v_block, tile.tokens)
+        };
+        assert_eq!([tile(8, 64), tile(4, 64), tile(1, 64), tile(8, 32)], [(2, 2), (1, 2), (1, 2), (1, 2)]);
+        assert_eq!([tile(8, 65), tile(1, 128), tile(8, 129), tile(8, 256)], [(1, 2), (1, 2), (1, 1), (1, 2)]);
+    }
+
+    #[test]
+    fn other_maps_modes_and_adapters_take_chunks() {
+        let shapes = LinearAttentionShapes::new(1, 8, 512, 64);
+        let tile = |config: &LinearAttentionConfig, capabilities| Tile::select(config, &shapes, &capabilities);
+        let causal = LinearAttentionConfig::new().mode(LinearMode::Causal);
+        assert!(tile(&causal, llvmpipe()).is_some());
+        assert!(tile(&causal.mode(LinearMode::Full), llvmpipe()).is_none());
+        for map in [FeatureMap::Exp, FeatureMap::Cosine, FeatureMap::Taylor2 { scale: None }] {
+            assert!(tile(&causal.feature_map(map), llvmpipe()).is_none(), "{map:?}");
+        }
+        for other in [
+            Capabilities { is_llvmpipe: false, ..llvmpipe() },
+            Capabilities { subgroup_size: Some(4), ..llvmpipe() },
+            Capabilities { subgroup_size: None, ..llvmpipe() },
+            Capabilities { slow_arrays: true, ..llvmpipe() },
+        ] {
+            assert!(tile(&causal, other).is_none());
+        }
     }
 }
