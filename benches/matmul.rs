@@ -9,7 +9,7 @@ use common::harness::timer::Timer;
 use criterion::Throughput;
 
 /// `[m, n, k]` on a CPU adapter and on a GPU.
-const ON_CPU: &[[u32; 3]] = &[[1, 768, 768], [512, 512, 512], [512, 1536, 768]];
+const ON_CPU: &[[u32; 3]] = &[[1, 768, 768], [16, 64, 16384], [512, 512, 512], [512, 1536, 768]];
 const ON_GPU: &[[u32; 3]] = &[[1, 4096, 4096], [512, 1536, 768], [2048, 2048, 64], [4096, 4096, 4096]];
 
 fn main() {

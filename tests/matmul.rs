@@ -214,25 +214,52 @@ fn activations_of_large_numbers() {
 }
 
 #[test]
+fn long_sums_are_cut_into_ranges() {
+    for transposed in [[false, false], [false, true], [true, false], [true, true]] {
+        for placement in [Placement::Aligned, Placement::Odd] {
+            for [heads, m, n, k] in [[2, 1, 32, 600], [1, 33, 5, 1030], [1, 20, 36, 515]] {
+                let case = Case::batched(Activation::None, [1, heads, m, n], k, [[1, heads], [1, 1]], transposed);
+                case.check_at("ranges", placement);
+            }
+        }
+    }
+    for activation in ACTIVATIONS {
+        for bias in [[1, 1, 1, 32], [2, 1, 3, 32], [1, 1, 3, 32]] {
+            let case = Case::batched(activation, [2, 1, 3, 32], 777, [[2, 1], [2, 1]], [false, true]);
+            case.with_bias(bias).check("ranges, bias");
+        }
+    }
+    for (_, context) in contexts() {
+        let product = MatMul::new(context, MatMulConfig::new()).unwrap();
+        let plan = product.plan(&MatMulShapes { heads: 2, ..MatMulShapes::new(1, 32, 600) }).unwrap();
+        assert!(plan.dispatches() == 2 && plan.kernel().contains("matmul/combine"), "{}", plan.reason());
+    }
+}
+
+#[test]
 fn the_same_bits_on_every_run() {
-    let case = Case::new(Activation::GeluTanh, [70, 70, 70]);
-    for (kernels, context) in contexts() {
-        let first = case.run(context, Placement::Aligned);
-        assert_same_bits(&format!("rerun{kernels}"), &first, &case.run(context, Placement::Aligned));
+    for size in [[70, 70, 70], [5, 70, 1400]] {
+        let case = Case::new(Activation::GeluTanh, size);
+        for (kernels, context) in contexts() {
+            let first = case.run(context, Placement::Aligned);
+            assert_same_bits(&format!("rerun{kernels}"), &first, &case.run(context, Placement::Aligned));
+        }
     }
 }
 
 #[test]
 fn long_work_is_split() {
-    let case = Case::batched(Activation::None, [2, 1, 200, 70], 40, [[2, 1], [2, 1]], [false, false]);
-    for (kernels, context) in contexts() {
-        let options = ContextOptions { max_flops_per_dispatch: 1 << 19, ..context.capabilities().options };
-        let split = Context::with_options(context.device().clone(), context.queue().clone(), options);
-        let shapes = MatMulShapes { batch: 2, ..MatMulShapes::new(200, 70, 40) };
-        let plan = MatMul::new(&split, case.config).unwrap().plan(&shapes).unwrap();
-        assert!(plan.dispatches() > 1, "{}", plan.reason());
-        let whole = case.run(context, Placement::Aligned);
-        assert_same_bits(&format!("split{kernels}"), &whole, &case.run(&split, Placement::Aligned));
+    for [m, n, k] in [[200, 70, 40], [16, 32, 1400]] {
+        let case = Case::batched(Activation::None, [2, 1, m, n], k, [[2, 1], [2, 1]], [false, false]);
+        for (kernels, context) in contexts() {
+            let options = ContextOptions { max_flops_per_dispatch: 1 << 19, ..context.capabilities().options };
+            let split = Context::with_options(context.device().clone(), context.queue().clone(), options);
+            let shapes = MatMulShapes { batch: 2, ..MatMulShapes::new(m as u32, n as u32, k as u32) };
+            let plan = MatMul::new(&split, case.config).unwrap().plan(&shapes).unwrap();
+            assert!(plan.dispatches() > 2, "{}", plan.reason());
+            let whole = case.run(context, Placement::Aligned);
+            assert_same_bits(&format!("split{kernels}"), &whole, &case.run(&split, Placement::Aligned));
+        }
     }
 }
 

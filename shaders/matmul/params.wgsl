@@ -2,10 +2,14 @@
 struct Params {
     first_workgroup: u32, // of this dispatch
     end_workgroup: u32,
+    matrices: u32, // batch * heads
     heads: u32,
     m: u32,
     n: u32,
+    n_chunks: u32, // ceil(n / 4)
     k: u32,
+    range_k: u32, // k of a range: of the last, up to so many
+    ranges: u32, // of k, whose sums combine.wgsl adds
     row_tiles: u32, // ceil(m / rows of a tile)
     column_tiles: u32, // ceil(n / columns of a tile)
     a_start: u32, // starts and strides in elements

@@ -1,6 +1,6 @@
 // Matrix product c = activation(a b + bias), blocked in registers alone: for CPUs, whose caches serve as workgroup memory.
 //
-// One workgroup owns 4 * WORKGROUP rows and COLUMNS columns of one matrix and walks k, DEPTH at a time. One invocation owns
+// One workgroup owns 4 * WORKGROUP rows and COLUMNS columns of one matrix and walks a range of k, DEPTH at a time. One invocation owns
 // four of the rows; a vec4 holds one number of each. How the invocations come by b is another file's matter. All control
 // flow is uniform in the workgroup.
 // Workgroup memory: none. Features: none; subgroups where b_subgroup.wgsl is appended.
@@ -24,16 +24,18 @@ fn main(
     if (workgroup >= params.end_workgroup) {
         return;
     }
-    let matrix = workgroup / params.row_tiles / params.column_tiles;
-    let batch = matrix / params.heads;
-    let head = matrix % params.heads;
+    let slice = workgroup / params.row_tiles / params.column_tiles; // a matrix in a range of k
+    let batch = slice % params.matrices / params.heads;
+    let head = slice % params.heads;
+    let first_k = slice / params.matrices * params.range_k;
+    let end_k = min(first_k + params.range_k, params.k);
     let row = workgroup % params.row_tiles * TILE_M + 4u * invocation;
     let first_column = workgroup / params.row_tiles % params.column_tiles * COLUMNS;
     let a_base = params.a_start + batch * params.a_batch + head * params.a_head;
     let b_base = params.b_start + batch * params.b_batch + head * params.b_head;
 
     var acc: array<vec4<f32>, COLUMNS>; // four rows of a column
-    for (var k = 0u; k < params.k; k += DEPTH) {
+    for (var k = first_k; k < end_k; k += DEPTH) {
         var a4: array<mat4x4<f32>, DEPTH_BLOCKS>; // four rows of four k
         for (var x = 0u; x < DEPTH_BLOCKS; x++) { // unroll
             a4[x] = a_block(a_base, row, k + 4u * x);
@@ -55,7 +57,7 @@ fn main(
         let columns = mat4x4(acc[4u * y], acc[4u * y + 1u], acc[4u * y + 2u], acc[4u * y + 3u]);
         let rows = transpose(columns);
         for (var r = 0u; r < 4u; r++) { // unroll
-            write_c(batch, head, row + r, first_column + 4u * y, rows[r]);
+            write_sums(slice, row + r, first_column + 4u * y, rows[r]);
         }
     }
 }

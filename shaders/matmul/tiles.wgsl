@@ -1,6 +1,6 @@
 // Matrix product c = activation(a b + bias), blocked in registers and in workgroup memory.
 //
-// One workgroup owns a tile of TILE_M rows and TILE_N columns of one matrix and walks k, DEPTH at a time. One invocation
+// One workgroup owns a tile of TILE_M rows and TILE_N columns of one matrix and walks a range of k, DEPTH at a time. One invocation
 // owns ROW_BLOCKS x COLUMN_BLOCKS blocks of 4 x 4 in it, and carries one block of 4 x 4 of a or of b into workgroup memory.
 // There a lies transposed, so that both are read as vec4 along the tile's edge; chunks of four are permuted by their k
 // (`place`), so that neither reading nor writing meets a bank twice. The next step's blocks are fetched before a step's
@@ -39,15 +39,17 @@ fn main(
     if (workgroup >= params.end_workgroup) {
         return;
     }
-    let matrix = workgroup / params.row_tiles / params.column_tiles;
-    let batch = matrix / params.heads;
-    let head = matrix % params.heads;
+    let slice = workgroup / params.row_tiles / params.column_tiles; // a matrix in a range of k
+    let batch = slice % params.matrices / params.heads;
+    let head = slice % params.heads;
+    let first_k = slice / params.matrices * params.range_k;
+    let end_k = min(first_k + params.range_k, params.k);
     let first_row = workgroup % params.row_tiles * TILE_M;
     let first_column = workgroup / params.row_tiles % params.column_tiles * TILE_N;
     let group_row = invocation / COLUMN_GROUPS;
     let group_column = invocation % COLUMN_GROUPS;
 
-    // The block that this invocation carries, at k = 0.
+    // The block that this invocation carries in each step.
     let carries_a = invocation < A_BLOCKS;
     let carries_b = !carries_a && invocation < A_BLOCKS + B_BLOCKS;
     let index = select(invocation - A_BLOCKS, invocation, carries_a);
@@ -61,9 +63,9 @@ fn main(
 
     var block: mat4x4<f32>;
     var acc: array<array<vec4<f32>, COLUMN_BLOCKS>, 4u * ROW_BLOCKS>; // four columns of a row
-    for (var k = 0u; k < params.k + DEPTH; k += DEPTH) {
+    for (var k = first_k; k < end_k + DEPTH; k += DEPTH) {
         // The blocks fetched a step ago go to workgroup memory, once all have done with what is there.
-        if (k > 0u) {
+        if (k > first_k) {
             workgroupBarrier();
             if (carries_a) {
                 for (var d = 0u; d < 4u; d++) { // unroll
@@ -78,7 +80,7 @@ fn main(
         }
 
         // Fetch the next; beyond the last k they are zero.
-        if (k < params.k) {
+        if (k < end_k) {
             if (carries_a) {
                 block = a_block(a_base, first_row + 4u * chunk, k + 4u * depth_block);
             } else if (carries_b) {
@@ -87,7 +89,7 @@ fn main(
         }
 
         // Add the products of what is in workgroup memory.
-        if (k > 0u) {
+        if (k > first_k) {
             for (var d = 0u; d < DEPTH; d++) { // unroll
                 var b4: array<vec4<f32>, COLUMN_BLOCKS>;
                 for (var y = 0u; y < COLUMN_BLOCKS; y++) { // unroll
@@ -109,7 +111,7 @@ fn main(
         for (var r = 0u; r < 4u; r++) { // unroll
             for (var y = 0u; y < COLUMN_BLOCKS; y++) { // unroll
                 let row = first_row + 4u * (group_row + x * ROW_GROUPS) + r;
-                write_c(batch, head, row, first_column + 4u * (group_column + y * COLUMN_GROUPS), acc[4u * x + r][y]);
+                write_sums(slice, row, first_column + 4u * (group_column + y * COLUMN_GROUPS), acc[4u * x + r][y]);
             }
         }
     }

@@ -12,6 +12,8 @@ pub(super) mod slot {
     pub const B: usize = 2;
     pub const C: usize = 3;
     pub const BIAS: usize = 4;
+    /// In the workspace.
+    pub const PARTIALS: usize = 5;
     pub const COUNT: usize = 5;
 }
 
@@ -20,10 +22,14 @@ params! {
     struct MatMulParams {
         first_workgroup: u32,
         end_workgroup: u32,
+        matrices: u32,
         heads: u32,
         m: u32,
         n: u32,
+        n_chunks: u32,
         k: u32,
+        range_k: u32,
+        ranges: u32,
         row_tiles: u32,
         column_tiles: u32,
         a_start: u32,
@@ -47,8 +53,12 @@ params! {
     }
 }
 
-/// The kernel for a problem.
-pub(super) fn kernel(config: &MatMulConfig, problem: &Problem, tile: &Tile) -> Specialization {
+pub(super) const COMBINE_WORKGROUP: u32 = 64;
+/// Ranges that an invocation reads at a time.
+pub(super) const COMBINE_IN_FLIGHT: u32 = 4;
+
+/// The kernel for a problem; of a range of k, it writes partial sums.
+pub(super) fn kernel(config: &MatMulConfig, problem: &Problem, tile: &Tile, partial: bool) -> Specialization {
     let MatMulShapes { a_transposed, b_transposed, .. } = problem.shapes;
     let (kernel, mut constants, mut fragments): (_, Vec<_>, Vec<&Source>) = match tile.kernel {
         Kernel::Tiles { groups, blocks } => (
@@ -84,31 +94,53 @@ pub(super) fn kernel(config: &MatMulConfig, problem: &Problem, tile: &Tile) -> S
         (true, true) => source!("matmul/b_transposed_vec4"),
         (false, _) => source!("matmul/b_scalar"),
     });
-    fragments.push(if problem.c.is_vec4() { source!("matmul/c_vec4") } else { source!("matmul/c_scalar") });
-    fragments.push(match problem.bias.map(|bias| bias.is_vec4()) {
-        Some(true) => source!("matmul/bias_vec4"),
-        Some(false) => source!("matmul/bias_scalar"),
-        None => source!("matmul/no_bias"),
-    });
-    fragments.push(match config.activation {
-        Activation::None => source!("matmul/activate_none"),
-        Activation::Silu => source!("matmul/activate_silu"),
-        Activation::Relu => source!("matmul/activate_relu"),
-        Activation::GeluTanh => source!("matmul/activate_gelu_tanh"),
-    });
-    fragments.push(source!("matmul/write"));
+    if partial {
+        fragments.push(source!("matmul/write_partial"));
+    } else {
+        fragments.extend(output_fragments(config, problem));
+    }
     fragments.push(source!("matmul/params"));
     fragments.push(source!("shared/workgroup_index"));
     Specialization { kernel, constants, fragments }
+}
+
+/// The kernel that adds the sums of all ranges of k.
+pub(super) fn combine(config: &MatMulConfig, problem: &Problem) -> Specialization {
+    let mut fragments = output_fragments(config, problem);
+    fragments.push(source!("matmul/params"));
+    fragments.push(source!("shared/workgroup_index"));
+    let constants =
+        vec![("WORKGROUP", Constant::U32(COMBINE_WORKGROUP)), ("IN_FLIGHT", Constant::U32(COMBINE_IN_FLIGHT))];
+    Specialization { kernel: source!("matmul/combine"), constants, fragments }
+}
+
+/// The files by which a kernel writes c.
+fn output_fragments(config: &MatMulConfig, problem: &Problem) -> Vec<&'static Source> {
+    vec![
+        if problem.c.is_vec4() { source!("matmul/c_vec4") } else { source!("matmul/c_scalar") },
+        match problem.bias.map(|bias| bias.is_vec4()) {
+            Some(true) => source!("matmul/bias_vec4"),
+            Some(false) => source!("matmul/bias_scalar"),
+            None => source!("matmul/no_bias"),
+        },
+        match config.activation {
+            Activation::None => source!("matmul/activate_none"),
+            Activation::Silu => source!("matmul/activate_silu"),
+            Activation::Relu => source!("matmul/activate_relu"),
+            Activation::GeluTanh => source!("matmul/activate_gelu_tanh"),
+        },
+        source!("matmul/write_result"),
+    ]
 }
 
 /// The numbers of one dispatch.
 pub(super) fn kernel_params(
     problem: &Problem,
     [row_tiles, column_tiles]: [u32; 2],
+    [range_k, ranges]: [u32; 2],
     [first_workgroup, end_workgroup]: [u32; 2],
 ) -> MatMulParams {
-    let MatMulShapes { heads, m, n, k, a_transposed, b_transposed, .. } = problem.shapes;
+    let MatMulShapes { batch, heads, m, n, k, a_transposed, b_transposed, .. } = problem.shapes;
     let rank4 = |l: Layout<4>| [l.start, l.strides[0], l.strides[1], l.strides[2]];
     let [a_start, a_batch, a_head, a_outer] = rank4(problem.a);
     let [b_start, b_batch, b_head, b_outer] = rank4(problem.b);
@@ -119,10 +151,14 @@ pub(super) fn kernel_params(
     MatMulParams {
         first_workgroup,
         end_workgroup,
+        matrices: batch * heads,
         heads,
         m,
         n,
+        n_chunks: n.div_ceil(4),
         k,
+        range_k,
+        ranges,
         row_tiles,
         column_tiles,
         a_start,
@@ -152,6 +188,7 @@ pub(super) fn kernel_params(
 pub fn specializations() -> Vec<(Specialization, ParamsLayout)> {
     use Activation::{GeluTanh, None, Relu, Silu};
     let bits = |number: u32, bit: u32| number >> bit & 1 == 1;
+    let with_layout = |specialization| (specialization, MatMulParams::LAYOUT);
     let mut found = Vec::new();
     for (index, tile) in TILES.iter().enumerate() {
         for flags in 0..1u32 << 7 {
@@ -178,7 +215,9 @@ pub fn specializations() -> Vec<(Specialization, ParamsLayout)> {
             // The activation meets nothing but the bias.
             let activations = if flags & 0b11 == 0 { &[None, Silu, Relu, GeluTanh][..] } else { &[None] };
             for &activation in activations {
-                found.push((kernel(&MatMulConfig { activation }, &problem, tile), MatMulParams::LAYOUT));
+                let config = MatMulConfig { activation };
+                let kernels = [false, true].map(|partial| kernel(&config, &problem, tile, partial));
+                found.extend(kernels.into_iter().chain([combine(&config, &problem)]).map(with_layout));
             }
         }
     }

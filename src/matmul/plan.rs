@@ -1,6 +1,6 @@
 //! Which kernel runs for a product, and in what dispatches.
 
-use super::kernels::{kernel, kernel_params, slot};
+use super::kernels::{COMBINE_IN_FLIGHT, COMBINE_WORKGROUP, combine, kernel, kernel_params, slot};
 use super::{MatMulConfig, MatMulShapes};
 use crate::context::{Capabilities, Context};
 use crate::dispatch::{Plan, PlanBuilder, Slot};
@@ -111,11 +111,23 @@ pub(super) const TILES: &[Tile] = &[
     Tile { adapter: Adapter::Cpu,      most_m: ANY, least_n: 0,  workgroups: 0,   depth: 8,  kernel: Kernel::Rows { workgroup: 8, columns: 32, span: 8,  subgroup: false } },
 ];
 
+/// k of a range, where k is cut into ranges because tiles are few: the first that makes enough workgroups, else the last.
+///
+/// A range of a 16 x 256 tile reads 256 columns of b, and writes and reads as many sums for each row: of 256 k, 1 part in
+/// 128 for one row.
+const RANGES: &[u32] = &[2048, 1024, 512, 256];
+/// Tiles that occupy the adapter; where there are fewer, ranges of k make twice as many workgroups.
+const ENOUGH_FOR_A_GPU: u64 = 128;
+const ENOUGH_FOR_A_CPU: u64 = 4;
+
 /// What was chosen for a problem, before anything is compiled.
 #[derive(Clone, Debug, PartialEq)]
 struct Choice {
     tile: Tile,
-    specialization: Specialization,
+    walk: Specialization,
+    combine: Option<Specialization>,
+    /// k of a range, and ranges.
+    ranges: [u32; 2],
     reason: String,
 }
 
@@ -138,18 +150,57 @@ fn select(config: &MatMulConfig, problem: &Problem, capabilities: &Capabilities)
         own && subgroups && fits
     };
     let tile = *TILES.iter().find(applies).unwrap_or(&TILES[TILES.len() - 1]);
-    if let Some(cap) = capabilities.loop_cap {
-        // One loop, over k; it is left once.
-        let steps = shapes.k.div_ceil(tile.depth) + 2;
-        if steps > cap {
-            let reason =
-                format!("k = {} takes {steps} steps, past this driver's cap of {cap} loop iterations", shapes.k);
-            return Err(Error::Unsupported { reasons: vec![reason] });
-        }
-    }
+    let range_k = range_of_k(shapes, capabilities, &tile, adapter)?;
+    let ranges = shapes.k.div_ceil(range_k);
     let [rows, columns] = tile.size();
-    let reason = format!("tiles of {rows} x {columns}, {} k a step, on a {adapter:?}", tile.depth);
-    Ok(Choice { tile, specialization: kernel(config, problem, &tile), reason })
+    let mut reason = format!("tiles of {rows} x {columns}, {} k a step, on a {adapter:?}", tile.depth);
+    if ranges > 1 {
+        reason += &format!("; {ranges} ranges of {range_k} k, then combined");
+    }
+    Ok(Choice {
+        tile,
+        walk: kernel(config, problem, &tile, ranges > 1),
+        combine: (ranges > 1).then(|| combine(config, problem)),
+        ranges: [range_k, ranges],
+        reason,
+    })
+}
+
+/// k of a range: all of it, unless tiles are few or the driver caps loops.
+fn range_of_k(shapes: &MatMulShapes, capabilities: &Capabilities, tile: &Tile, adapter: Adapter) -> Result<u32> {
+    let MatMulShapes { k, .. } = *shapes;
+    let tiles = tile.workgroups(shapes);
+    let enough = if adapter == Adapter::Gpu { ENOUGH_FOR_A_GPU } else { ENOUGH_FOR_A_CPU };
+    let cap = capabilities.loop_cap.unwrap_or(u32::MAX);
+    // One loop, over a range; it is left once.
+    let capped = k.div_ceil(tile.depth) + 2 > cap;
+    if tiles >= enough && !capped {
+        return Ok(k);
+    }
+    let limits = &capabilities.limits;
+    let room = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
+    let room = room.min(capabilities.options.max_workspace_bytes).min(16 * u64::from(u32::MAX));
+    // A whole range is saved at least, there is room for all sums, and the combine kernel's loop ends.
+    let mut fit = RANGES.iter().copied().filter(|&range| {
+        let ranges = k.div_ceil(range);
+        k >= 2 * range && partial_bytes(shapes, ranges) <= room && ranges / COMBINE_IN_FLIGHT + 2 < cap
+    });
+    let first = fit.clone().find(|&range| tiles * u64::from(k.div_ceil(range)) >= 2 * enough);
+    match first.or(fit.next_back()) {
+        Some(range) => Ok(range),
+        None if capped => {
+            let reason = format!(
+                "k = {k} takes more steps than this driver's cap of {cap} loop iterations, and there is no room for sums of ranges"
+            );
+            Err(Error::Unsupported { reasons: vec![reason] })
+        }
+        None => Ok(k),
+    }
+}
+
+/// Sums of every range, each row in whole vec4s.
+fn partial_bytes(shapes: &MatMulShapes, ranges: u32) -> u64 {
+    product([16, ranges, shapes.batch, shapes.heads, shapes.m, shapes.n.div_ceil(4)])
 }
 
 /// Compiles what [`select`] picked and lays out the dispatches.
@@ -161,15 +212,25 @@ pub(super) fn build(context: &Context, config: &MatMulConfig, problem: &Problem)
     }
     let choice = select(config, problem, context.capabilities())?;
     let counts = choice.tile.counts(&shapes);
-    let mut operands = vec![slot::A, slot::B, slot::C];
-    operands.extend(shapes.bias.then_some(slot::BIAS));
-    let bindings: Vec<_> = operands.iter().map(|&slot| (slot as u32, Slot::Operand(slot))).collect();
+    let operand = |slot: usize| (slot as u32, Slot::Operand(slot));
+    let inputs = [slot::A, slot::B].map(operand);
+    let outputs: Vec<_> = [slot::C].into_iter().chain(shapes.bias.then_some(slot::BIAS)).map(operand).collect();
+    let [range_k, ranges] = choice.ranges;
     let [rows, columns] = choice.tile.size();
-    let flops = product([2, rows, columns, shapes.k]);
-    let workgroups = choice.tile.workgroups(&shapes);
-    plan.dispatch(&choice.specialization, &bindings, workgroups, flops, |first, end| {
-        kernel_params(problem, counts, [first, end])
-    })?;
+    let flops = product([2, rows, columns, range_k]);
+    let workgroups = choice.tile.workgroups(&shapes).saturating_mul(ranges.into());
+    let params = |first, end| kernel_params(problem, counts, choice.ranges, [first, end]);
+    let Some(combine) = &choice.combine else {
+        plan.dispatch(&choice.walk, &[&inputs, &outputs[..]].concat(), workgroups, flops, params)?;
+        return plan.finish(shapes.flops(), least_bytes(problem), choice.reason);
+    };
+
+    let sums = partial_bytes(&shapes, ranges);
+    let partials = [(slot::PARTIALS as u32, plan.workspace("sums of ranges of k", sums)?)];
+    plan.dispatch(&choice.walk, &[&inputs[..], &partials].concat(), workgroups, flops, params)?;
+    let workgroups = (sums / 16 / u64::from(ranges)).div_ceil(COMBINE_WORKGROUP.into());
+    let adds = product([4, COMBINE_WORKGROUP, ranges]);
+    plan.dispatch(combine, &[&outputs[..], &partials].concat(), workgroups, adds, params)?;
     plan.finish(shapes.flops(), least_bytes(problem), choice.reason)
 }
 
@@ -235,11 +296,33 @@ mod tests {
     }
 
     #[test]
+    fn few_tiles_cut_k_into_ranges() {
+        let ranges = |shapes, capabilities: &Capabilities| {
+            select(&MatMulConfig::new(), &Problem::contiguous(shapes), capabilities).expect("a plan").ranges
+        };
+        assert_eq!(ranges(MatMulShapes::new(1, 4096, 4096), &gpu()), [256, 16]);
+        assert_eq!(ranges(MatMulShapes::new(1, 4096, 65_536), &gpu()), [2048, 32], "the largest that does");
+        assert_eq!(ranges(MatMulShapes::new(512, 512, 4096), &gpu()), [1024, 4]);
+        assert_eq!(ranges(MatMulShapes::new(4096, 4096, 4096), &gpu())[1], 1, "many tiles");
+        assert_eq!(ranges(MatMulShapes::new(1, 4096, 511), &gpu())[1], 1, "no two ranges");
+        let cpu = Capabilities { is_cpu: true, is_llvmpipe: true, ..gpu() };
+        assert_eq!(ranges(MatMulShapes::new(1, 768, 768), &cpu)[1], 1);
+        assert_eq!(ranges(MatMulShapes::new(1, 64, 4096), &cpu), [1024, 4]);
+        let options = ContextOptions { max_workspace_bytes: 1 << 16, ..Default::default() };
+        let cramped = Capabilities { options, ..gpu() };
+        assert_eq!(ranges(MatMulShapes::new(1, 4096, 4096), &cramped), [1024, 4], "as the workspace allows");
+    }
+
+    #[test]
     fn a_loop_cap_bounds_k() {
         let capped = Capabilities { is_cpu: true, loop_cap: Some(65_535), ..gpu() };
-        let plan = |k| select(&MatMulConfig::new(), &Problem::contiguous(MatMulShapes::new(1, 1, k)), &capped);
-        assert!(plan(65_000 * 8).is_ok());
-        let message = plan(65_535 * 8).expect_err("too many steps").to_string();
+        let plan = |shapes| select(&MatMulConfig::new(), &Problem::contiguous(shapes), &capped);
+        let many = MatMulShapes { heads: 100, ..MatMulShapes::new(1, 1, 65_000 * 8) };
+        assert_eq!(plan(many).expect("a plan").ranges[1], 1, "few enough steps");
+        let many = MatMulShapes { k: 65_535 * 8, ..many };
+        assert_eq!(plan(many).expect("a plan").ranges, [2048, 256]);
+        let wide = MatMulShapes { n: 1 << 24, ..many };
+        let message = plan(wide).expect_err("too many steps").to_string();
         assert!(message.contains("k = 524280") && message.contains("65535"), "{message}");
     }
 }
