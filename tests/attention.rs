@@ -428,6 +428,14 @@ fn any_split_of_keys_and_work_agrees_with_the_twin() {
 }
 
 #[test]
+fn one_query_over_many_ranges_of_keys() {
+    // Rows of 24 and of 5 chunks, more and fewer than the combine kernel's workgroup owns; most ranges of a batch are empty.
+    for [v_dim, heads] in [[96, 1], [20, 4]] {
+        Case::new(AttentionConfig::new(), [2, heads, 1, 1, 2500, 24, v_dim]).with_lens(&[2500, 130]).check("one query");
+    }
+}
+
+#[test]
 fn every_operand_at_once_fits_eight_storage_buffers() {
     let config = AttentionConfig::new().scale(Scale::PerRow).causal(Causal::TopLeft).softcap(4.0);
     let case = Case::new(config, [2, 2, 2, 9, 21, 8, 8]);

@@ -22,7 +22,7 @@ use wgpu_attention::{attention, gated_attention, linear_attention, matmul, merge
 /// What a default device grants, whatever it runs on.
 const STORAGE_BINDINGS: usize = 8;
 const WORKGROUP_BYTES: u32 = 16384;
-/// What a specialization with a large slab may take, on devices that grant more.
+/// What those of `shared/tile.wgsl` may take, on devices that grant more; a default device gets none such.
 const LARGE_WORKGROUP_BYTES: u32 = 32768;
 const INVOCATIONS: u32 = 256;
 
@@ -141,11 +141,8 @@ fn check(specialization: &Specialization, params: &ParamsLayout) -> Result<usize
     ensure(main.name == "main", format_args!("has the entry point `{}`, not `main`", main.name))?;
     let invocations: u32 = main.workgroup_size.iter().product();
     ensure(invocations <= INVOCATIONS, format_args!("has {invocations} invocations in a workgroup"))?;
-    let mut layouter = Layouter::default();
-    layouter.update(module.to_ctx()).map_err(|error| error.to_string())?;
-    let shared = module.global_variables.iter().filter(|(_, variable)| variable.space == AddressSpace::WorkGroup);
-    let bytes: u32 = shared.map(|(_, variable)| layouter[variable.ty].size).sum();
-    let large = specialization.constants.contains(&("SLAB", Constant::U32(32)));
+    let bytes = workgroup_bytes(&module)?;
+    let large = specialization.fragments.iter().any(|source| source.path == "shared/tile");
     let granted = if large { LARGE_WORKGROUP_BYTES } else { WORKGROUP_BYTES };
     ensure(bytes <= granted, format_args!("has {bytes} bytes of workgroup memory"))?;
 
@@ -157,6 +154,26 @@ fn check(specialization: &Specialization, params: &ParamsLayout) -> Result<usize
     ensure(found.is_empty(), format_args!("naga puts in: {found:?}"))?;
     let is_storage = |space: AddressSpace| matches!(space, AddressSpace::Storage { .. });
     Ok(module.global_variables.iter().filter(|(_, variable)| is_storage(variable.space)).count())
+}
+
+fn workgroup_bytes(module: &Module) -> Result<u32, String> {
+    let mut layouter = Layouter::default();
+    layouter.update(module.to_ctx()).map_err(|error| error.to_string())?;
+    let shared = module.global_variables.iter().filter(|(_, variable)| variable.space == AddressSpace::WorkGroup);
+    Ok(shared.map(|(_, variable)| layouter[variable.ty].size).sum())
+}
+
+#[test]
+fn a_default_device_gets_no_more_workgroup_memory_than_it_grants() {
+    let picked = plans::picked_on(&plans::device(true, None));
+    let mut tiles = 0;
+    for specialization in &picked {
+        let (module, _) = parse(specialization, &specialization.wgsl()).expect("valid WGSL");
+        let bytes = workgroup_bytes(&module).expect("a layout");
+        assert!(bytes <= WORKGROUP_BYTES, "{specialization}: {bytes} bytes");
+        tiles += u32::from(bytes > WORKGROUP_BYTES / 2);
+    }
+    assert!(tiles > 0, "some use most of it");
 }
 
 /// The uniform of the WGSL against the struct of the Rust side.

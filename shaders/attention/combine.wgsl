@@ -1,14 +1,18 @@
 // Combines the partial results of several ranges of keys into rows of softmax attention.
 //
-// One invocation owns four dims of one row; it walks the row's partials twice: for the maximum, then for the sums.
-// Workgroup memory: none. Features: none.
+// PARTS invocations share four dims of one row: each walks every PARTS-th of the row's partials, and the first puts together
+// what they found.
+// Workgroup memory: 32 * WORKGROUP bytes if PARTS > 1. Features: none.
 // Source: Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018, section 3.1.
 const WORKGROUP: u32 = 64u;
+const PARTS: u32 = 1u;
 const V_DIM: u32 = 64u;
 const ENTROPY: bool = false;
 alias Elem = vec4<f32>; // f32 where a row of o starts or ends off a multiple of four
 
 const V_CHUNKS: u32 = (V_DIM + 3u) / 4u;
+const OWNERS: u32 = WORKGROUP / PARTS;
+const_assert WORKGROUP % PARTS == 0u;
 
 struct Params {
     first_workgroup: u32, // of this dispatch
@@ -34,6 +38,16 @@ struct Params {
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(11) var<storage, read> partials: array<vec4<f32>>; // [rows, splits, 1 + v_dim / 4]
 
+// Of partials: in units of exp(row_max).
+struct Combined {
+    row_max: f32,
+    sum: f32,
+    weighted: f32,
+    o4: vec4<f32>,
+}
+
+var<workgroup> found: array<Combined, WORKGROUP>;
+
 @compute @workgroup_size(WORKGROUP)
 fn main(
     @builtin(workgroup_id) workgroup_id: vec3<u32>,
@@ -41,40 +55,52 @@ fn main(
     @builtin(local_invocation_index) invocation: u32,
 ) {
     let workgroup = workgroup_index(workgroup_id, num_workgroups);
-    let index = workgroup * WORKGROUP + invocation;
-    let row = index / V_CHUNKS;
-    let c = index % V_CHUNKS;
-    if (workgroup >= params.end_workgroup || row >= params.rows) {
+    if (workgroup >= params.end_workgroup) {
         return;
     }
+    let index = workgroup * OWNERS + invocation % OWNERS;
+    let row = min(index / V_CHUNKS, params.rows - 1u); // past the last, it is read and not written
+    let c = index % V_CHUNKS;
+    let part = invocation / OWNERS;
 
-    // The row's maximum; ranges without a visible key carry the lowest score.
+    // The first partial of each invocation is there: PARTS is at most their number.
     let first = row * params.splits * (1u + V_CHUNKS);
-    var row_max = partials[first].x;
-    for (var s = 1u; s < params.splits; s++) {
-        row_max = max(row_max, partials[first + s * (1u + V_CHUNKS)].x);
+    var own = partial(first + part * (1u + V_CHUNKS), c);
+    for (var s = part + PARTS; s < params.splits; s += PARTS) {
+        own = both(own, partial(first + s * (1u + V_CHUNKS), c));
     }
-
-    // Every partial, brought to that maximum.
-    var sum = 0.0;
-    var weighted = 0.0;
-    var o4 = vec4(0.0);
-    for (var s = 0u; s < params.splits; s++) {
-        let at = first + s * (1u + V_CHUNKS);
-        let partial = partials[at];
-        let step_down = partial.x - row_max;
-        let shrink = exp(step_down);
-        sum += shrink * partial.y;
-        weighted += shrink * (partial.z + step_down * partial.y);
-        o4 += shrink * partials[at + 1u + c];
+    if (PARTS > 1u) {
+        found[invocation] = own;
+        workgroupBarrier();
+        for (var other = 1u; other < PARTS; other++) {
+            own = both(own, found[other * OWNERS + invocation % OWNERS]);
+        }
+    }
+    if (part > 0u || index / V_CHUNKS >= params.rows) {
+        return;
     }
 
     let i = row % params.q_len;
     let head = (row / params.q_len) % params.q_heads;
     let batch = row / params.q_len / params.q_heads;
     let base = params.o_start + batch * params.o_batch + head * params.o_head + i * params.o_row;
-    store_o(base, c, o4 / select(sum, 1.0, sum == 0.0));
+    store_o(base, c, own.o4 / select(own.sum, 1.0, own.sum == 0.0));
     if (c == 0u) {
-        store_statistics(batch, head, i, row_max, sum, weighted);
+        store_statistics(batch, head, i, own.row_max, own.sum, own.weighted);
     }
+}
+
+fn partial(at: u32, c: u32) -> Combined {
+    let statistics = partials[at];
+    return Combined(statistics.x, statistics.y, statistics.z, partials[at + 1u + c]);
+}
+
+// Ranges without a visible key carry the lowest score.
+fn both(a: Combined, b: Combined) -> Combined {
+    let row_max = max(a.row_max, b.row_max);
+    let step_down = vec2(a.row_max, b.row_max) - row_max;
+    let shrink = exp(step_down);
+    let sums = shrink * vec2(a.sum, b.sum);
+    let weighted = dot(shrink, vec2(a.weighted, b.weighted)) + dot(sums, step_down);
+    return Combined(row_max, sums.x + sums.y, weighted, shrink.x * a.o4 + shrink.y * b.o4);
 }

@@ -117,7 +117,23 @@ pub(super) enum Block {
     Storage,
 }
 
-pub(super) const COMBINE_WORKGROUP: u32 = 64;
+/// A workgroup of the combine kernel, and how many of its invocations share four dims of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Combine {
+    workgroup: u32,
+    pub parts: u32,
+}
+
+impl Combine {
+    pub const ALONE: Self = Self { workgroup: 64, parts: 1 };
+    /// For a GPU, and rows of at least so many partials.
+    pub const SHARED: Self = Self { workgroup: 256, parts: 16 };
+
+    /// Fours of dims that a workgroup combines.
+    pub fn owners(self) -> u32 {
+        self.workgroup / self.parts
+    }
+}
 
 /// Whether q, k and v are read four dims at a time.
 fn is_vec4(problem: &Problem) -> bool {
@@ -228,13 +244,14 @@ pub(super) fn walk(
 }
 
 /// The kernel that combines partial rows.
-pub(super) fn combine(problem: &Problem) -> Specialization {
+pub(super) fn combine(problem: &Problem, shared: Combine) -> Specialization {
     let mut fragments = output_fragments(problem);
     fragments.push(source!("shared/workgroup_index"));
     Specialization {
         kernel: source!("attention/combine"),
         constants: vec![
-            ("WORKGROUP", Constant::U32(COMBINE_WORKGROUP)),
+            ("WORKGROUP", Constant::U32(shared.workgroup)),
+            ("PARTS", Constant::U32(shared.parts)),
             ("V_DIM", Constant::U32(problem.shapes.v_dim)),
             ("ENTROPY", Constant::Bool(problem.shapes.entropy)),
         ],
@@ -398,19 +415,21 @@ pub fn specializations() -> Vec<(Specialization, ParamsLayout)> {
             let mut config = AttentionConfig::new().scale(scale);
             config.softcap = bits(flags, 7).then_some(30.0);
             let problem = Problem::contiguous(shapes);
-            let takes = |tile: &&Tile| {
-                tile.kernel.fits(v_dim, 32 << 10)
-                    && [1, 17, 65].iter().any(|&q_len| tile.takes(&AttentionShapes { q_len, ..shapes }))
-            };
+            let takes =
+                |tile: &&Tile| [1, 17, 65].iter().any(|&q_len| tile.takes(&AttentionShapes { q_len, ..shapes }));
             for tile in TILES.iter().filter(takes) {
-                for block in [Block::Private, Block::Storage] {
-                    for shuffle in [false, can_shuffle(64, v_dim)] {
-                        let walk = walk(&config, &problem, tile.kernel, block, shuffle, bits(flags, 8));
-                        found.push((walk, WalkParams::LAYOUT));
+                for kernel in [16 << 10, 32 << 10].map(|granted| tile.kernel.within(granted, v_dim)) {
+                    for block in [Block::Private, Block::Storage] {
+                        for shuffle in [false, can_shuffle(64, v_dim)] {
+                            let walk = walk(&config, &problem, kernel, block, shuffle, bits(flags, 8));
+                            found.push((walk, WalkParams::LAYOUT));
+                        }
                     }
                 }
             }
-            found.push((combine(&problem), CombineParams::LAYOUT));
+            for shared in [Combine::ALONE, Combine::SHARED] {
+                found.push((combine(&problem, shared), CombineParams::LAYOUT));
+            }
         }
     }
     let mut seen = std::collections::HashSet::new();

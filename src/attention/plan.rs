@@ -1,8 +1,6 @@
 //! Which kernels run for a problem, and in what dispatches.
 
-use super::kernels::{
-    Block, COMBINE_WORKGROUP, combine, combine_params, keys_per_step, slot, tile_width, walk, walk_params,
-};
+use super::kernels::{Block, Combine, combine, combine_params, keys_per_step, slot, tile_width, walk, walk_params};
 use super::{AttentionConfig, AttentionShapes};
 use crate::context::{Capabilities, Context};
 use crate::dispatch::{Plan, PlanBuilder, Slot};
@@ -70,8 +68,8 @@ pub(super) enum Adapter {
 /// A kernel that walks the keys, and what it is made for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kernel {
-    /// `attention/tiled.wgsl`: `height` times `groups` groups of four rows to a workgroup, `slab` dims or keys in workgroup
-    /// memory at a time. What its rows have in common goes by subgroup operations where subgroups are large enough.
+    /// `attention/tiled.wgsl`: `height` times `groups` groups of four rows to a workgroup, up to `slab` dims or keys in
+    /// workgroup memory at a time. What its rows have in common goes by subgroup operations where subgroups are large enough.
     Tiled { height: u32, groups: u32, slab: u32 },
     /// `attention/rows.wgsl`: four rows to an invocation, `keys` in a step. 64 keys become 8 where the loads are no
     /// vectors, or a bias or mask hides keys in between.
@@ -89,16 +87,15 @@ impl Kernel {
         }
     }
 
-    /// Whether so many bytes of workgroup memory hold its slabs, and one walk of its invocations fills one with queries.
-    pub fn fits(self, v_dim: u32, granted: u32) -> bool {
-        match self {
-            Self::Tiled { height, groups, slab } => {
-                let (width, row_groups) = (tile_width(v_dim), height * groups);
-                let bytes = 16 * (slab.max(width) * row_groups + slab * width.max(v_dim.div_ceil(4)));
-                bytes <= granted && slab / 4 * groups <= width
-            }
-            Self::Rows { .. } | Self::Subgroup { .. } => true,
-        }
+    /// With the largest slab up to its own that so many bytes of workgroup memory hold, that divides a step, and whose
+    /// queries the invocations bring at four rows each.
+    pub fn within(self, granted: u32, v_dim: u32) -> Self {
+        let Self::Tiled { height, groups, slab: most } = self else { return self };
+        let (width, row_groups) = (tile_width(v_dim), height * groups);
+        let bytes = |slab: u32| 16 * (slab.max(width) * row_groups + slab * width.max(v_dim.div_ceil(4)));
+        let whole = |slab: u32| (4 * width).is_multiple_of(slab) && slab / 4 * groups <= width;
+        let fits = |slab: &u32| *slab <= most && whole(*slab) && bytes(*slab) <= granted;
+        Self::Tiled { height, groups, slab: [32, 16].into_iter().find(fits).unwrap_or(8) }
     }
 }
 
@@ -126,10 +123,10 @@ const ANY: u32 = u32::MAX;
 /// cache. Without subgroups, one walk of the arrays serves 64 keys. Either compiles for a second, which few rows do not
 /// repay, and much longer on other software drivers.
 ///
-/// On a GPU, a workgroup of 256 and 16 KiB holds 128 rows by 64 keys: of each product an invocation computes 8 by 4 or 8 by
-/// 8 numbers from 12 or 16 that it reads from workgroup memory. v_dim above 128 would take 160 registers for them: half the
-/// rows, and half the slab. Fewer rows take smaller tiles. Where the device grants it, twice the slab halves the barriers;
-/// registers, not workgroup memory, limit how many such workgroups share a multiprocessor.
+/// On a GPU, a workgroup of 256 holds 128 rows by 64 keys: of each product an invocation computes 8 by 4 or 8 by 8 numbers
+/// from 12 or 16 that it reads from workgroup memory. v_dim above 128 would take 160 registers for them: half the rows. Fewer
+/// rows take smaller tiles. Slabs are as large as workgroup memory allows (`Kernel::within`), for they set how often the
+/// invocations wait for each other, and for memory; registers, not it, limit how many workgroups share a multiprocessor.
 #[rustfmt::skip]
 pub(super) const TILES: &[Tile] = &[
     Tile { adapter: Adapter::Llvmpipe, rows: [64, ANY], dims: 80,  kernel: Kernel::Subgroup { workgroup: 8, keys: 4 } },
@@ -139,24 +136,27 @@ pub(super) const TILES: &[Tile] = &[
     Tile { adapter: Adapter::Llvmpipe, rows: [64, ANY], dims: ANY, kernel: Kernel::Rows { workgroup: 8, keys: 64 } },
     Tile { adapter: Adapter::Llvmpipe, rows: [0, 63],   dims: ANY, kernel: Kernel::Rows { workgroup: 8, keys: 8 } },
     Tile { adapter: Adapter::Cpu,      rows: [0, ANY],  dims: ANY, kernel: Kernel::Rows { workgroup: 8, keys: 8 } },
-    Tile { adapter: Adapter::Gpu,      rows: [0, 16],   dims: ANY, kernel: Kernel::Tiled { height: 4,  groups: 1, slab: 8 } },
-    Tile { adapter: Adapter::Gpu,      rows: [17, 64],  dims: ANY, kernel: Kernel::Tiled { height: 16, groups: 1, slab: 8 } },
+    Tile { adapter: Adapter::Gpu,      rows: [0, 16],   dims: ANY, kernel: Kernel::Tiled { height: 4,  groups: 1, slab: 32 } },
+    Tile { adapter: Adapter::Gpu,      rows: [17, 64],  dims: ANY, kernel: Kernel::Tiled { height: 16, groups: 1, slab: 32 } },
     Tile { adapter: Adapter::Gpu,      rows: [65, ANY], dims: 128, kernel: Kernel::Tiled { height: 16, groups: 2, slab: 32 } },
-    Tile { adapter: Adapter::Gpu,      rows: [65, ANY], dims: 128, kernel: Kernel::Tiled { height: 16, groups: 2, slab: 16 } },
-    Tile { adapter: Adapter::Gpu,      rows: [65, ANY], dims: ANY, kernel: Kernel::Tiled { height: 16, groups: 1, slab: 8 } },
+    Tile { adapter: Adapter::Gpu,      rows: [65, ANY], dims: ANY, kernel: Kernel::Tiled { height: 16, groups: 1, slab: 32 } },
 ];
 
-/// Workgroups that occupy the adapter; fewer split the keys further.
-const ENOUGH_FOR_A_GPU: u64 = 256;
-const ENOUGH_FOR_A_CPU: u64 = 8;
-/// Keys below which a range is not split to occupy the adapter.
-const LEAST_SPLIT: u32 = 256;
+/// Workgroups that occupy the adapter, and the fewest keys that each of them then walks: fewer workgroups split the keys.
+/// Those of 16 rows are a quarter as large, and wait for memory more than they compute.
+fn enough(kernel: Kernel) -> (u64, u32) {
+    match kernel {
+        Kernel::Tiled { height: ..=4, .. } => (1024, 128),
+        Kernel::Tiled { .. } => (256, 256),
+        Kernel::Rows { .. } | Kernel::Subgroup { .. } => (8, 256),
+    }
+}
 
 /// What was chosen for a problem, before anything is compiled.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Choice {
     walk: Specialization,
-    combine: Option<Specialization>,
+    combine: Option<(Specialization, Combine)>,
     /// Tiles of the rows of a kv head.
     pub row_tiles: u64,
     pub splits: u32,
@@ -176,10 +176,10 @@ fn select(config: &AttentionConfig, problem: &Problem, capabilities: &Capabiliti
     let applies = |tile: &&Tile| {
         let size = capabilities.subgroup_size;
         let runs = !matches!(tile.kernel, Kernel::Subgroup { workgroup, .. } if size != Some(workgroup));
-        let fits = tile.kernel.fits(shapes.v_dim, capabilities.limits.max_compute_workgroup_storage_size);
-        tile.adapter == adapter && runs && fits && tile.takes(shapes)
+        tile.adapter == adapter && runs && tile.takes(shapes)
     };
-    let kernel = TILES.iter().find(applies).unwrap_or(&TILES[TILES.len() - 1]).kernel;
+    let tile = TILES.iter().find(applies).unwrap_or(&TILES[TILES.len() - 1]);
+    let kernel = tile.kernel.within(capabilities.limits.max_compute_workgroup_storage_size, shapes.v_dim);
     let step = keys_per_step(problem, kernel);
     let block = if capabilities.slow_arrays { Block::Storage } else { Block::Private };
     let row_tiles = u64::from(rows_per_kv_head(shapes).div_ceil(kernel.rows()));
@@ -195,11 +195,11 @@ fn select(config: &AttentionConfig, problem: &Problem, capabilities: &Capabiliti
         Kernel::Tiled { .. } if shuffle => reasons.push("row statistics by subgroup operations".into()),
         Kernel::Tiled { .. } | Kernel::Rows { .. } => {}
     }
-    let enough = if adapter == Adapter::Gpu { ENOUGH_FOR_A_GPU } else { ENOUGH_FOR_A_CPU };
+    let (enough, least_keys) = enough(kernel);
     if tiles < enough {
         // Rather more workgroups than this walks more keys alone.
-        let keys = (u64::from(shapes.kv_len) * tiles / enough).next_multiple_of(LEAST_SPLIT.into());
-        bound = bound.min(u32::try_from(keys).unwrap_or(u32::MAX).max(LEAST_SPLIT));
+        let keys = (u64::from(shapes.kv_len) * tiles / enough).next_multiple_of(least_keys.into());
+        bound = bound.min(u32::try_from(keys).unwrap_or(u32::MAX).max(least_keys));
     }
     if let Some(cap) = capabilities.loop_cap {
         let keys = keys_under_loop_cap(config, shapes, cap, kernel, step)?;
@@ -213,8 +213,8 @@ fn select(config: &AttentionConfig, problem: &Problem, capabilities: &Capabiliti
     bound = bound.min(u32::try_from(by_work).unwrap_or(u32::MAX).max(step));
     let mut split_keys = (bound - bound % step).min(shapes.kv_len.next_multiple_of(step));
     if let Some(cap) = capabilities.loop_cap {
-        // The combine kernel walks the splits of a row twice.
-        let most_splits = (cap.saturating_sub(16) / 2).max(1);
+        // The combine kernel walks the splits of a row.
+        let most_splits = cap.saturating_sub(64).max(1);
         split_keys = split_keys.max(shapes.kv_len.div_ceil(most_splits).next_multiple_of(step));
         if split_keys > keys_under_loop_cap(config, shapes, cap, kernel, step)? {
             let reason = format!(
@@ -245,9 +245,11 @@ fn select(config: &AttentionConfig, problem: &Problem, capabilities: &Capabiliti
     if splits > 1 {
         reasons.push(format!("{splits} ranges of {split_keys} keys, then combined"));
     }
+    let shared =
+        if adapter == Adapter::Gpu && splits >= Combine::SHARED.parts { Combine::SHARED } else { Combine::ALONE };
     Ok(Choice {
         walk: walk(config, problem, kernel, block, shuffle, partial),
-        combine: partial.then(|| combine(problem)),
+        combine: partial.then(|| (combine(problem, shared), shared)),
         row_tiles,
         splits,
         split_keys,
@@ -325,7 +327,7 @@ pub(super) fn build(context: &Context, config: &AttentionConfig, problem: &Probl
 
     let walk_params =
         |first_workgroup, end_workgroup| walk_params(config, problem, &choice, [first_workgroup, end_workgroup]);
-    let Some(combine) = &choice.combine else {
+    let Some((combine, shared)) = &choice.combine else {
         let bindings: Vec<_> = inputs.iter().chain(&outputs).map(operand).collect();
         plan.dispatch(&choice.walk, &bindings, workgroups, per_workgroup, walk_params)?;
         return plan.finish(flops, least_bytes(problem), choice.reason);
@@ -339,8 +341,8 @@ pub(super) fn build(context: &Context, config: &AttentionConfig, problem: &Probl
     let bindings: Vec<_> = inputs.iter().map(operand).chain([partials]).collect();
     plan.dispatch(&choice.walk, &bindings, workgroups, per_workgroup, walk_params)?;
     let bindings: Vec<_> = outputs.iter().map(operand).chain([partials]).collect();
-    let combine_workgroups = (u64::from(rows) * u64::from(v_chunks)).div_ceil(COMBINE_WORKGROUP.into());
-    let per_workgroup = u64::from(COMBINE_WORKGROUP) * u64::from(choice.splits) * 16;
+    let combine_workgroups = (u64::from(rows) * u64::from(v_chunks)).div_ceil(shared.owners().into());
+    let per_workgroup = u64::from(shared.owners()) * u64::from(choice.splits) * 16;
     plan.dispatch(combine, &bindings, combine_workgroups, per_workgroup, |first_workgroup, end_workgroup| {
         combine_params(problem, &choice, [first_workgroup, end_workgroup])
     })?;
@@ -404,7 +406,7 @@ mod tests {
         };
         assert_eq!(picks(16 << 10, None, 64), ("16u".into(), false));
         assert_eq!(picks(24 << 10, Some(16), 64), ("32u".into(), true));
-        assert_eq!(picks(24 << 10, Some(8), 128), ("16u".into(), false), "32 KiB, and 16 invocations share a row");
+        assert_eq!(picks(24 << 10, Some(8), 128), ("16u".into(), false), "32 take 32 KiB; 16 invocations share a row");
         assert_eq!(picks(32 << 10, Some(32), 128), ("32u".into(), true));
         assert_eq!(picks(64 << 10, Some(32), 96), ("16u".into(), false), "12 invocations share a row");
     }
@@ -413,8 +415,8 @@ mod tests {
     fn few_tiles_split_the_keys_to_occupy_a_gpu() {
         let decode = AttentionShapes { q_len: 1, kv_heads: 1, ..AttentionShapes::new(1, 8, 32_768, 64) };
         let choice = choose(decode, &capabilities());
-        assert_eq!((choice.row_tiles, choice.split_keys, choice.splits), (1, 256, 128), "heads share a tile");
-        let short = AttentionShapes { kv_len: 200, ..decode };
+        assert_eq!((choice.row_tiles, choice.split_keys, choice.splits), (1, 128, 256), "heads share a tile");
+        let short = AttentionShapes { kv_len: 100, ..decode };
         assert_eq!(choose(short, &capabilities()).splits, 1, "nothing to split");
     }
 
@@ -428,7 +430,7 @@ mod tests {
                 let iterations = (choice.split_keys / 8) * (3 + 2 * dim.div_ceil(4));
                 assert!(iterations < 65_535, "{len} keys, head_dim {dim}: {iterations}");
                 assert!(choice.splits * choice.split_keys >= len, "every key is in a range");
-                assert!(2 * choice.splits + 16 <= 65_535, "the combine kernel's loops");
+                assert!(choice.splits + 64 <= 65_535, "the combine kernel's loops");
                 assert!(choice.split_keys.is_multiple_of(8), "no step crosses from one range into the next");
             }
         }
@@ -438,8 +440,8 @@ mod tests {
     fn splits_that_the_combine_kernel_cannot_walk_grow() {
         let options = ContextOptions { max_keys_per_split: Some(8), ..Default::default() };
         let capped = Capabilities { loop_cap: Some(65_535), is_cpu: true, options, ..capabilities() };
-        let choice = choose(AttentionShapes::new(1, 1, 300_000, 1), &capped);
-        assert!(2 * choice.splits + 16 <= 65_535 && choice.split_keys > 8, "{choice:?}");
+        let choice = choose(AttentionShapes::new(1, 1, 600_000, 1), &capped);
+        assert!(choice.splits + 64 <= 65_535 && choice.split_keys > 8, "{choice:?}");
     }
 
     #[test]
@@ -461,7 +463,7 @@ mod tests {
                 specialization.wgsl().lines().filter(|line| line.contains("var<storage")).count()
             };
             assert!(storage(&choice.walk) <= 8, "{}", choice.walk);
-            assert!(choice.combine.as_ref().is_none_or(|combine| storage(combine) <= 8));
+            assert!(choice.combine.as_ref().is_none_or(|(combine, _)| storage(combine) <= 8));
         }
     }
 

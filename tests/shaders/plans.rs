@@ -55,7 +55,7 @@ fn pairs_of(specialization: &Specialization) -> Vec<[String; 2]> {
 }
 
 /// A device that runs nothing; it reports itself as a software driver.
-fn device(assume_gpu: bool, subgroup: Option<u32>) -> Context {
+pub fn device(assume_gpu: bool, subgroup: Option<u32>) -> Context {
     let features = if subgroup.is_some() { wgpu::Features::SUBGROUP } else { wgpu::Features::empty() };
     let noop = wgpu::NoopBackendOptions {
         features: Some(features),
@@ -76,7 +76,7 @@ fn device(assume_gpu: bool, subgroup: Option<u32>) -> Context {
     Context::with_options(device, queue, ContextOptions { assume_gpu, ..Default::default() })
 }
 
-fn picked_on(context: &Context) -> Vec<Specialization> {
+pub fn picked_on(context: &Context) -> Vec<Specialization> {
     let mut rng = StdRng::seed_from_u64(1);
     for dim in DIMS {
         for lengths in LENGTHS {
