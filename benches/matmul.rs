@@ -4,29 +4,41 @@ mod common;
 
 use std::cell::OnceCell;
 
+use common::Bench;
 use common::ceilings::product::Product;
 use common::harness::timer::Timer;
 use criterion::Throughput;
+use wgpu_attention::{Context, ContextOptions};
 
-/// `[m, n, k]` on a CPU adapter and on a GPU.
-const ON_CPU: &[[u32; 3]] = &[[1, 768, 768], [16, 64, 16384], [512, 512, 512], [512, 1536, 768]];
-const ON_GPU: &[[u32; 3]] = &[[1, 4096, 4096], [512, 1536, 768], [2048, 2048, 64], [4096, 4096, 4096]];
+/// `[m, n, k]` on a CPU adapter and on a GPU; of the first, tiles are so few that k is cut into ranges.
+const ON_CPU: [[u32; 3]; 4] = [[16, 64, 16_384], [1, 768, 768], [512, 512, 512], [512, 1536, 768]];
+const ON_GPU: [[u32; 3]; 4] = [[1, 4096, 4096], [512, 1536, 768], [2048, 2048, 64], [4096, 4096, 4096]];
 
 fn main() {
-    let mut bench = common::Bench::new();
-    for &size in if bench.on_cpu() { ON_CPU } else { ON_GPU } {
-        let context = bench.context.clone();
-        let timer = Timer::new(&context);
-        let product: OnceCell<Product> = OnceCell::new();
-        let set_up = || {
-            let product = product.get_or_init(|| Product::new(&context, size));
-            let prepared = product.prepare()?;
-            product.verify(&prepared)?;
-            timer.warm_up(prepared)
-        };
-        let [m, n, k] = size;
-        let flops = 2 * u64::from(m) * u64::from(n) * u64::from(k);
-        bench.time("matmul", &format!("{m}x{n}x{k}"), Throughput::Elements(flops), set_up);
+    let mut bench = Bench::new();
+    let context = bench.context.clone();
+    let sizes = if bench.on_cpu() { ON_CPU } else { ON_GPU };
+    for size in sizes {
+        time(&mut bench, &context, size, "");
     }
+    // Without a workspace there are no ranges.
+    let options = ContextOptions { max_workspace_bytes: 0, ..context.capabilities().options };
+    let whole = Context::with_options(context.device().clone(), context.queue().clone(), options);
+    time(&mut bench, &whole, sizes[0], ", k whole");
     bench.finish();
+}
+
+/// One size, verified and then timed.
+fn time(bench: &mut Bench, context: &Context, size: [u32; 3], how: &str) {
+    let timer = Timer::new(context);
+    let product: OnceCell<Product> = OnceCell::new();
+    let set_up = || {
+        let product = product.get_or_init(|| Product::new(context, size));
+        let prepared = product.prepare()?;
+        product.verify(&prepared)?;
+        timer.warm_up(prepared)
+    };
+    let [m, n, k] = size;
+    let flops = 2 * u64::from(m) * u64::from(n) * u64::from(k);
+    bench.time("matmul", &format!("{m}x{n}x{k}{how}"), Throughput::Elements(flops), set_up);
 }
