@@ -219,7 +219,7 @@ pub(super) fn walk(
             ];
             let along_width =
                 pick(shuffle, source!("shared/along_width_subgroup"), source!("shared/along_width_memory"));
-            fragments.extend([source!("shared/tile"), along_width]);
+            fragments.extend([source!("shared/tile"), source!("shared/tile_keys"), along_width]);
             (source!("attention/tiled"), constants)
         }
         Kernel::Rows { workgroup, .. } => {
