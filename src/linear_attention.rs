@@ -8,6 +8,7 @@ mod plan;
 pub mod reference;
 mod rounds;
 mod shapes;
+mod tiles;
 
 use std::sync::Arc;
 

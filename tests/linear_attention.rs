@@ -6,7 +6,7 @@ mod common;
 
 use case::*;
 
-use common::{Placed, Placement, Tensor, assert_same_bits, context};
+use common::{Placed, Placement, Tensor, assert_same_bits, by_a_gpus_kernels, context};
 use wgpu_attention::{
     Context, ContextOptions, Error, FeatureMap, LinearAttention, LinearAttentionConfig, LinearAttentionInputs,
     LinearAttentionOutputs, LinearAttentionShapes, LinearMode, Normalization, TensorView,
@@ -282,7 +282,8 @@ fn placement_and_reruns_change_no_bit() {
 fn groups_of_chunks_and_heads_under_a_small_workspace() {
     let name = std::env::var("WGPU_ADAPTER_NAME").unwrap_or_default();
     for (map, bytes) in [(FeatureMap::Exp, 8_000), (TAYLOR2, 40_000), (FAVOR, 40_000)] {
-        let options = ContextOptions { max_workspace_bytes: bytes, ..ContextOptions::default() };
+        let options =
+            ContextOptions { max_workspace_bytes: bytes, assume_gpu: by_a_gpus_kernels(), ..Default::default() };
         let small = {
             let _alone = alone();
             Context::headless_with(&name, options).unwrap()
@@ -297,12 +298,12 @@ fn groups_of_chunks_and_heads_under_a_small_workspace() {
         }
     }
     // Where the state stays in registers, only those of the heads stand in the workspace.
-    let options = ContextOptions { max_workspace_bytes: 12_000, ..ContextOptions::default() };
+    let options = ContextOptions { max_workspace_bytes: 12_000, assume_gpu: by_a_gpus_kernels(), ..Default::default() };
     let small = Context::headless_with(&name, options).unwrap();
     let mut case = Case::new(config(FeatureMap::EluPlusOne, LinearMode::Causal), [3, 8, 4, 70, 70, 8, 12]);
     case.state = Some(case.state_of(&case.run()));
     case.run().assert_same_bits("heads in groups", &case.run_on(&small, Placement::Aligned));
-    let options = ContextOptions { max_workspace_bytes: 1000, ..ContextOptions::default() };
+    let options = ContextOptions { max_workspace_bytes: 1000, assume_gpu: by_a_gpus_kernels(), ..Default::default() };
     let tiny = Context::headless_with(&name, options).unwrap();
     let case = Case::causal(FeatureMap::Exp, 10, 8, 12);
     let shapes = case.host().shapes(&case.config).unwrap();

@@ -19,35 +19,6 @@ const ROW: u32 = HEADERS + V_CHUNKS; // vec4s per feature of a state
 const KEYS: u32 = 8u; // per step
 const_assert HEAD_DIM >= 1u && V_DIM >= 1u && V_BLOCK >= 1u;
 
-struct Params {
-    first_workgroup: u32, // of this dispatch
-    end_workgroup: u32,
-    first_head: u32, // of this round, counted over batch * kv_heads
-    kv_heads: u32,
-    kv_len: u32, // tokens
-    chunk_len: u32, // tokens
-    first_chunk: u32, // of this round
-    chunks: u32, // in this round
-    slots: u32, // states per head in the workspace
-    feature_tiles: u32, // ceil(FEATURES / (4 * WORKGROUP))
-    value_blocks: u32, // ceil(V_CHUNKS / V_BLOCK)
-    input_scale: f32, // of the second-order Taylor map
-    k_start: u32, // starts and strides in elements; starts may wrap around
-    k_batch: u32,
-    k_head: u32,
-    k_row: u32,
-    v_start: u32,
-    v_batch: u32,
-    v_head: u32,
-    v_row: u32,
-    kv_lens_start: u32,
-    kv_lens_stride: u32,
-}
-
-@group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(3) var<storage, read> v: array<Elem>; // [batch, kv_heads, kv_len, v_dim]
-@group(0) @binding(11) var<storage, read_write> states: array<vec4<f32>>; // [heads, slots, FEATURES, ROW]
-
 var<private> s_block: array<mat4x4<f32>, V_BLOCK>;
 
 @compute @workgroup_size(WORKGROUP)

@@ -7,3 +7,8 @@ fn load_q(base: u32, chunk: u32) -> vec4<f32> {
     if (HEAD_DIM % 4u == 0u || c + 3u < HEAD_DIM) { x.w = q[base + c + 3u]; }
     return x;
 }
+
+// One dim of a row.
+fn load_q_dim(base: u32, dim: u32) -> f32 {
+    return q[base + dim];
+}

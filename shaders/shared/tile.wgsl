@@ -36,6 +36,15 @@ fn place(at: u32, chunk: u32, count: u32) -> u32 {
     return (at + chunk * (8u / SLAB_CHUNKS)) % count;
 }
 
+// Four terms of four rows, chunk `invocation % SLAB_CHUNKS` of the slab and group `invocation / SLAB_CHUNKS` of the rows: the part
+// of each of the first SLAB_CHUNKS * ROW_GROUPS invocations.
+fn put_left(terms: mat4x4<f32>) {
+    let c = invocation % SLAB_CHUNKS;
+    for (var i = 0u; i < 4u; i++) { // unroll
+        left[(4u * c + i) * ROW_GROUPS + place(invocation / SLAB_CHUNKS, c, ROW_GROUPS)] = terms[i];
+    }
+}
+
 // o_tile += left * right, over a slab. `edge`: a factor on the left may be 0 because its row does not see the term.
 fn add_slab(edge: bool) {
     for (var chunk = 0u; chunk < SLAB_CHUNKS; chunk++) {

@@ -49,15 +49,12 @@ fn add_values(weights: PerScore, j: u32, last: u32, edge: bool, v_base: u32) {
 // To workgroup memory: a slab of dims of the rows, four rows to an invocation. Dims past the last are 0.
 fn bring_queries(slab: u32) {
     if (invocation < SLAB_CHUNKS * ROW_GROUPS) {
-        let c = invocation % SLAB_CHUNKS;
-        let chunk = SLAB_CHUNKS * slab + c;
+        let chunk = SLAB_CHUNKS * slab + invocation % SLAB_CHUNKS;
         var dims = mat4x4<f32>();
         if (chunk < HEAD_CHUNKS) {
             dims = queries(chunk);
         }
-        for (var d = 0u; d < 4u; d++) { // unroll
-            left[(4u * c + d) * ROW_GROUPS + place(invocation / SLAB_CHUNKS, c, ROW_GROUPS)] = dims[d];
-        }
+        put_left(dims);
     }
 }
 

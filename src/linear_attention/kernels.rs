@@ -4,6 +4,7 @@ use super::config::{FeatureMap, LinearAttentionConfig, LinearMode, Normalization
 use super::params::{ChunkStateParams, FeaturesParams, OutputParams, PrefixParams, StateParams, StepParams};
 use super::plan::{Problem, tokens};
 use super::shapes::LinearAttentionShapes;
+use super::tiles::Tiles;
 use crate::context::Capabilities;
 use crate::params::ParamsLayout;
 use crate::wgsl::{Constant, Source, Specialization, source};
@@ -33,7 +34,7 @@ impl Tile {
     const CPU: Self = Self { workgroup: 8, chunk_len: 64, v_block: 16, subgroup: false };
     /// The same where that vector is a subgroup.
     const CPU_SUBGROUP: Self = Self { subgroup: true, ..Self::CPU };
-    /// One subgroup of most GPUs, and what its registers hold.
+    /// One subgroup of most GPUs, for features of whole rows; all else is in `tiles.rs`.
     const GPU: Self = Self { workgroup: 32, chunk_len: 128, v_block: 4, subgroup: false };
 
     pub fn select(capabilities: &Capabilities) -> Self {
@@ -87,7 +88,7 @@ pub(super) fn needs_features(map: FeatureMap) -> (bool, bool) {
 }
 
 /// Vec4s before a feature's value dims in a state of the workspace.
-fn headers(config: &LinearAttentionConfig) -> u32 {
+pub(super) fn headers(config: &LinearAttentionConfig) -> u32 {
     if config.feature_map.running_max().is_some() { 2 } else { 1 }
 }
 
@@ -159,6 +160,7 @@ impl Kernels {
         let load_kv =
             pick(kv_vec4, source!("linear_attention/load_kv_vec4"), source!("linear_attention/load_kv_scalar"));
         let mut chunk_state = vec![
+            source!("linear_attention/chunk_state_params"),
             pick(shapes.kv_lens, source!("shared/kv_lens"), source!("shared/no_kv_lens")),
             pick(for_keys, source!("linear_attention/k_workspace"), source!("linear_attention/k_operand")),
             load_kv,
@@ -179,6 +181,7 @@ impl Kernels {
         // One element type for all that the output kernel reads; in full mode that is q alone.
         let output_vec4 = q_vec4 && (!causal || kv_vec4);
         let mut output = vec![
+            source!("linear_attention/output_params"),
             pick(output_vec4, source!("linear_attention/load_q_vec4"), source!("linear_attention/load_q_scalar")),
             pick(problem.o.is_vec4(), source!("shared/store_vec4"), source!("shared/store_scalar")),
             source!("linear_attention/within"),
@@ -291,6 +294,13 @@ impl Kernels {
         }
     }
 
+    /// The same with a GPU's tiles, where there are any.
+    pub fn tiled(self, config: &LinearAttentionConfig, problem: &Problem, tiles: Option<&Tiles>) -> Self {
+        let Some(tiles) = tiles else { return self };
+        let (chunk_state, output) = (tiles.chunk_state(config, problem), tiles.output(config, problem));
+        Self { chunk_state, output, ..self }
+    }
+
     /// The kernel that computes features of queries, or of keys, where the map needs one.
     pub fn features(&self, queries: bool) -> Option<&Specialization> {
         if queries { self.query_features.as_ref() } else { self.key_features.as_ref() }
@@ -344,11 +354,13 @@ pub(super) fn most_loop_iterations(
     config: &LinearAttentionConfig,
     shapes: &LinearAttentionShapes,
     tile: &Tile,
+    tiles: Option<&Tiles>,
     chunk_len: u32,
     chunks: u32,
 ) -> u64 {
     let features = u64::from(shapes.features(config.feature_map));
     let v_chunks = u64::from(shapes.v_dim.div_ceil(4));
+    let largest = tiles.map(|tiles| tiles.most_loop_iterations(config, shapes, chunk_len));
     let (chunk_len, chunks) = (u64::from(chunk_len), u64::from(chunks));
     let kind = Kind::of(config);
     let dim_chunks = if kind == Kind::Taylor2 { u64::from(shapes.head_dim) } else { features }.div_ceil(4);
@@ -368,9 +380,11 @@ pub(super) fn most_loop_iterations(
     let own = if config.mode == LinearMode::Causal { steps * (own + v_chunks + 2) } else { 0 };
     let output = dim_chunks + v_chunks + state + own + 6 * (v_chunks + 1) + 8;
 
+    let largest = largest.unwrap_or(chunk_state.max(output));
+
     let rows = u64::from(shapes.head_dim) + 2;
     let features_kernel = 4 * rows + u64::from(FEATURE_BLOCK) * (rows + 8);
-    [chunk_state, output, chunks + 2, features + 2, features_kernel].into_iter().max().unwrap_or(0)
+    [largest, chunks + 2, features + 2, features_kernel].into_iter().max().unwrap_or(0)
 }
 
 /// Every specialization that a plan can pick, up to the head dims (which are sampled), with its uniform's layout.
@@ -406,9 +420,11 @@ pub fn specializations() -> Vec<(Specialization, ParamsLayout)> {
                     if Kind::of(&config) == Kind::Plain && mode == LinearMode::Causal {
                         found.extend(tokens::specializations(&config, &problem));
                     }
-                    for tile in [Tile::CPU, Tile::CPU_SUBGROUP, Tile::GPU] {
+                    let tiles = Tiles::of(&config, &shapes);
+                    for (tile, tiles) in [(Tile::CPU, None), (Tile::CPU_SUBGROUP, None), (Tile::GPU, Some(&tiles))] {
                         let step = can_step(&config, &shapes, None);
-                        found.extend(Kernels::new(&config, &problem, &tile).all(step));
+                        let kernels = Kernels::new(&config, &problem, &tile).tiled(&config, &problem, tiles);
+                        found.extend(kernels.all(step));
                     }
                 }
             }

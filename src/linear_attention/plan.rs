@@ -7,6 +7,7 @@ use super::kernels::{self, Kernels, Tile};
 use super::params::{ChunkStateParams, FeaturesParams, OutputParams, PrefixParams, StateParams, StepParams};
 use super::rounds::Rounds;
 use super::shapes::LinearAttentionShapes;
+use super::tiles::Tiles;
 use crate::context::Context;
 use crate::dispatch::{Plan, PlanBuilder, Slot};
 use crate::tensor::Layout;
@@ -96,6 +97,7 @@ pub(super) fn build(context: &Context, config: &LinearAttentionConfig, problem: 
     }
     let capabilities = context.capabilities();
     let tile = Tile::select(capabilities);
+    let tiles = Tiles::select(config, shapes, capabilities);
     let rounds = Rounds::select(config, shapes, &tile, capabilities);
     if let (Some(state), true) = (&problem.state_in, problem.in_place && shapes.q_len == 1) {
         if kernels::can_step(config, shapes, capabilities.loop_cap) {
@@ -106,7 +108,8 @@ pub(super) fn build(context: &Context, config: &LinearAttentionConfig, problem: 
         return tokens::build(plan, config, problem, &tile, capabilities);
     }
     if let Some(cap) = capabilities.loop_cap {
-        let needed = kernels::most_loop_iterations(config, shapes, &tile, rounds.chunk_len, rounds.chunks_per_round);
+        let (len, chunks) = (rounds.chunk_len, rounds.chunks_per_round);
+        let needed = kernels::most_loop_iterations(config, shapes, &tile, tiles.as_ref(), len, chunks);
         if needed > u64::from(cap) {
             let reason = format!("{needed} loop iterations in one invocation, this driver ends them after {cap}");
             return Err(Error::Unsupported { reasons: vec![reason] });
@@ -118,11 +121,12 @@ pub(super) fn build(context: &Context, config: &LinearAttentionConfig, problem: 
     let key_features = region("features of keys", key_bytes)?;
     let query_features = region("features of queries", query_bytes)?;
     let mut builder = Builder {
-        kernels: Kernels::new(config, problem, &tile),
+        kernels: Kernels::new(config, problem, &tile).tiled(config, problem, tiles.as_ref()),
         plan,
         config,
         problem,
         tile,
+        tiles,
         rounds,
         states: states.unwrap_or(Slot::Workspace { offset: 0, size: 0 }),
         key_features,
@@ -134,12 +138,13 @@ pub(super) fn build(context: &Context, config: &LinearAttentionConfig, problem: 
     }
 
     let reason = format!(
-        "chunks of {} keys, {} of {} at a time, for {} of {heads} heads; {} rows per workgroup",
+        "chunks of {} keys, {} of {} at a time, for {} of {heads} heads; {} rows per workgroup{}",
         rounds.chunk_len,
         rounds.chunks_per_round.min(rounds.chunks),
         rounds.chunks,
         rounds.heads_per_round,
-        tile.rows(),
+        builder.output_rows(),
+        if tiles.is_some() { ", in tiles for a GPU" } else { "" },
     );
     builder.plan.finish(flops(config, shapes), least_bytes(problem), reason)
 }
@@ -164,7 +169,8 @@ fn step(
     let query_features = region(for_queries, "features of queries", shapes.batch * shapes.q_heads)?;
     let kernels = Kernels::new(config, problem, &tile);
     let states = Slot::Workspace { offset: 0, size: 0 };
-    let mut builder = Builder { plan, kernels, config, problem, tile, rounds, states, key_features, query_features };
+    let mut builder =
+        Builder { plan, kernels, config, problem, tile, tiles: None, rounds, states, key_features, query_features };
     let token = Span { first: 0, count: 1 };
     let k = builder.rows(false, heads, token)?;
     let q = builder.rows(true, heads, token)?;
@@ -266,6 +272,7 @@ struct Builder<'c> {
     config: &'c LinearAttentionConfig,
     problem: &'c Problem,
     tile: Tile,
+    tiles: Option<Tiles>,
     rounds: Rounds,
     states: Slot,
     key_features: Option<Slot>,
@@ -313,7 +320,7 @@ impl Builder<'_> {
             for first in (0..shapes.q_len).step_by(self.rounds.rows_per_round as usize) {
                 let rows = Span { first, count: self.rounds.rows_per_round.min(shapes.q_len - first) };
                 let q = self.rows(true, heads, rows)?;
-                let tiles = Span { first: first / self.tile.rows(), count: rows.count.div_ceil(self.tile.rows()) };
+                let tiles = Span { first: first / self.output_rows(), count: rows.count.div_ceil(self.output_rows()) };
                 self.output(heads, tiles, [&q, &q], [carry, 0])?;
             }
         }
@@ -383,9 +390,13 @@ impl Builder<'_> {
         let (problem, rounds) = (self.problem, self.rounds);
         let shapes = &problem.shapes;
         let features = shapes.features(self.config.feature_map);
-        let feature_tiles = features.div_ceil(4 * self.tile.workgroup);
-        let v_block = self.tile.v_block(shapes.v_dim);
-        let value_blocks = shapes.v_dim.div_ceil(4).div_ceil(v_block);
+        let v_chunks = shapes.v_dim.div_ceil(4);
+        let (own_features, v_block) = match &self.tiles {
+            Some(tiles) => (tiles.features, v_chunks),
+            None => (4 * self.tile.workgroup, self.tile.v_block(shapes.v_dim)),
+        };
+        let feature_tiles = features.div_ceil(own_features);
+        let value_blocks = v_chunks.div_ceil(v_block);
         let mut bindings =
             vec![(binding::K, k.slot), (binding::V, Slot::Operand(slot::V)), (binding::STATES, self.states)];
         bindings.extend(problem.kv_lens.map(|_| (binding::KV_LENS, Slot::Operand(slot::KV_LENS))));
@@ -396,7 +407,7 @@ impl Builder<'_> {
             &self.kernels.chunk_state,
             &bindings,
             u64::from(heads.count) * u64::from(chunks.count) * u64::from(feature_tiles) * u64::from(value_blocks),
-            u64::from(rounds.chunk_len) * u64::from(self.tile.workgroup) * u64::from(v_block) * 32,
+            u64::from(rounds.chunk_len) * u64::from(own_features) * u64::from(v_block) * 8,
             |first_workgroup, end_workgroup| ChunkStateParams {
                 first_workgroup,
                 end_workgroup,
@@ -422,6 +433,11 @@ impl Builder<'_> {
                 kv_lens_stride,
             },
         )
+    }
+
+    /// Rows of a workgroup that computes o.
+    fn output_rows(&self) -> u32 {
+        self.tiles.map_or(self.tile.rows(), |tiles| tiles.rows)
     }
 
     /// Vec4s of the states of some heads, one invocation each.
@@ -461,8 +477,9 @@ impl Builder<'_> {
         let shapes = &problem.shapes;
         let causal = self.config.mode == LinearMode::Causal;
         let group = shapes.q_heads / shapes.kv_heads;
-        let chunk_len = if causal { self.rounds.chunk_len } else { self.tile.rows() };
-        let tiles = chunk_len.div_ceil(self.tile.rows());
+        let output_rows = self.output_rows();
+        let chunk_len = if causal { self.rounds.chunk_len } else { output_rows };
+        let tiles = chunk_len.div_ceil(output_rows);
         let eps = eps(self.config);
         let mut bindings =
             vec![(binding::Q, q.slot), (binding::O, Slot::Operand(slot::O)), (binding::STATES, self.states)];
@@ -479,7 +496,7 @@ impl Builder<'_> {
             &self.kernels.output,
             &bindings,
             u64::from(heads.count) * u64::from(group) * u64::from(chunks.count) * u64::from(tiles),
-            u64::from(self.tile.rows()) * (2 * features * v_dim + own),
+            u64::from(output_rows) * (2 * features * v_dim + own),
             |first_workgroup, end_workgroup| OutputParams {
                 first_workgroup,
                 end_workgroup,

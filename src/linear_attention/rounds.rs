@@ -3,6 +3,7 @@
 use super::config::{LinearAttentionConfig, LinearMode};
 use super::kernels::{self, Tile};
 use super::shapes::LinearAttentionShapes;
+use super::tiles;
 use crate::context::Capabilities;
 
 /// How the work is cut: what stands in the workspace at one time is a round.
@@ -39,6 +40,7 @@ impl Rounds {
     ) -> Self {
         let features = shapes.features(config.feature_map);
         let chunk_len = match config.mode {
+            LinearMode::Causal if !capabilities.is_cpu => tiles::chunk_len(features),
             LinearMode::Causal => (features / 2).next_power_of_two().clamp(tile.chunk_len, LONGEST_CAUSAL_CHUNK),
             LinearMode::Full => {
                 shapes.kv_len.div_ceil(FULL_CHUNKS).next_multiple_of(8).clamp(tile.chunk_len, LONGEST_FULL_CHUNK)

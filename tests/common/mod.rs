@@ -50,7 +50,14 @@ fn headless() -> Context {
         let checks = if unchecked { " / no bounds checks" } else { "" };
         eprintln!("adapter: {} / {} / {} / {:?}{checks}", info.name, info.driver, info.driver_info, info.backend);
     });
+    let options = ContextOptions { assume_gpu: by_a_gpus_kernels(), ..Default::default() };
+    let context = Context::with_options(context.device().clone(), context.queue().clone(), options);
     if unchecked { without_bounds_checks(&context) } else { context }
+}
+
+/// Whether this test binary runs another's tests by a GPU's kernels, whatever the adapter.
+pub fn by_a_gpus_kernels() -> bool {
+    env!("CARGO_CRATE_NAME").ends_with("_as_gpu")
 }
 
 /// A context of the same device without wgpu's bounds checks.
