@@ -21,24 +21,36 @@ fn lengths_around_every_chunk() {
     }
 }
 
-#[test]
+/// Those of the head dims that the driver compiles in a time to wait for.
 #[expect(clippy::print_stderr, reason = "what is skipped is said")]
-fn every_head_dim() {
+fn dims(all: &[usize]) -> Vec<usize> {
     let slow_compiler = context().capabilities().slow_arrays;
     if slow_compiler {
         eprintln!("skipped: head dims above 65, on a driver that compiles them for minutes");
     }
-    let dims = |all: &[usize]| all.iter().copied().filter(|&dim| dim <= 65 || !slow_compiler).collect::<Vec<_>>();
+    all.iter().copied().filter(|&dim| dim <= 65 || !slow_compiler).collect()
+}
+
+#[test]
+fn every_head_dim() {
     for dim in dims(&[1, 2, 3, 5, 63, 65, 130, 256]) {
         Case::causal(FeatureMap::EluPlusOne, 20, dim, 4).check("causal");
     }
     for dim in dims(&[64, 192]) {
         Case::causal(FeatureMap::EluPlusOne, 70, dim, dim).check("equal");
     }
+}
+
+#[test]
+fn every_value_dim() {
     for dim in dims(&[1, 5, 31, 130, 256]) {
         Case::causal(FeatureMap::EluPlusOne, 20, 4, dim).check("values");
         Case::new(config(FeatureMap::EluPlusOne, LinearMode::Full), [1, 1, 1, 5, 20, dim, 5]).check("full");
     }
+}
+
+#[test]
+fn head_dims_under_maps_of_whole_rows_and_exponentials() {
     for dim in dims(&[3, 66, 128]) {
         Case::causal(FeatureMap::Exp, 20, dim, 5).check("unbounded");
         Case::causal(FAVOR, 20, dim, 5).check("whole rows");
@@ -47,6 +59,18 @@ fn every_head_dim() {
     for dim in dims(&[1, 24, 65]) {
         Case::causal(TAYLOR2, 20, dim, 5).check("wide");
     }
+}
+
+#[test]
+fn chunks_of_more_rows_than_a_workgroup_takes() {
+    for dim in dims(&[128]) {
+        Case::causal(FeatureMap::EluPlusOne, 200, dim, dim).check("wide values");
+        Case::causal(FeatureMap::Exp, 200, dim, 12).check("unbounded");
+    }
+    for dim in dims(&[80]) {
+        Case::causal(FeatureMap::OnePlusRelu, 150, dim, dim).check("a width of no power of two");
+    }
+    Case::causal(TAYLOR2, 300, 16, 12).check("many features");
 }
 
 #[test]

@@ -421,7 +421,13 @@ pub fn specializations() -> Vec<(Specialization, ParamsLayout)> {
                         found.extend(tokens::specializations(&config, &problem));
                     }
                     let tiles = Tiles::of(&config, &shapes);
+                    // Tiles in all flags only at one head dim.
+                    let normal = config.normalization(Normalization::default());
+                    let tiled = head_dim == 64 || normal == config || normal.check().is_err();
                     for (tile, tiles) in [(Tile::CPU, None), (Tile::CPU_SUBGROUP, None), (Tile::GPU, Some(&tiles))] {
+                        if tiles.is_some() && !tiled {
+                            continue;
+                        }
                         let step = can_step(&config, &shapes, None);
                         let kernels = Kernels::new(&config, &problem, &tile).tiled(&config, &problem, tiles);
                         found.extend(kernels.all(step));

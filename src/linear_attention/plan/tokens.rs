@@ -142,6 +142,7 @@ pub(super) fn build(
         config,
         problem,
         tile: chunk_tile,
+        tiles: None,
         rounds,
         states: workspace,
         key_features: None,
