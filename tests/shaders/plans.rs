@@ -153,11 +153,14 @@ fn plan_all(context: &Context, dim: u32, [q_len, kv_len, heads, kv_heads]: [u32;
 
     use Activation::{GeluTanh, None as Plain, Relu, Silu};
     let activation = [[Plain, Silu], [Relu, GeluTanh]][usize::from(coin())][usize::from(coin())];
+    let scores = coin();
     let mut factor = |rows, columns| {
         if coin() { tensor([1, 1, columns, rows]).swap_axes(2, 3) } else { tensor([1, 1, rows, columns]) }
     };
-    let (a, b) = (factor(q_len, dim), factor(dim, kv_len));
-    let shape = [1, 1, q_len, kv_len];
+    // Of scores or of weighted values: the longest are cut into ranges.
+    let [inner, columns] = if scores { [dim, kv_len] } else { [kv_len, dim] };
+    let (a, b) = (factor(q_len, inner), factor(inner, columns));
+    let shape = [1, 1, q_len, columns];
     let inputs = MatMulInputs { a, b, bias: coin().then(|| tensor(shape)) };
     let op = MatMul::new(context, MatMulConfig::new().activation(activation)).expect(&what);
     op.prepare(inputs, MatMulOutputs { c: TensorView::f32(&outputs[0], shape).with_offset(offset) }).expect(&what);
