@@ -23,9 +23,14 @@ fn weigh(j: u32, last: u32, k_base: u32) -> PerScore {
     raise_row_max(j, last, k_base);
 
     var s = scores(j, last, k_base);
-    for (var i = 0u; i < 4u; i++) { // unroll
-        if (wide[4u * x + i] == 1u) {
-            s[i] = weights_of(k_base + min(j + 4u * x + i, last) * params.k_row);
+    for (var own = 0u; own < 4u; own++) {
+        if (wide[4u * x + own] == 1u) {
+            let weights = weights_of(k_base + min(j + 4u * x + own, last) * params.k_row);
+            for (var i = 0u; i < 4u; i++) { // unroll
+                for (var g = 0u; g < GROUPS; g++) { // unroll
+                    s[i][g] = select(s[i][g], weights[g], i == own);
+                }
+            }
         }
     }
     return s;

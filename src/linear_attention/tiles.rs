@@ -20,6 +20,9 @@ struct Class {
     slab: u32,
 }
 
+/// Exponentials of a chunk's own keys are compared and rescaled by rows: with two groups of these, 184 registers.
+const EXPONENTIAL_GROUPS: u32 = 1;
+
 /// The first row that applies is taken.
 ///
 /// An invocation keeps 4 * groups rows by 4 * columns dims of o, and as many rows by four scores: 64 or 96 numbers at two groups
@@ -49,7 +52,9 @@ pub(super) struct Tiles {
     pub rows: u32,
     /// Features of a workgroup that sums up a chunk.
     pub features: u32,
-    groups: u32,
+    /// Groups of an invocation of the one, and of the other.
+    row_groups: u32,
+    feature_groups: u32,
     slab: u32,
     width: u32,
     columns: u32,
@@ -73,10 +78,12 @@ impl Tiles {
         let own = 4 * class.groups;
         let features = shapes.features(config.feature_map);
         let tiles = features.div_ceil(class.most_features);
+        let by_exponentials = Kind::of(config) == Kind::Exponential && config.mode == LinearMode::Causal;
         Self {
             rows: class.rows,
             features: features.div_ceil(tiles.max(1)).next_multiple_of(own).max(32),
-            groups: class.groups,
+            row_groups: if by_exponentials { EXPONENTIAL_GROUPS } else { class.groups },
+            feature_groups: class.groups,
             slab: class.slab,
             // As few invocations as share all chunks of a row evenly, in fours.
             width: chunks.div_ceil(columns.max(1)).next_multiple_of(4).max(8),
@@ -86,15 +93,15 @@ impl Tiles {
 
     fn constants(
         &self,
-        rows: u32,
+        [rows, groups]: [u32; 2],
         head_dim: u32,
         config: &LinearAttentionConfig,
         shapes: &LinearAttentionShapes,
     ) -> Vec<(&'static str, Constant)> {
         vec![
             ("WIDTH", Constant::U32(self.width)),
-            ("HEIGHT", Constant::U32(rows / (4 * self.groups))),
-            ("GROUPS", Constant::U32(self.groups)),
+            ("HEIGHT", Constant::U32(rows / (4 * groups))),
+            ("GROUPS", Constant::U32(groups)),
             ("COLUMNS", Constant::U32(self.columns)),
             ("SLAB", Constant::U32(self.slab)),
             ("HEAD_DIM", Constant::U32(head_dim)),
@@ -110,7 +117,7 @@ impl Tiles {
         let (_, for_keys) = needs_features(config.feature_map);
         let vec4 = (for_keys || problem.k.is_vec4()) && problem.v.is_vec4();
         let head_dim = if for_keys { shapes.features(config.feature_map) } else { shapes.head_dim };
-        let mut constants = self.constants(self.features, head_dim, config, shapes);
+        let mut constants = self.constants([self.features, self.feature_groups], head_dim, config, shapes);
         constants.push(elem(vec4));
         let mut fragments = vec![
             source!("linear_attention/chunk_state_params"),
@@ -145,7 +152,7 @@ impl Tiles {
         let q_vec4 = for_queries || problem.q.is_vec4();
         let vec4 = q_vec4 && (!causal || k_vec4 && problem.v.is_vec4());
         let head_dim = if for_queries { shapes.features(config.feature_map) } else { shapes.head_dim };
-        let mut constants = self.constants(self.rows, head_dim, config, shapes);
+        let mut constants = self.constants([self.rows, self.row_groups], head_dim, config, shapes);
         constants.extend([
             ("CAUSAL", Constant::Bool(causal)),
             ("NORMALIZED", Constant::Bool(config.normalization != Normalization::None)),
@@ -199,8 +206,9 @@ impl Tiles {
         let (head_chunks, v_chunks) = (head_dim.div_ceil(4), shapes.v_dim.div_ceil(4));
         let slab_chunks = self.slab / 4;
         let keys = 4 * self.width;
-        let of = |rows: u32, loads: u32| (loads * 4 * self.groups).div_ceil(self.width * rows) + 1;
-        let along_width = self.groups * (self.width + 1);
+        let groups = self.feature_groups.max(self.row_groups);
+        let of = |rows: u32, loads: u32| (loads * 4 * groups).div_ceil(self.width * rows) + 1;
+        let along_width = groups * (self.width + 1);
         // What a slab takes: bringing the right side, the product, and the sums of the left.
         let slab = |rows| 1 + of(rows, self.slab * v_chunks) + slab_chunks + 1 + self.slab.div_ceil(self.width) + 1;
 
@@ -219,7 +227,7 @@ impl Tiles {
             let largest = head_chunks.div_ceil(self.width) + 2;
             begin = largest + along_width;
             // Which keys are weighed by themselves, the rows' maximum, and four such keys.
-            step += head_chunks + 1 + keys * largest + 1 + along_width + 4 * (head_chunks + 1);
+            step += head_chunks + 1 + keys * largest + 1 + along_width + 4 * (head_chunks + 2);
         }
         let steps = if config.mode == LinearMode::Causal { chunk_len.div_ceil(keys) + 8 } else { 0 };
         let output = begin + features.div_ceil(self.slab) * slab(self.rows) + 1 + steps * step + along_width;
