@@ -4,7 +4,7 @@ mod common;
 #[path = "gated_attention/refusals.rs"]
 mod refusals;
 
-use common::{Expected, NAIVE_RUNS, Placed, Placement, Tensor, ULP, assert_same_bits, context};
+use common::{Expected, NAIVE_RUNS, Placed, Placement, Tensor, ULP, assert_same_bits, context, contexts};
 use wgpu_attention::gated_attention::reference::{self, HostInputs};
 use wgpu_attention::reference::SumOrder;
 use wgpu_attention::{
@@ -211,7 +211,9 @@ impl Case {
     }
 
     fn check(&self, what: &str) {
-        self.assert(what, &self.run(context(), Placement::Aligned));
+        for (kernels, context) in contexts() {
+            self.assert(&format!("{what}{kernels}"), &self.run(context, Placement::Aligned));
+        }
     }
 }
 

@@ -59,7 +59,7 @@ fn main(
     sum = vec4(0.0);
     weighted = vec4(0.0);
 
-    take_steps(walk_of(tile, split), k_base, v_base);
+    take_steps(walk_of(tile, split * params.split_keys, (split + 1u) * params.split_keys), k_base, v_base);
 
     write_rows(split);
 }

@@ -1,7 +1,16 @@
-// What becomes of a score before the softmax: softcap, bias, mask. A vec4 holds a number for each of four rows.
+// What becomes of a score before the softmax: scale, softcap, bias, mask. A vec4 holds a number for each of four rows.
 struct Scored {
     s: vec4<f32>,
     see: vec4<bool>, // which rows see the key
+}
+
+// The scale of each row, from its number of visible keys where LOG_N.
+fn row_scales(rows: Rows) -> vec4<f32> {
+    if (!LOG_N) {
+        return row_scale_of(rows) * params.scale;
+    }
+    let n = max(visible_keys(rows), vec4(params.scale_floor));
+    return params.scale * max(log(vec4<f32>(n)), vec4(params.scale_least));
 }
 
 // Adds the bias of key j to a score of each row, and says which rows see the key; the others' scores become LOWEST.

@@ -57,7 +57,7 @@ fn main(
     }
     q_at = q_base(rows_of(tile, tile.first + 4u * (local / SLAB_CHUNKS)));
 
-    take_steps(walk_of(own_tile, split), k_base, v_base);
+    take_steps(walk_of(own_tile, split * params.split_keys, (split + 1u) * params.split_keys), k_base, v_base);
 
     write_rows(split);
 }

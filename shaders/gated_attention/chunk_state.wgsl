@@ -13,7 +13,7 @@ const V_BLOCK: u32 = 32u;
 const KEY_CHUNKS: u32 = (KEY_DIM + 3u) / 4u;
 const V_CHUNKS: u32 = (V_DIM + 3u) / 4u;
 const TOKENS: u32 = 8u; // per step
-const_assert KEY_DIM >= 1u && V_DIM >= 1u && V_BLOCK >= 1u && V_BLOCK <= V_CHUNKS;
+const_assert KEY_DIM >= 1u && V_DIM >= 1u && V_BLOCK >= 1u && V_BLOCK <= V_CHUNKS; // and <= state_chunks
 
 struct Params {
     first_workgroup: u32, // of this dispatch
@@ -24,8 +24,7 @@ struct Params {
     chunk: u32, // tokens
     chunks: u32,
     key_tiles: u32, // ceil(KEY_CHUNKS / WORKGROUP)
-    first_block: u32, // of value dims, in V_BLOCK chunks
-    blocks: u32, // of value dims, in this dispatch
+    blocks: u32, // of value dims, in V_BLOCK chunks
     state_first: u32, // first chunk of value dims in `states`
     state_chunks: u32, // chunks of value dims in `states`
     k_start: u32, // starts and strides in elements
@@ -58,15 +57,16 @@ fn main(
     if (workgroup >= params.end_workgroup) {
         return;
     }
-    let block = params.first_block + workgroup % params.blocks;
+    let block = workgroup % params.blocks;
     let key_tile = (workgroup / params.blocks) % params.key_tiles;
     let chunk = (workgroup / params.blocks / params.key_tiles) % params.chunks;
     let batch_head = workgroup / params.blocks / params.key_tiles / params.chunks;
     let batch = batch_head / params.kv_heads;
     let kv_head = batch_head % params.kv_heads;
     // The last block starts early enough to be whole; what it shares with the one before belongs there.
-    let v_first = min(block * V_BLOCK, V_CHUNKS - V_BLOCK);
-    let v_own = block * V_BLOCK - v_first;
+    let first = min(block * V_BLOCK, params.state_chunks - V_BLOCK);
+    let v_own = block * V_BLOCK - first;
+    let v_first = params.state_first + first;
     let k_base = params.k_start + batch * params.k_batch + kv_head * params.k_head;
     let v_base = params.v_start + batch * params.v_batch + kv_head * params.v_head;
     let key_chunk = key_tile * WORKGROUP + invocation;
@@ -120,7 +120,7 @@ fn main(
     for (var b = v_own; b < V_BLOCK; b++) {
         let rows = transpose(state_block[b]);
         for (var r = 0u; r < 4u; r++) {
-            states[(place + r) * params.state_chunks + v_first + b - params.state_first] = rows[r];
+            states[(place + r) * params.state_chunks + first + b] = rows[r];
         }
     }
 }

@@ -74,6 +74,6 @@ fn main(
     let batch = row / params.q_len / params.q_heads;
     let base = params.o_start + batch * params.o_batch + head * params.o_head + i * params.o_row;
     // 0 where no key is visible, whatever the gate holds.
-    let gated = o4 / row_divisor(vec4(visible), vec4(sum)) * gate(batch, head, i, c);
+    let gated = o4 / row_divisor(visible, sum) * gate(batch, head, i, c);
     store_o(base, c, select(vec4(0.0), gated, visible > 0.0));
 }

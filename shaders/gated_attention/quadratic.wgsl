@@ -23,68 +23,10 @@ const CHUNKED: bool = false;
 
 const ROW_MASK: bool = false; // rows see keys by position alone
 const KEY_CHUNKS: u32 = (KEY_DIM + 3u) / 4u;
-const V_CHUNKS: u32 = (V_DIM + 3u) / 4u;
+const O_CHUNKS: u32 = (V_DIM + 3u) / 4u; // of a row of v and o
 const KEY_SPANS: u32 = (KEY_CHUNKS + SPAN - 1u) / SPAN;
 const V_SPANS: u32 = (V_BLOCK + SPAN - 1u) / SPAN;
-const_assert KEY_DIM >= 1u && V_DIM >= 1u && V_BLOCK >= 1u && V_BLOCK <= V_CHUNKS;
-
-struct Params {
-    first_workgroup: u32, // of this dispatch
-    end_workgroup: u32,
-    q_heads: u32,
-    kv_heads: u32,
-    group: u32, // query heads per kv head
-    q_len: u32, // tokens
-    kv_len: u32, // tokens
-    query_tiles: u32, // per (batch, query head)
-    splits: u32, // ranges that the keys are cut into
-    split_keys: u32, // keys per range, a multiple of KEYS
-    first_block: u32, // of value dims, in V_BLOCK chunks
-    blocks: u32, // of value dims, in this dispatch
-    offset: i32, // of the diagonal to the right of j = i, tokens
-    align_end: u32, // 1: the diagonal moves by (visible keys - q_len) as well
-    left: i32, // keys visible left of the diagonal
-    right: i32, // and right of it
-    scale: f32, // or its factor, if LOG_N: scale * log(max(n, scale_floor))
-    scale_floor: u32,
-    divisor: f32, // see divisor.wgsl
-    chunk: u32, // tokens
-    chunk_tiles: u32, // query tiles per chunk
-    chunks: u32,
-    state_first: u32, // first chunk of value dims in `states`
-    state_chunks: u32, // chunks of value dims in `states`
-    chunk_causal: u32, // 1: a chunk's linear part stops before it
-    linear_tokens: u32, // 1: and is divided by the tokens in it; 0: by linear_divisor
-    linear_divisor: f32,
-    q_start: u32, // starts and strides in elements
-    q_batch: u32,
-    q_head: u32,
-    q_row: u32,
-    k_start: u32,
-    k_batch: u32,
-    k_head: u32,
-    k_row: u32,
-    v_start: u32,
-    v_batch: u32,
-    v_head: u32,
-    v_row: u32,
-    u_start: u32,
-    u_batch: u32,
-    u_head: u32,
-    u_row: u32,
-    o_start: u32,
-    o_batch: u32,
-    o_head: u32,
-    o_row: u32,
-    q_lin_start: u32,
-    q_lin_batch: u32,
-    q_lin_head: u32,
-    q_lin_row: u32,
-    kv_lens_start: u32,
-    kv_lens_stride: u32,
-}
-
-@group(0) @binding(0) var<uniform> params: Params;
+const_assert KEY_DIM >= 1u && V_DIM >= 1u && V_BLOCK >= 1u && V_BLOCK <= O_CHUNKS;
 
 // A score is never below this, and no row's maximum starts elsewhere; differences of two such stay finite.
 const LOWEST: f32 = -1.0e38;
@@ -119,8 +61,8 @@ fn main(
     }
     let block = params.first_block + workgroup % params.blocks;
     let split = (workgroup / params.blocks) % params.splits;
-    let tile = (workgroup / params.blocks / params.splits) % params.query_tiles;
-    let batch_head = workgroup / params.blocks / params.splits / params.query_tiles;
+    let tile = (workgroup / params.blocks / params.splits) % params.row_tiles;
+    let batch_head = workgroup / params.blocks / params.splits / params.row_tiles;
     let own_batch = batch_head / params.q_heads;
     let own_head = batch_head % params.q_heads;
     batch = own_batch;
@@ -128,7 +70,7 @@ fn main(
     lane = invocation;
     let kv_head = own_head / params.group;
     // The last block starts early enough to be whole.
-    v_first = min(block * V_BLOCK, V_CHUNKS - V_BLOCK);
+    v_first = min(block * V_BLOCK, O_CHUNKS - V_BLOCK);
     v_own = block * V_BLOCK - v_first;
     let k_base = params.k_start + own_batch * params.k_batch + kv_head * params.k_head;
     let v_base = params.v_start + own_batch * params.v_batch + kv_head * params.v_head;
@@ -181,6 +123,22 @@ fn main(
     add_other_chunks(kv_head, chunk, u32(len));
 
     write_rows(split, first_row + 4u * invocation);
+}
+
+fn write_rows(split: u32, first: u32) {
+    for (var r = 0u; r < 4u; r++) {
+        if (v_first == 0u && first + r < end_row) {
+            finish_row(batch, head, first + r, split, row_max[r], visible[r], sum[r]);
+        }
+    }
+    for (var b = 0u; b < V_BLOCK; b++) { // unroll if UNROLL
+        let rows = transpose(o_block[b]);
+        for (var r = 0u; r < 4u; r++) {
+            if (b >= v_own && first + r < end_row) {
+                finish_o(batch, head, first + r, split, v_first + b, rows[r], visible[r], sum[r]);
+            }
+        }
+    }
 }
 
 fn row_scales() -> vec4<f32> {

@@ -182,7 +182,7 @@ pub(super) fn walk(
     let pick = |on: bool, yes, no| if on { yes } else { no };
     let mut fragments = vec![
         source!("attention/params"),
-        source!("attention/walk"),
+        source!("shared/walk"),
         source!("shared/steps"),
         source!("attention/scores"),
         pick(vec4, source!("attention/load_vec4"), source!("attention/load_scalar")),

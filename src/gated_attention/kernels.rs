@@ -3,7 +3,7 @@
 use super::config::{Divisor, GatedAttentionConfig, GauMode, GauWeights, QuadraticDivisor};
 use super::plan::Problem;
 use super::shapes::GatedAttentionShapes;
-use super::tiles::{Adapter, Choice, TILES, Tile};
+use super::tiles::{Adapter, Choice, Kernel, TILES, Tile, columns, width};
 use crate::Causal;
 use crate::params::{ParamsLayout, params};
 use crate::wgsl::{Constant, Source, Specialization, source};
@@ -30,9 +30,9 @@ pub(super) mod slot {
 }
 
 params! {
-    /// Uniform of `gated_attention/quadratic.wgsl`; units are there.
+    /// Uniform of `gated_attention/params.wgsl`; units are there.
     #[derive(Default)]
-    struct QuadraticParams {
+    struct WalkParams {
         first_workgroup: u32,
         end_workgroup: u32,
         q_heads: u32,
@@ -40,7 +40,7 @@ params! {
         group: u32,
         q_len: u32,
         kv_len: u32,
-        query_tiles: u32,
+        row_tiles: u32,
         splits: u32,
         split_keys: u32,
         first_block: u32,
@@ -141,7 +141,6 @@ params! {
         chunk: u32,
         chunks: u32,
         key_tiles: u32,
-        first_block: u32,
         blocks: u32,
         state_first: u32,
         state_chunks: u32,
@@ -229,15 +228,15 @@ fn pick<T>(on: bool, yes: T, no: T) -> T {
     if on { yes } else { no }
 }
 
-pub(super) fn quadratic(config: &GatedAttentionConfig, problem: &Problem, choice: &Choice) -> Specialization {
+/// The kernel that walks the keys.
+pub(super) fn walk(config: &GatedAttentionConfig, problem: &Problem, choice: &Choice) -> Specialization {
     let shapes = &problem.shapes;
     let weighing = Weighing::new(config, shapes.key_dim);
     let chunked = config.chunk().is_some();
     let vec4_keys = problem.q.is_vec4() && problem.k.is_vec4() && (!chunked || problem.q_lin.is_vec4());
     let mut fragments = vec![
-        pick(choice.subgroup, source!("shared/keys_subgroup"), source!("shared/keys_uniform")),
+        source!("gated_attention/params"),
         source!("shared/steps"),
-        pick(choice.q_in_storage, source!("gated_attention/q_storage"), source!("gated_attention/q_private")),
         pick(vec4_keys, source!("gated_attention/q_vec4"), source!("gated_attention/q_scalar")),
         match (shapes.shared_z, vec4_keys) {
             (true, _) => source!("gated_attention/k_is_q"),
@@ -246,8 +245,7 @@ pub(super) fn quadratic(config: &GatedAttentionConfig, problem: &Problem, choice
         },
         pick(problem.v.is_vec4(), source!("gated_attention/v_vec4"), source!("gated_attention/v_scalar")),
         pick(shapes.kv_lens, source!("shared/kv_lens"), source!("shared/no_kv_lens")),
-        pick(chunked, source!("gated_attention/other_chunks"), source!("gated_attention/no_other_chunks")),
-        source!("gated_attention/product"),
+        source!("gated_attention/divisor"),
         source!("shared/workgroup_index"),
     ];
     fragments.extend(map_fragments(problem, choice.splits > 1));
@@ -264,24 +262,59 @@ pub(super) fn quadratic(config: &GatedAttentionConfig, problem: &Problem, choice
         fragments.push(source!("gated_attention/write_result"));
         fragments.extend(output_fragments(problem));
     }
-    Specialization {
-        kernel: source!("gated_attention/quadratic"),
-        constants: vec![
-            ("WORKGROUP", Constant::U32(choice.workgroup)),
-            ("KEY_DIM", Constant::U32(shapes.key_dim)),
-            ("V_DIM", Constant::U32(shapes.v_dim)),
-            ("V_BLOCK", Constant::U32(choice.v_block)),
-            ("KEYS", Constant::U32(choice.keys)),
-            ("SPAN", Constant::U32(if choice.subgroup { choice.workgroup / choice.keys } else { 1 })),
-            ("UNROLL", Constant::Bool(choice.subgroup)),
-            ("PARTS", Constant::U32(if choice.subgroup { 4 } else { 1 })),
-            ("SOFTMAX", Constant::Bool(weighing.softmax)),
-            ("LOG_N", Constant::Bool(weighing.log_n)),
-            ("DIVISOR", Constant::U32(weighing.divisor_law)),
-            ("CHUNKED", Constant::Bool(chunked)),
-        ],
-        fragments,
-    }
+    let (kernel, mut constants, own) = match choice.kernel {
+        Kernel::Tiled { height, groups, slab } => tiled(choice.v_block, [height, groups, slab], chunked),
+        Kernel::Rows { workgroup, keys } => quadratic([workgroup, keys], false, choice.q_in_storage, chunked),
+        Kernel::Subgroup { workgroup, keys } => quadratic([workgroup, keys], true, choice.q_in_storage, chunked),
+    };
+    fragments.extend(own);
+    constants.extend([
+        ("KEY_DIM", Constant::U32(shapes.key_dim)),
+        ("V_DIM", Constant::U32(shapes.v_dim)),
+        ("V_BLOCK", Constant::U32(choice.v_block)),
+        ("SOFTMAX", Constant::Bool(weighing.softmax)),
+        ("LOG_N", Constant::Bool(weighing.log_n)),
+        ("DIVISOR", Constant::U32(weighing.divisor_law)),
+    ]);
+    Specialization { kernel, constants, fragments }
+}
+
+/// A kernel's file, its own constants and its own fragments.
+type Parts = (&'static Source, Vec<(&'static str, Constant)>, Vec<&'static Source>);
+
+fn tiled(v_block: u32, [height, groups, slab]: [u32; 3], chunked: bool) -> Parts {
+    let constants = vec![
+        ("WIDTH", Constant::U32(width(v_block))),
+        ("HEIGHT", Constant::U32(height)),
+        ("GROUPS", Constant::U32(groups)),
+        ("COLUMNS", Constant::U32(columns(v_block))),
+        ("SLAB", Constant::U32(slab)),
+    ];
+    let fragments = vec![
+        source!("shared/walk"),
+        source!("shared/tile"),
+        source!("shared/along_width_memory"),
+        pick(chunked, source!("gated_attention/chunks"), source!("gated_attention/no_chunks")),
+    ];
+    (source!("gated_attention/tiled"), constants, fragments)
+}
+
+fn quadratic([workgroup, keys]: [u32; 2], subgroup: bool, q_in_storage: bool, chunked: bool) -> Parts {
+    let constants = vec![
+        ("WORKGROUP", Constant::U32(workgroup)),
+        ("KEYS", Constant::U32(keys)),
+        ("SPAN", Constant::U32(if subgroup { workgroup / keys } else { 1 })),
+        ("UNROLL", Constant::Bool(subgroup)),
+        ("PARTS", Constant::U32(if subgroup { 4 } else { 1 })),
+        ("CHUNKED", Constant::Bool(chunked)),
+    ];
+    let fragments = vec![
+        pick(subgroup, source!("shared/keys_subgroup"), source!("shared/keys_uniform")),
+        pick(q_in_storage, source!("gated_attention/q_storage"), source!("gated_attention/q_private")),
+        pick(chunked, source!("gated_attention/other_chunks"), source!("gated_attention/no_other_chunks")),
+        source!("gated_attention/product"),
+    ];
+    (source!("gated_attention/quadratic"), constants, fragments)
 }
 
 /// The files by which a kernel reads the affine maps of z, if there is a z.
@@ -293,10 +326,9 @@ fn map_fragments(problem: &Problem, writes_workspace: bool) -> Vec<&'static Sour
     }
 }
 
-/// The files by which a kernel divides, gates and writes o.
-fn output_fragments(problem: &Problem) -> [&'static Source; 3] {
+/// The files by which a kernel gates and writes o.
+fn output_fragments(problem: &Problem) -> [&'static Source; 2] {
     [
-        source!("gated_attention/divisor"),
         match problem.u.map(|u| u.is_vec4()) {
             Some(true) => source!("gated_attention/gate_vec4"),
             Some(false) => source!("gated_attention/gate_scalar"),
@@ -309,7 +341,7 @@ fn output_fragments(problem: &Problem) -> [&'static Source; 3] {
 pub(super) fn combine(config: &GatedAttentionConfig, problem: &Problem) -> Specialization {
     let weighing = Weighing::new(config, problem.shapes.key_dim);
     let mut fragments = output_fragments(problem).to_vec();
-    fragments.push(source!("shared/workgroup_index"));
+    fragments.extend([source!("gated_attention/divisor"), source!("shared/workgroup_index")]);
     Specialization {
         kernel: source!("gated_attention/combine"),
         constants: vec![
@@ -335,6 +367,7 @@ pub(super) fn gather_maps(problem: &Problem) -> Specialization {
 
 pub(super) fn chunk_state(problem: &Problem, choice: &Choice) -> Specialization {
     let shapes = &problem.shapes;
+    let state = choice.state();
     let mut fragments = vec![
         pick(problem.k_lin.is_vec4(), source!("gated_attention/k_vec4"), source!("gated_attention/k_scalar")),
         pick(problem.v.is_vec4(), source!("gated_attention/v_vec4"), source!("gated_attention/v_scalar")),
@@ -346,10 +379,10 @@ pub(super) fn chunk_state(problem: &Problem, choice: &Choice) -> Specialization 
     Specialization {
         kernel: source!("gated_attention/chunk_state"),
         constants: vec![
-            ("WORKGROUP", Constant::U32(choice.workgroup)),
+            ("WORKGROUP", Constant::U32(state.workgroup)),
             ("KEY_DIM", Constant::U32(shapes.key_dim)),
             ("V_DIM", Constant::U32(shapes.v_dim)),
-            ("V_BLOCK", Constant::U32(choice.v_block)),
+            ("V_BLOCK", Constant::U32(state.v_block)),
         ],
         fragments,
     }
@@ -403,24 +436,23 @@ pub fn specializations() -> Vec<(Specialization, ParamsLayout)> {
             if bits(flags, 4) {
                 problem.v.start = 1;
             }
-            let takes = |tile: &&Tile| tile.takes(&shapes, config.chunk().is_some());
+            let takes = |tile: &&Tile| {
+                [1, 17, 65]
+                    .iter()
+                    .any(|&len| tile.takes(&GatedAttentionShapes { q_len: len, ..shapes }, config.chunk().map(|_| len)))
+            };
             for tile in TILES.iter().filter(takes) {
-                let q_in_storage = tile.adapter == Adapter::SlowArrays;
-                let v_chunks = v_dim.div_ceil(4);
                 let splits = if bits(flags, 5) && config.chunk().is_none() { 2 } else { 1 };
-                let v_block = v_chunks.min(tile.v_chunks);
                 let choice = Choice {
-                    workgroup: tile.workgroup,
-                    q_in_storage,
-                    keys: tile.keys,
-                    subgroup: tile.subgroup,
-                    v_block,
+                    kernel: tile.kernel,
+                    q_in_storage: tile.adapter == Adapter::SlowArrays,
+                    v_block: tile.v_block(&shapes),
                     blocks: 1,
                     splits,
                     split_keys: 8,
                     reason: String::new(),
                 };
-                found.push((quadratic(config, &problem, &choice), QuadraticParams::LAYOUT));
+                found.push((walk(config, &problem, &choice), WalkParams::LAYOUT));
                 found.push((combine(config, &problem), CombineParams::LAYOUT));
                 found.push((chunk_state(&problem, &choice), StateParams::LAYOUT));
             }

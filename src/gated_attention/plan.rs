@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::config::{GatedAttentionConfig, GauMode, LinearDivisor};
 use super::kernels::{
-    self, CombineParams, FLAT_WORKGROUP, GatherParams, PrefixParams, QuadraticParams, StateParams, Weighing, slot,
+    self, CombineParams, FLAT_WORKGROUP, GatherParams, PrefixParams, WalkParams, StateParams, Weighing, slot,
 };
 use super::shapes::GatedAttentionShapes;
 use super::tiles::{Choice, select};
@@ -158,7 +158,7 @@ impl Call<'_, '_> {
         Ok(())
     }
 
-    /// What the quadratic kernel reads.
+    /// What the kernel that walks the keys reads.
     fn inputs(&self) -> Vec<(u32, Slot)> {
         let shapes = &self.problem.shapes;
         let mut inputs = vec![operand(slot::Q), operand(slot::V)];
@@ -175,14 +175,15 @@ impl Call<'_, '_> {
 
     fn full(&mut self) -> Result<()> {
         let (shapes, choice) = (&self.problem.shapes, self.choice);
-        let tiles = shapes.q_len.div_ceil(4 * choice.workgroup);
-        let groups = self.batch_heads() * u64::from(tiles) * u64::from(choice.splits);
+        let heads = u64::from(shapes.batch) * u64::from(choice.kernel.heads(shapes));
+        let tiles = choice.kernel.rows_that_share(shapes, None).div_ceil(choice.kernel.rows());
+        let groups = heads * u64::from(tiles) * u64::from(choice.splits);
         let pairs = self.config.visibility().pairs(shapes.q_len, shapes.kv_len).saturating_mul(self.batch_heads());
         let flops = pairs / groups * self.flops_per_pair();
         let workgroups = groups * u64::from(choice.blocks);
-        let specialization = kernels::quadratic(self.config, self.problem, choice);
-        let base = QuadraticParams { query_tiles: tiles, blocks: choice.blocks, ..self.quadratic_params() };
-        let params = |first_workgroup, end_workgroup| QuadraticParams { first_workgroup, end_workgroup, ..base };
+        let specialization = kernels::walk(self.config, self.problem, choice);
+        let base = WalkParams { row_tiles: tiles, blocks: choice.blocks, ..self.walk_params() };
+        let params = |first_workgroup, end_workgroup| WalkParams { first_workgroup, end_workgroup, ..base };
         let mut bindings = self.inputs();
         if choice.splits == 1 {
             bindings.extend(self.outputs());
@@ -262,11 +263,12 @@ impl Call<'_, '_> {
     fn chunk_states(&mut self, chunk: u32, states: &States) -> Result<()> {
         let (shapes, problem, choice) = (&self.problem.shapes, self.problem, self.choice);
         let chunks = shapes.kv_len.div_ceil(chunk);
-        let key_tiles = shapes.key_dim.div_ceil(4).div_ceil(choice.workgroup);
-        let blocks = states.blocks.len() as u32;
+        let state = choice.state();
+        let key_tiles = shapes.key_dim.div_ceil(4).div_ceil(state.workgroup);
+        let blocks = (states.chunks.len() as u32).div_ceil(state.v_block);
         let groups = u64::from(shapes.batch) * u64::from(shapes.kv_heads) * u64::from(chunks);
         let workgroups = groups * u64::from(key_tiles) * u64::from(blocks);
-        let flops = u64::from(chunk) * 2 * u64::from(4 * choice.workgroup) * u64::from(4 * choice.v_block);
+        let flops = u64::from(chunk) * 2 * u64::from(4 * state.workgroup) * u64::from(4 * state.v_block);
         let mut bindings = vec![operand(slot::V), states.binding];
         bindings.push((slot::K as u32, Slot::Operand(if shapes.shared_z { slot::Q } else { slot::K_LIN })));
         bindings.extend(self.maps);
@@ -283,7 +285,6 @@ impl Call<'_, '_> {
             chunk,
             chunks,
             key_tiles,
-            first_block: states.blocks.start,
             blocks,
             state_first: states.chunks.start,
             state_chunks: states.chunks.len() as u32,
@@ -316,17 +317,18 @@ impl Call<'_, '_> {
 
     fn chunk_outputs(&mut self, chunk: u32, states: &States) -> Result<()> {
         let (shapes, choice) = (&self.problem.shapes, self.choice);
-        let chunk_tiles = chunk.min(shapes.q_len).div_ceil(4 * choice.workgroup);
+        let rows = choice.kernel.rows();
+        let chunk_tiles = choice.kernel.rows_that_share(shapes, Some(chunk)).div_ceil(rows);
         let chunks = shapes.q_len.div_ceil(chunk);
         let blocks = states.blocks.len() as u32;
         let workgroups = self.batch_heads() * u64::from(chunks) * u64::from(chunk_tiles) * u64::from(blocks);
-        let rows = u64::from(4 * choice.workgroup);
         let linear = 2 * u64::from(shapes.key_dim) * u64::from(4 * choice.v_block);
-        let flops = rows * (u64::from(chunk) * self.flops_per_pair() + linear);
-        check_index("query tiles", u64::from(chunks) * u64::from(chunk_tiles))?;
-        let query_tiles = chunks * chunk_tiles;
-        let base = QuadraticParams {
-            query_tiles,
+        let flops = u64::from(rows) * (u64::from(chunk) * self.flops_per_pair() + linear);
+        let heads = shapes.q_heads / choice.kernel.heads(shapes);
+        let row_tiles = u64::from(chunks) * u64::from(chunk_tiles) * u64::from(heads);
+        check_index("row tiles", row_tiles)?;
+        let base = WalkParams {
+            row_tiles: row_tiles as u32,
             first_block: states.blocks.start,
             blocks,
             chunk,
@@ -334,15 +336,15 @@ impl Call<'_, '_> {
             chunks,
             state_first: states.chunks.start,
             state_chunks: states.chunks.len() as u32,
-            ..self.quadratic_params()
+            ..self.walk_params()
         };
         let mut bindings = self.inputs();
         bindings.push(states.binding);
         bindings.extend((!shapes.shared_z).then(|| operand(slot::Q_LIN)));
         bindings.extend(self.outputs());
-        let specialization = kernels::quadratic(self.config, self.problem, choice);
+        let specialization = kernels::walk(self.config, self.problem, choice);
         self.plan.dispatch(&specialization, &bindings, workgroups, flops, |first_workgroup, end_workgroup| {
-            QuadraticParams { first_workgroup, end_workgroup, ..base }
+            WalkParams { first_workgroup, end_workgroup, ..base }
         })
     }
 
@@ -350,12 +352,12 @@ impl Call<'_, '_> {
         u64::from(self.problem.shapes.batch) * u64::from(self.problem.shapes.q_heads)
     }
 
-    /// What one workgroup of the quadratic kernel does for a pair of query and key.
+    /// What one workgroup of the kernel that walks the keys does for a pair of query and key.
     fn flops_per_pair(&self) -> u64 {
         2 * u64::from(self.problem.shapes.key_dim + 4 * self.choice.v_block)
     }
 
-    fn quadratic_params(&self) -> QuadraticParams {
+    fn walk_params(&self) -> WalkParams {
         let Self { config, problem, choice, .. } = self;
         let shapes = &problem.shapes;
         let weighing = Weighing::new(config, shapes.key_dim);
@@ -372,7 +374,7 @@ impl Call<'_, '_> {
             GauMode::MixedChunk { chunk, linear: LinearDivisor::Chunk, .. } => (false, chunk as f32),
             GauMode::MixedChunk { linear: LinearDivisor::Tokens, .. } | GauMode::Full => (true, 1.0),
         };
-        QuadraticParams {
+        WalkParams {
             q_heads: shapes.q_heads,
             kv_heads: shapes.kv_heads,
             group: shapes.q_heads / shapes.kv_heads,
@@ -418,7 +420,7 @@ impl Call<'_, '_> {
             q_lin_row,
             kv_lens_start,
             kv_lens_stride,
-            ..QuadraticParams::default()
+            ..WalkParams::default()
         }
     }
 }

@@ -8,48 +8,111 @@ use crate::{Error, Result};
 
 const ANY: u32 = u32::MAX;
 
-/// Tiles of the quadratic and the state kernel: the first row that applies.
+/// Tiles: the first row that applies.
 ///
-/// | adapter | queries | invocations | value dims | why |
+/// | adapter | rows | invocations | value dims | why |
 /// |---|---|---|---|---|
 /// | CPU, old llvmpipe | any | 8 | 16 | its compiler takes minutes over large arrays; q is read from storage |
 /// | llvmpipe with subgroups | 64 and more | 8 | 160 | reads each key once for all lanes, and unrolls, so that q and o are no arrays |
 /// | CPU | any | 8 | 1536 | one vector of eight lanes; recomputing scores costs more than outputs beyond the first cache |
-/// | GPU | up to 32 | 8 | 128 | fewer idle lanes |
-/// | GPU | more | 32 | 128 | one subgroup of most GPUs; 128 queries share every key read |
+/// | GPU | up to 16, 64 | up to 256 | 256 or 128 | fewer idle lanes |
+/// | GPU | more | 256 | 128 | both products compute 8 by 4 and 8 by 8 numbers from 12 and 16 |
+/// | GPU | more | 256 | 256 | the same with half the rows: every block of value dims computes the scores again |
 #[rustfmt::skip]
 pub(super) const TILES: &[Tile] = &[
-    Tile { adapter: Adapter::SlowArrays, queries: [0, ANY], dims: ANY, subgroup: false, workgroup: 8, keys: 8, v_chunks: 4 },
-    Tile { adapter: Adapter::Cpu, queries: [64, ANY], dims: 80, subgroup: true, workgroup: 8, keys: 4, v_chunks: 20 },
-    Tile { adapter: Adapter::Cpu, queries: [64, ANY], dims: 160, subgroup: true, workgroup: 8, keys: 2, v_chunks: 40 },
-    Tile { adapter: Adapter::Cpu, queries: [0, ANY], dims: ANY, subgroup: false, workgroup: 8, keys: 8, v_chunks: 384 },
-    Tile { adapter: Adapter::Gpu, queries: [0, 32], dims: ANY, subgroup: false, workgroup: 8, keys: 8, v_chunks: 32 },
-    Tile { adapter: Adapter::Gpu, queries: [0, ANY], dims: ANY, subgroup: false, workgroup: 32, keys: 8, v_chunks: 32 },
+    Tile { adapter: Adapter::SlowArrays, rows: [0, ANY],  dims: [ANY, ANY], v_chunks: 4,   kernel: Kernel::Rows { workgroup: 8, keys: 8 } },
+    Tile { adapter: Adapter::Cpu,        rows: [64, ANY], dims: [80, 80],   v_chunks: 20,  kernel: Kernel::Subgroup { workgroup: 8, keys: 4 } },
+    Tile { adapter: Adapter::Cpu,        rows: [64, ANY], dims: [160, 160], v_chunks: 40,  kernel: Kernel::Subgroup { workgroup: 8, keys: 2 } },
+    Tile { adapter: Adapter::Cpu,        rows: [0, ANY],  dims: [ANY, ANY], v_chunks: 384, kernel: Kernel::Rows { workgroup: 8, keys: 8 } },
+    Tile { adapter: Adapter::Gpu,        rows: [0, 16],   dims: [ANY, ANY], v_chunks: 64,  kernel: Kernel::Tiled { height: 4, groups: 1, slab: 8 } },
+    Tile { adapter: Adapter::Gpu,        rows: [17, 64],  dims: [ANY, 128], v_chunks: 32,  kernel: Kernel::Tiled { height: 16, groups: 1, slab: 8 } },
+    Tile { adapter: Adapter::Gpu,        rows: [65, ANY], dims: [ANY, 128], v_chunks: 32,  kernel: Kernel::Tiled { height: 16, groups: 2, slab: 16 } },
+    Tile { adapter: Adapter::Gpu,        rows: [17, ANY], dims: [ANY, ANY], v_chunks: 64,  kernel: Kernel::Tiled { height: 8, groups: 2, slab: 8 } },
 ];
+
+/// Workgroups that occupy a GPU; fewer split the keys, but into no ranges below the least.
+const ENOUGH_FOR_A_GPU: u64 = 256;
+const LEAST_SPLIT: u32 = 256;
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Tile {
     pub adapter: Adapter,
-    /// For the fewest and the most queries (of a chunk, if there are chunks).
-    queries: [u32; 2],
+    /// The fewest and the most rows that it is for: queries (of a chunk, if there are chunks), on a GPU times the heads that
+    /// share a tile.
+    rows: [u32; 2],
     /// The largest key_dim and v_dim.
-    dims: u32,
-    /// For llvmpipe with subgroups of the workgroup's size, and no chunks: each invocation reads one key's part and tells it
-    /// to all, and every loop is unrolled, so that q and o are no arrays.
-    pub subgroup: bool,
-    /// Invocations per workgroup, of four queries or four key dims each.
-    pub workgroup: u32,
-    /// Keys of a step.
-    pub keys: u32,
+    dims: [u32; 2],
     /// Most chunks of four value dims per workgroup.
     pub v_chunks: u32,
+    pub kernel: Kernel,
 }
 
 impl Tile {
-    /// Whether it is for these dims, in chunks or not.
-    pub fn takes(&self, shapes: &GatedAttentionShapes, chunked: bool) -> bool {
-        shapes.key_dim.max(shapes.v_dim) <= self.dims && !(self.subgroup && chunked)
+    /// Whether it is for these sizes; `chunk`, if there are chunks.
+    pub fn takes(&self, shapes: &GatedAttentionShapes, chunk: Option<u32>) -> bool {
+        let rows = self.kernel.rows_that_share(shapes, chunk);
+        (self.rows[0]..=self.rows[1]).contains(&rows)
+            && shapes.key_dim <= self.dims[0]
+            && shapes.v_dim <= self.dims[1]
+            && !(chunk.is_some() && matches!(self.kernel, Kernel::Subgroup { .. }))
     }
+
+    /// Chunks of four value dims of a workgroup: as few blocks as may be, and those alike.
+    pub fn v_block(&self, shapes: &GatedAttentionShapes) -> u32 {
+        let v_chunks = shapes.v_dim.div_ceil(4);
+        v_chunks.div_ceil(v_chunks.div_ceil(self.v_chunks))
+    }
+}
+
+/// A kernel that walks the keys, and what it is made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kernel {
+    /// `gated_attention/tiled.wgsl`: `height` times `groups` groups of four rows to a workgroup, `slab` dims or keys in
+    /// workgroup memory at a time.
+    Tiled { height: u32, groups: u32, slab: u32 },
+    /// `gated_attention/quadratic.wgsl`: four queries to an invocation, `keys` in a step.
+    Rows { workgroup: u32, keys: u32 },
+    /// The same for llvmpipe with subgroups of the workgroup's size, and no chunks: each invocation reads one key's part and
+    /// tells it to all, and every loop is unrolled, so that q and o are no arrays.
+    Subgroup { workgroup: u32, keys: u32 },
+}
+
+impl Kernel {
+    /// Rows that a workgroup owns.
+    pub fn rows(self) -> u32 {
+        match self {
+            Self::Tiled { height, groups, .. } => 4 * height * groups,
+            Self::Rows { workgroup, .. } | Self::Subgroup { workgroup, .. } => 4 * workgroup,
+        }
+    }
+
+    /// Heads whose rows lie in tiles of their own: those of k if the tiles take all heads that share one, and else of q.
+    pub fn heads(self, shapes: &GatedAttentionShapes) -> u32 {
+        if matches!(self, Self::Tiled { .. }) { shapes.kv_heads } else { shapes.q_heads }
+    }
+
+    /// Rows that lie in tiles together.
+    pub fn rows_that_share(self, shapes: &GatedAttentionShapes, chunk: Option<u32>) -> u32 {
+        match chunk {
+            Some(chunk) => chunk.min(shapes.q_len),
+            None => shapes.q_len.saturating_mul(shapes.q_heads / self.heads(shapes).max(1)),
+        }
+    }
+
+    /// Ranges of keys are multiples of this.
+    fn step(self, v_block: u32) -> u32 {
+        if matches!(self, Self::Tiled { .. }) { 4 * width(v_block) } else { KEYS_PER_STEP }
+    }
+}
+
+/// Invocations of the tiled kernel along its `v_block` chunks of value dims: as few as share them evenly, in fours.
+pub(super) fn width(v_block: u32) -> u32 {
+    v_block.div_ceil(columns(v_block)).next_multiple_of(4).max(8)
+}
+
+/// Chunks that each of them owns: two, before they are more than 16.
+pub(super) fn columns(v_block: u32) -> u32 {
+    v_block.div_ceil(16).min(2)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,18 +123,15 @@ pub(super) enum Adapter {
     Gpu,
 }
 
-/// Keys that the quadratic kernel, and tokens that the state kernel, take in one step.
+/// Keys that the state kernel, and at most the quadratic kernel, take in one step.
 const KEYS_PER_STEP: u32 = 8;
 
 /// What was chosen for a problem, before anything is compiled.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Choice {
-    pub workgroup: u32,
+    pub kernel: Kernel,
     /// Whether the quadratic kernel reads q at each visit rather than keeping it.
     pub q_in_storage: bool,
-    /// Keys of a step of the quadratic kernel, and whether the workgroup is a subgroup that shares them.
-    pub keys: u32,
-    pub subgroup: bool,
     /// Chunks of four value dims per workgroup, and how many workgroups that makes.
     pub v_block: u32,
     pub blocks: u32,
@@ -80,66 +140,89 @@ pub(super) struct Choice {
     pub reason: String,
 }
 
+/// Tiles of the kernel that computes the states of chunks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct State {
+    /// Invocations, of four key dims each.
+    pub workgroup: u32,
+    /// Chunks of four value dims per workgroup.
+    pub v_block: u32,
+}
+
+impl Choice {
+    /// On a CPU as the kernel that walks the keys; on a GPU as many numbers as registers hold.
+    pub fn state(&self) -> State {
+        match self.kernel {
+            Kernel::Tiled { .. } => State { workgroup: 32, v_block: self.v_block.min(8) },
+            Kernel::Rows { workgroup, .. } | Kernel::Subgroup { workgroup, .. } => {
+                State { workgroup, v_block: self.v_block }
+            }
+        }
+    }
+}
+
 /// Picks tiles: a pure function of config, problem and device.
 pub(super) fn select(config: &GatedAttentionConfig, problem: &Problem, capabilities: &Capabilities) -> Result<Choice> {
     let shapes = &problem.shapes;
-    let adapter = match (capabilities.slow_arrays, capabilities.is_cpu) {
-        (true, _) => Adapter::SlowArrays,
-        (false, true) => Adapter::Cpu,
-        (false, false) => Adapter::Gpu,
+    let adapter = match capabilities {
+        Capabilities { is_cpu: false, .. } => Adapter::Gpu,
+        Capabilities { slow_arrays: true, .. } => Adapter::SlowArrays,
+        _ => Adapter::Cpu,
     };
-    let queries = config.chunk().map_or(shapes.q_len, |chunk| chunk.min(shapes.q_len));
     let applies = |tile: &&Tile| {
-        let [least, most] = tile.queries;
-        let shares = capabilities.is_llvmpipe && capabilities.subgroup_size == Some(tile.workgroup);
-        tile.adapter == adapter
-            && (least..=most).contains(&queries)
-            && tile.takes(shapes, config.chunk().is_some())
-            && (!tile.subgroup || shares)
+        let size = capabilities.subgroup_size.filter(|_| capabilities.is_llvmpipe);
+        let runs = !matches!(tile.kernel, Kernel::Subgroup { workgroup, .. } if size != Some(workgroup));
+        tile.adapter == adapter && runs && tile.takes(shapes, config.chunk())
     };
     let tile = TILES.iter().find(applies).unwrap_or(&TILES[0]);
-    let v_chunks = shapes.v_dim.div_ceil(4);
-    let v_block = v_chunks.div_ceil(v_chunks.div_ceil(tile.v_chunks));
-    let blocks = v_chunks.div_ceil(v_block);
-    let workgroup = tile.workgroup;
-    let mut reasons = vec![format!("{workgroup} invocations, four queries each, on a {adapter:?}")];
-    reasons.extend(tile.subgroup.then(|| format!("subgroups of {workgroup}")));
+    let kernel = tile.kernel;
+    let v_block = tile.v_block(shapes);
+    let blocks = shapes.v_dim.div_ceil(4).div_ceil(v_block);
+    let step = kernel.step(v_block);
+    let mut reasons = vec![format!("{} rows to a workgroup on a {adapter:?}", kernel.rows())];
+    if let Kernel::Subgroup { workgroup, .. } = kernel {
+        reasons.push(format!("subgroups of {workgroup}"));
+    }
     if blocks > 1 {
         reasons.push(format!("{blocks} blocks of {} value dims", 4 * v_block));
     }
 
     let whole = Choice {
-        workgroup,
+        kernel,
         q_in_storage: adapter == Adapter::SlowArrays,
-        keys: tile.keys,
-        subgroup: tile.subgroup,
         v_block,
         blocks,
         splits: 1,
-        split_keys: shapes.kv_len.next_multiple_of(KEYS_PER_STEP),
+        split_keys: shapes.kv_len.next_multiple_of(step),
         reason: String::new(),
     };
     if let Some(chunk) = config.chunk() {
         if let Some(cap) = capabilities.loop_cap {
-            check_chunks_under_loop_cap(shapes, chunk, v_block, cap)?;
+            check_chunks_under_loop_cap(shapes, chunk, &whole, cap)?;
         }
         reasons.push(format!("chunks of {chunk} tokens"));
         return Ok(Choice { reason: reasons.join("; "), ..whole });
     }
 
     // The fewest splits that the driver, the work bound and the caller's own bound allow.
-    let mut bound = capabilities.options.max_keys_per_split.unwrap_or(u32::MAX).max(KEYS_PER_STEP);
+    let mut bound = capabilities.options.max_keys_per_split.unwrap_or(u32::MAX).max(step);
+    let tiles = u64::from(kernel.rows_that_share(shapes, None).div_ceil(kernel.rows()));
+    let workgroups = tiles * u64::from(shapes.batch) * u64::from(kernel.heads(shapes)) * u64::from(blocks);
+    if adapter == Adapter::Gpu && workgroups < ENOUGH_FOR_A_GPU {
+        let keys = u64::from(shapes.kv_len) * workgroups / ENOUGH_FOR_A_GPU;
+        bound = bound.min((keys as u32).next_multiple_of(LEAST_SPLIT).max(LEAST_SPLIT));
+    }
     if let Some(cap) = capabilities.loop_cap {
-        let keys = keys_under_loop_cap(shapes, v_block, cap);
+        let keys = keys_under_loop_cap(shapes, &whole, cap);
         if keys < shapes.kv_len {
             reasons.push(format!("at most {keys} keys a workgroup, under the driver's cap of {cap} loop iterations"));
         }
         bound = bound.min(keys);
     }
-    let flops_per_key = u64::from(4 * workgroup) * 2 * u64::from(shapes.key_dim + 4 * v_block);
+    let flops_per_key = u64::from(kernel.rows()) * 2 * u64::from(shapes.key_dim + 4 * v_block);
     let by_work = capabilities.options.max_flops_per_dispatch / flops_per_key;
-    bound = bound.min(u32::try_from(by_work).unwrap_or(u32::MAX).max(KEYS_PER_STEP));
-    let split_keys = (bound - bound % KEYS_PER_STEP).min(whole.split_keys);
+    bound = bound.min(u32::try_from(by_work).unwrap_or(u32::MAX).max(step));
+    let split_keys = (bound - bound % step).min(whole.split_keys);
     let splits = shapes.kv_len.div_ceil(split_keys);
     if splits > 1 {
         reasons.push(format!("{splits} ranges of {split_keys} keys, then combined"));
@@ -152,28 +235,56 @@ pub(super) fn select(config: &GatedAttentionConfig, problem: &Problem, capabilit
     Ok(Choice { splits, split_keys, reason: reasons.join("; "), ..whole })
 }
 
-/// Loop iterations of one invocation of the quadratic kernel, each run of a loop counting one more for its exit: once,
-/// and per step of keys.
-fn quadratic_iterations(shapes: &GatedAttentionShapes, v_block: u32) -> (u32, u32) {
-    let key_chunks = shapes.key_dim.div_ceil(4);
-    // Load, clear and write (four rows of every chunk).
-    let once = key_chunks + 1 + v_block + 1 + 6 * v_block + 16;
-    (once, 1 + key_chunks + 1 + v_block + 1)
+/// Loop iterations of one invocation of the kernel that walks the keys, each run of a loop counting one more for its exit:
+/// once, and per step of keys.
+fn iterations(shapes: &GatedAttentionShapes, choice: &Choice) -> (u32, u32) {
+    let (key_chunks, v_block) = (shapes.key_dim.div_ceil(4), choice.v_block);
+    match choice.kernel {
+        // Load, clear and write (four rows of every chunk).
+        Kernel::Rows { .. } | Kernel::Subgroup { .. } => {
+            (key_chunks + 1 + v_block + 1 + 6 * v_block + 16, 1 + key_chunks + 1 + v_block + 1)
+        }
+        // Slabs of q and k, and of weights and v: what an invocation brings and multiplies in each. What the rows have along
+        // the width, in every step, at the start and at the end.
+        Kernel::Tiled { height, groups, slab } => {
+            let width = width(v_block);
+            let bring_v = (slab * v_block).div_ceil(width * height) + 1;
+            let along_width = groups * (width + 1);
+            let heads = shapes.key_dim.div_ceil(slab) * (slab + 8) + 1;
+            let values = (4 * width).div_ceil(slab) * (slab + bring_v + 4) + 1;
+            (key_chunks + 2 * along_width + 128, 1 + heads + along_width + values)
+        }
+    }
+}
+
+/// Loop iterations of the linear part of mixed chunks.
+fn linear_iterations(shapes: &GatedAttentionShapes, choice: &Choice) -> u32 {
+    match choice.kernel {
+        Kernel::Rows { .. } | Kernel::Subgroup { .. } => {
+            shapes.key_dim.div_ceil(4).div_ceil(2) * (choice.v_block + 2) + 1
+        }
+        Kernel::Tiled { height, slab, .. } => {
+            let bring = (slab * choice.v_block).div_ceil(width(choice.v_block) * height) + 1;
+            shapes.key_dim.div_ceil(slab) * (slab + bring + 4) + 1
+        }
+    }
 }
 
 /// Keys that one workgroup can walk without meeting the driver's cap on loop iterations.
-fn keys_under_loop_cap(shapes: &GatedAttentionShapes, v_block: u32, cap: u32) -> u32 {
-    let (once, per_step) = quadratic_iterations(shapes, v_block);
-    (cap.saturating_sub(once) / per_step).saturating_mul(KEYS_PER_STEP)
+fn keys_under_loop_cap(shapes: &GatedAttentionShapes, choice: &Choice, cap: u32) -> u32 {
+    let (once, per_step) = iterations(shapes, choice);
+    (cap.saturating_sub(once) / per_step).saturating_mul(choice.kernel.step(choice.v_block))
 }
 
-fn check_chunks_under_loop_cap(shapes: &GatedAttentionShapes, chunk: u32, v_block: u32, cap: u32) -> Result<()> {
-    let (once, per_step) = quadratic_iterations(shapes, v_block);
-    let steps = u64::from(chunk.min(shapes.kv_len).div_ceil(KEYS_PER_STEP));
-    let linear = shapes.key_dim.div_ceil(4).div_ceil(2) * (v_block + 2) + 1;
+fn check_chunks_under_loop_cap(shapes: &GatedAttentionShapes, chunk: u32, choice: &Choice, cap: u32) -> Result<()> {
+    let (once, per_step) = iterations(shapes, choice);
+    let own = chunk.min(shapes.kv_len);
+    let steps = u64::from(own.div_ceil(choice.kernel.step(choice.v_block)));
+    let state_steps = u64::from(own.div_ceil(KEYS_PER_STEP));
+    let once = once + linear_iterations(shapes, choice);
     let needed = [
-        ("a chunk", u64::from(once + linear) + steps * u64::from(per_step)),
-        ("the state of a chunk", u64::from(once) + steps * u64::from(v_block + 2)),
+        ("a chunk", u64::from(once) + steps * u64::from(per_step)),
+        ("the state of a chunk", u64::from(once) + state_steps * u64::from(choice.state().v_block + 2)),
         ("the sum over chunks", u64::from(shapes.kv_len.div_ceil(chunk)) + 1),
     ];
     let over = needed.into_iter().filter(|&(_, needed)| needed > cap.into());
@@ -234,7 +345,7 @@ mod tests {
         for (key_dim, v_dim) in [(1, 1), (64, 64), (128, 1536), (256, 4096)] {
             let problem = problem(1 << 20, key_dim, v_dim);
             let choice = select(&config, &problem, &capabilities(true, Some(cap))).unwrap();
-            let (once, per_step) = quadratic_iterations(&problem.shapes, choice.v_block);
+            let (once, per_step) = iterations(&problem.shapes, &choice);
             assert!(once + choice.split_keys / KEYS_PER_STEP * per_step <= cap, "{choice:?}");
             assert!(u64::from(choice.splits) * u64::from(choice.split_keys) >= 1 << 20);
             assert_eq!(choice.split_keys % KEYS_PER_STEP, 0);

@@ -44,27 +44,16 @@ fn q_base(rows: Rows) -> vec4<u32> {
     return params.q_start + rows.batch * params.q_batch + rows.head * params.q_head + rows.row * params.q_row;
 }
 
-// The scale of each row, from its number of visible keys where LOG_N.
-fn row_scales(rows: Rows) -> vec4<f32> {
-    if (!LOG_N) {
-        return row_scale_of(rows) * params.scale;
-    }
-    let n = max(visible_keys(rows), vec4(params.scale_floor));
-    return params.scale * max(log(vec4<f32>(n)), vec4(params.scale_least));
-}
-
-// Of a tile over the keys of `split`. A tile over several heads is taken to hold every query.
-fn walk_of(tile: Tile, split: u32) -> Walk {
+// Of a tile over the keys from `least` to before `most`. A tile over several heads is taken to hold every query.
+fn walk_of(tile: Tile, least: u32, most: u32) -> Walk {
     let one_head = tile.first / params.q_len == tile.last / params.q_len;
     let first_row = select(0u, tile.first % params.q_len, one_head);
     let last_row = select(params.q_len - 1u, tile.last % params.q_len, one_head);
     let diagonal = tile.diagonal;
     let len = tile.len;
-    let split_begin = i32(split * params.split_keys);
-    let split_end = i32(min((split + 1u) * params.split_keys, params.kv_len));
     let first_key = max(i32(first_row) + diagonal - params.left, 0);
-    let begin = max(first_key - first_key % i32(KEYS), split_begin);
-    let end = min(clamp(i32(last_row) + diagonal + params.right + 1, 0, len), split_end);
+    let begin = max(first_key - first_key % i32(KEYS), i32(least));
+    let end = min(clamp(i32(last_row) + diagonal + params.right + 1, 0, len), i32(min(most, params.kv_len)));
     let all_begin = select(i32(last_row) + diagonal - params.left, end, ROW_MASK);
     let all_end = clamp(i32(first_row) + diagonal + params.right + 1, 0, len);
     return walk_between(begin, end, all_begin, all_end);
