@@ -34,11 +34,11 @@ const HIDDEN: f32 = 4.0 * LOWEST;
 const_assert KEY_DIM >= 1u && V_DIM >= 1u && V_BLOCK >= 1u && V_BLOCK <= O_CHUNKS;
 
 var<private> tile: Tile;
-var<private> scale: PerRow;
-var<private> start: PerRow; // q, scaled, times the beta of the keys: where every score starts
 var<private> row_max: PerRow; // if SOFTMAX
 var<private> sum: PerRow; // of this invocation's weights, if ROW_SUMS
-var<private> q_at: vec4<u32>; // where the four rows of q start that this invocation brings to workgroup memory
+// Of the four rows of q that this invocation brings to workgroup memory: where they start, and the scale of their scores.
+var<private> q_at: vec4<u32>;
+var<private> scale: vec4<f32>;
 var<private> v_first: u32; // the block's first chunk of value dims
 
 @compute @workgroup_size(WORKGROUP)
@@ -65,13 +65,11 @@ fn main(
     // The last block starts early enough to be whole.
     v_first = min(block * V_BLOCK, O_CHUNKS - V_BLOCK);
     for (var g = 0u; g < GROUPS; g++) { // unroll
-        scale[g] = row_scales(own_rows(g, 0u));
         row_max[g] = vec4(LOWEST * LOG2_E);
     }
-    q_at = q_base(rows_of(tile, tile.first + 4u * (local / SLAB_CHUNKS)));
-    if (MAPPED) {
-        start_scores();
-    }
+    let rows = rows_of(tile, tile.first + 4u * (local / SLAB_CHUNKS));
+    q_at = q_base(rows);
+    scale = row_scales(rows);
 
     take_steps(walk_of(own_tile, first_key(own_tile, split), end_key(split)), k_base, v_base);
     add_other_chunks(own_tile);
@@ -93,45 +91,20 @@ fn row_scales(rows: Rows) -> vec4<f32> {
     return scales * select(1.0, LOG2_E, SOFTMAX);
 }
 
-// An affine map of the keys moves to the queries: q . (gamma z + beta) = (q gamma) . z + q . beta. The invocations that bring
-// queries to workgroup memory share the dims of q . beta as they share those of a slab.
-fn start_scores() {
-    if (invocation < SLAB_CHUNKS * ROW_GROUPS) {
-        var part = vec4(0.0);
-        for (var c = invocation % SLAB_CHUNKS; c < KEY_CHUNKS; c += SLAB_CHUNKS) {
-            part += mapped_queries(q_at, c) * affine_beta(K_MAP, tile.kv_head, c);
-        }
-        left[invocation % SLAB_CHUNKS * ROW_GROUPS + invocation / SLAB_CHUNKS] = part;
-    }
-    workgroupBarrier();
-    for (var g = 0u; g < GROUPS; g++) { // unroll
-        for (var c = 0u; c < SLAB_CHUNKS; c++) { // unroll
-            start[g] += left[c * ROW_GROUPS + y * GROUPS + g];
-        }
-        start[g] *= scale[g];
-    }
-}
-
-fn queries(c: u32) -> mat4x4<f32> {
-    let q4 = mapped_queries(q_at, c);
-    let gamma = affine_gamma(K_MAP, tile.kv_head, c);
-    return mat4x4(q4[0] * gamma.x, q4[1] * gamma.y, q4[2] * gamma.z, q4[3] * gamma.w);
-}
-
 // With maps, a head of k is one of q.
-fn mapped_queries(at: vec4<u32>, c: u32) -> mat4x4<f32> {
+fn queries(c: u32) -> mat4x4<f32> {
     let gamma = affine_gamma(Q_MAP, tile.kv_head, c);
     let beta = affine_beta(Q_MAP, tile.kv_head, c);
     return transpose(mat4x4(
-        load_q(at.x, c) * gamma + beta,
-        load_q(at.y, c) * gamma + beta,
-        load_q(at.z, c) * gamma + beta,
-        load_q(at.w, c) * gamma + beta,
+        (load_q(q_at.x, c) * gamma + beta) * scale.x,
+        (load_q(q_at.y, c) * gamma + beta) * scale.y,
+        (load_q(q_at.z, c) * gamma + beta) * scale.z,
+        (load_q(q_at.w, c) * gamma + beta) * scale.w,
     ));
 }
 
 fn key_chunk(base: u32, c: u32) -> vec4<f32> {
-    return load_k(base, c);
+    return load_k(base, c) * affine_gamma(K_MAP, tile.kv_head, c) + affine_beta(K_MAP, tile.kv_head, c);
 }
 
 fn value_chunk(base: u32, c: u32) -> vec4<f32> {
@@ -141,11 +114,10 @@ fn value_chunk(base: u32, c: u32) -> vec4<f32> {
 // KEYS keys from j on, none past `last`. `edge`: some row does not see some of them.
 fn step(j: u32, last: u32, edge: bool, k_base: u32, v_base: u32) {
     var s = scores(j, last, k_base);
-    for (var g = 0u; g < GROUPS; g++) { // unroll
-        for (var i = 0u; i < 4u; i++) { // unroll
-            s[i][g] = fma(s[i][g], scale[g], start[g]);
-            if (edge) {
-                let rows = own_rows(g, j >> 31u);
+    if (edge) {
+        for (var g = 0u; g < GROUPS; g++) { // unroll
+            let rows = own_rows(g, j >> 31u);
+            for (var i = 0u; i < 4u; i++) { // unroll
                 let key = vec4(i32(j + 4u * x + i));
                 s[i][g] = select(vec4(HIDDEN), s[i][g], (key >= rows.lo) & (key < rows.hi));
             }
