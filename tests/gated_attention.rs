@@ -333,9 +333,8 @@ fn key_lengths() {
         for causal in [Causal::None, Causal::TopLeft] {
             let case = Case::new(config.causal(causal), source, [5, 1, 1, 37, 37, 8, 8]).gated();
             case.clone().with_lens(&[0, 1, 16, 23, 36]).check("lengths");
-            let [full, clamped] = [&case, &case.clone().with_lens(&[37, 38, u32::MAX, 37, 37])]
-                .map(|case| case.run(context(), Placement::Aligned));
-            assert_same_bits("lengths beyond the keys are clamped", &full, &clamped);
+            let clamped = case.clone().with_lens(&[37, 38, u32::MAX, 37, 37]);
+            same_bits_by_every_kernel("lengths beyond the keys are clamped", [&case, &clamped]);
         }
     }
 }
@@ -345,13 +344,17 @@ fn rows_that_see_no_key_are_zero_whatever_the_gate() {
     for config in each_kernel() {
         let mut case = Case::new(config, Source::Given, [2, 1, 1, 20, 20, 8, 8]).with_lens(&[20, 0]).gated();
         case.u.as_mut().unwrap().data[20 * 8..].fill(f32::NAN);
-        let o = case.run(context(), Placement::Aligned);
-        assert!(o[..20 * 8].iter().all(|x| x.is_finite()));
-        assert!(o[20 * 8..].iter().all(|x| x.to_bits() == 0), "{}", case.name("empty rows"));
+        for (kernels, context) in contexts() {
+            let o = case.run(context, Placement::Aligned);
+            assert!(o[..20 * 8].iter().all(|x| x.is_finite()));
+            assert!(o[20 * 8..].iter().all(|x| x.to_bits() == 0), "{}{kernels}", case.name("empty rows"));
+        }
     }
     let config = V1.causal(Causal::Offset(-4));
-    let o = Case::new(config, Source::Shared, square(9, 8, 8)).run(context(), Placement::Aligned);
-    assert!(o[..4 * 8].iter().all(|x| x.to_bits() == 0), "rows before the diagonal");
+    for (kernels, context) in contexts() {
+        let o = Case::new(config, Source::Shared, square(9, 8, 8)).run(context, Placement::Aligned);
+        assert!(o[..4 * 8].iter().all(|x| x.to_bits() == 0), "rows before the diagonal{kernels}");
+    }
 }
 
 #[test]
@@ -362,11 +365,10 @@ fn a_gate_of_one_and_maps_of_one_change_no_bit() {
             *map = Tensor::filled(if index < 4 { 1.0 } else { 0.0 }, map.shape);
         }
         let mut given = Case { source: Source::Given, keys: vec![plain.keys[0].clone(); 4], ..plain.clone() };
-        let a = plain.run(context(), Placement::Aligned);
         given.maps.clear();
-        assert_same_bits("maps of one", &a, &given.run(context(), Placement::Aligned));
+        same_bits_by_every_kernel("maps of one", [&plain, &given]);
         given.u = Some(Tensor::filled(1.0, given.o_shape()));
-        assert_same_bits("a gate of one", &a, &given.run(context(), Placement::Aligned));
+        same_bits_by_every_kernel("a gate of one", [&plain, &given]);
     }
 }
 
@@ -375,8 +377,10 @@ fn values_of_one_give_one_where_weights_add_up_to_one() {
     for weights in [GauWeights::SquaredRelu(Divisor::RowSum { eps: 1e-20 }), GauWeights::Softmax] {
         let mut case = Case::new(V1.weights(weights), Source::Given, square(70, 8, 8));
         case.v = Tensor::filled(1.0, case.v.shape);
-        let o = case.run(context(), Placement::Aligned);
-        assert!(o.iter().all(|x| (x - 1.0).abs() <= 4.0 * f32::EPSILON), "{}", case.name("ones"));
+        for (kernels, context) in contexts() {
+            let o = case.run(context, Placement::Aligned);
+            assert!(o.iter().all(|x| (x - 1.0).abs() <= 4.0 * f32::EPSILON), "{}{kernels}", case.name("ones"));
+        }
     }
 }
 
@@ -410,8 +414,7 @@ fn grouped_heads_equal_repeated_heads_bit_for_bit() {
             }
             repeated.v = grouped.v.repeat_heads(4 / kv_heads);
             grouped.check("grouped");
-            let [a, b] = [&grouped, &repeated].map(|case| case.run(context(), Placement::Aligned));
-            assert_same_bits("grouped heads", &a, &b);
+            same_bits_by_every_kernel("grouped heads", [&grouped, &repeated]);
         }
     }
 }
@@ -421,9 +424,8 @@ fn a_rerun_gives_the_same_bits() {
     let [squared_relu, .., mixed] = each_kernel();
     for config in [squared_relu, mixed] {
         let case = Case::new(config.causal(Causal::TopLeft), Source::Shared, [1, 2, 2, 113, 113, 8, 8]).gated();
-        let first = case.run(context(), Placement::Aligned);
         for _ in 0..5 {
-            assert_same_bits("rerun", &first, &case.run(context(), Placement::Aligned));
+            same_bits_by_every_kernel("rerun", [&case, &case]);
         }
     }
 }
@@ -434,15 +436,18 @@ fn any_placement_agrees() {
     for (config, source) in [(squared_relu, Source::Given), (squared_relu, Source::Shared), (mixed, Source::Given)] {
         for dims in [(8, 8), (6, 7)] {
             let case = Case::new(config, source, [2, 2, 2, 21, 21, dims.0, dims.1]).gated();
-            let mut scalar = Vec::new();
-            for placement in [Placement::Odd, Placement::Interleaved { gap: 4 }, Placement::Interleaved { gap: 3 }] {
-                let o = case.run(context(), placement);
-                case.assert(&format!("{placement:?}"), &o);
-                if placement != (Placement::Interleaved { gap: 4 }) {
-                    scalar.push(o);
+            for (kernels, context) in contexts() {
+                let mut scalar = Vec::new();
+                for placement in [Placement::Odd, Placement::Interleaved { gap: 4 }, Placement::Interleaved { gap: 3 }]
+                {
+                    let o = case.run(context, placement);
+                    case.assert(&format!("{placement:?}{kernels}"), &o);
+                    if placement != (Placement::Interleaved { gap: 4 }) {
+                        scalar.push(o);
+                    }
                 }
+                assert_same_bits("scalar loads", &scalar[0], &scalar[1]);
             }
-            assert_same_bits("scalar loads", &scalar[0], &scalar[1]);
         }
     }
 }
@@ -461,8 +466,7 @@ fn nan_in_hidden_keys_changes_no_bit() {
                 }
             }
         }
-        let [a, b] = [&clean, &poisoned].map(|case| case.run(context(), Placement::Aligned));
-        assert_same_bits("poisoned keys", &a, &b);
+        same_bits_by_every_kernel("poisoned keys", [&clean, &poisoned]);
 
         // A token that the rows before it do not see.
         let clean = Case::new(config.causal(Causal::TopLeft), Source::Shared, square(30, 8, 8));
@@ -470,15 +474,27 @@ fn nan_in_hidden_keys_changes_no_bit() {
             let mut poisoned = clean.clone();
             poisoned.keys[0].data[hidden * 8] = f32::INFINITY;
             poisoned.v.data[hidden * 8 + 2] = f32::NAN;
-            let [a, b] = [&clean, &poisoned].map(|case| case.run(context(), Placement::Aligned));
-            assert_same_bits("rows before the poisoned token", &a[..hidden * 8], &b[..hidden * 8]);
+            for (_, context) in contexts() {
+                let [a, b] = [&clean, &poisoned].map(|case| case.run(context, Placement::Aligned));
+                assert_same_bits("rows before the poisoned token", &a[..hidden * 8], &b[..hidden * 8]);
+            }
         }
     }
 }
 
-/// A context of its own on the shared device, with other bounds.
-fn context_with(options: ContextOptions) -> Context {
-    Context::with_options(context().device().clone(), context().queue().clone(), options)
+/// The same problem, or what stands for it, gives the same bits by the kernels of one adapter.
+fn same_bits_by_every_kernel(what: &str, cases: [&Case; 2]) {
+    for (kernels, context) in contexts() {
+        let [a, b] = cases.map(|case| case.run(context, Placement::Aligned));
+        assert_same_bits(&format!("{what}{kernels}"), &a, &b);
+    }
+}
+
+/// A context of its own on the shared device, by the same kernels, with other bounds.
+fn context_with(context: &Context, options: ContextOptions) -> Context {
+    let assume_gpu = context.capabilities().options.assume_gpu;
+    let options = ContextOptions { assume_gpu, ..options };
+    Context::with_options(context.device().clone(), context.queue().clone(), options)
 }
 
 #[test]
@@ -488,17 +504,20 @@ fn any_split_of_keys_and_work_agrees_with_the_twin() {
         let case = Case::new(config.causal(Causal::TopLeft), Source::Shared, [2, 2, 2, 77, 77, 8, 8])
             .gated()
             .with_lens(&[77, 31]);
-        let whole = case.run(context(), Placement::Aligned);
-        for keys in [1, 24, 1000] {
-            let options = ContextOptions { max_keys_per_split: Some(keys), ..Default::default() };
-            case.assert(&format!("splits of {keys}"), &case.run(&context_with(options), Placement::Aligned));
-        }
-        for flops in [1, 1_000_000] {
-            let options = ContextOptions { max_flops_per_dispatch: flops, ..Default::default() };
-            let split = case.run(&context_with(options), Placement::Aligned);
-            case.assert(&format!("{flops} flops a dispatch"), &split);
-            if flops == 1_000_000 {
-                assert_same_bits("dispatches without a split of keys", &whole, &split);
+        for (kernels, context) in contexts() {
+            let whole = case.run(context, Placement::Aligned);
+            for keys in [1, 24, 1000] {
+                let options = ContextOptions { max_keys_per_split: Some(keys), ..Default::default() };
+                let split = case.run(&context_with(context, options), Placement::Aligned);
+                case.assert(&format!("splits of {keys}{kernels}"), &split);
+            }
+            for flops in [1, 1_000_000] {
+                let options = ContextOptions { max_flops_per_dispatch: flops, ..Default::default() };
+                let split = case.run(&context_with(context, options), Placement::Aligned);
+                case.assert(&format!("{flops} flops a dispatch{kernels}"), &split);
+                if flops == 1_000_000 {
+                    assert_same_bits("dispatches without a split of keys", &whole, &split);
+                }
             }
         }
     }
@@ -508,14 +527,17 @@ fn any_split_of_keys_and_work_agrees_with_the_twin() {
 fn mixed_chunks_take_value_dims_in_turns_where_the_workspace_is_small() {
     let [.., config] = each_kernel();
     let case = Case::new(config.causal(Causal::TopLeft), Source::Shared, [1, 2, 2, 50, 50, 8, 1700]).gated();
-    let whole = case.run(context(), Placement::Aligned);
-    case.assert("whole", &whole);
-    let options = ContextOptions { max_workspace_bytes: 300 << 10, ..Default::default() };
-    let turns = case.run(&context_with(options), Placement::Aligned);
-    assert_same_bits("in turns", &whole, &turns);
-    let options = ContextOptions { max_workspace_bytes: 2 << 10, ..Default::default() };
-    let error = case.try_run(&context_with(options), Placement::Aligned).err().map_or(String::new(), |e| e.to_string());
-    assert!(error.contains("states of the chunks: bytes of workspace"), "{error}");
+    for (_, context) in contexts() {
+        let whole = case.run(context, Placement::Aligned);
+        case.assert("whole", &whole);
+        let options = ContextOptions { max_workspace_bytes: 300 << 10, ..Default::default() };
+        let turns = case.run(&context_with(context, options), Placement::Aligned);
+        assert_same_bits("in turns", &whole, &turns);
+        let options = ContextOptions { max_workspace_bytes: 2 << 10, ..Default::default() };
+        let error = case.try_run(&context_with(context, options), Placement::Aligned).err();
+        let error = error.map_or(String::new(), |error| error.to_string());
+        assert!(error.contains("states of the chunks: bytes of workspace"), "{error}");
+    }
 }
 
 /// Rows of a long sequence, checked one by one.

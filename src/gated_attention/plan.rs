@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::config::{GatedAttentionConfig, GauMode, LinearDivisor};
 use super::kernels::{
-    self, CombineParams, FLAT_WORKGROUP, GatherParams, PrefixParams, WalkParams, StateParams, Weighing, slot,
+    self, CombineParams, FLAT_WORKGROUP, GatherParams, PrefixParams, StateParams, WalkParams, Weighing, slot,
 };
 use super::shapes::GatedAttentionShapes;
 use super::tiles::{Choice, select};
@@ -343,8 +343,10 @@ impl Call<'_, '_> {
         bindings.extend((!shapes.shared_z).then(|| operand(slot::Q_LIN)));
         bindings.extend(self.outputs());
         let specialization = kernels::walk(self.config, self.problem, choice);
-        self.plan.dispatch(&specialization, &bindings, workgroups, flops, |first_workgroup, end_workgroup| {
-            WalkParams { first_workgroup, end_workgroup, ..base }
+        self.plan.dispatch(&specialization, &bindings, workgroups, flops, |first_workgroup, end_workgroup| WalkParams {
+            first_workgroup,
+            end_workgroup,
+            ..base
         })
     }
 
