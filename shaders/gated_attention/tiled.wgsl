@@ -6,7 +6,8 @@
 // WIDTH x HEIGHT invocations share a tile, and what workgroup memory that takes, is told in shared/tile.wgsl: all differs from
 // attention/tiled.wgsl only in what becomes of the scores, `weights`. Those of relu squared need no word between invocations.
 // Scores of a softmax are in units of log2, so that their exponential is exp2.
-// Workgroup memory: at most 16 KiB. Features: none.
+// Workgroup memory: at most 16 KiB with the slabs of 16 or 8 that every device holds. Features: none; subgroups where
+// along_width_subgroup.wgsl is appended.
 // Source: Hua et al., "Transformer Quality in Linear Time", 2022, sections 3 and 4.
 const WIDTH: u32 = 32u;
 const HEIGHT: u32 = 8u;

@@ -3,7 +3,7 @@
 use super::config::{Divisor, GatedAttentionConfig, GauMode, GauWeights, QuadraticDivisor};
 use super::plan::Problem;
 use super::shapes::GatedAttentionShapes;
-use super::tiles::{Adapter, Choice, Kernel, TILES, Tile, columns, width};
+use super::tiles::{Adapter, Choice, Kernel, TILES, Tile, can_shuffle, columns, width};
 use crate::Causal;
 use crate::params::{ParamsLayout, params};
 use crate::wgsl::{Constant, Source, Specialization, source};
@@ -263,7 +263,7 @@ pub(super) fn walk(config: &GatedAttentionConfig, problem: &Problem, choice: &Ch
         fragments.extend(output_fragments(problem));
     }
     let (kernel, mut constants, own) = match choice.kernel {
-        Kernel::Tiled { height, groups, slab } => tiled(choice.v_block, [height, groups, slab], chunked),
+        Kernel::Tiled { height, groups, slab } => tiled(choice, [height, groups, slab], chunked),
         Kernel::Rows { workgroup, keys } => quadratic([workgroup, keys], false, choice.q_in_storage, chunked),
         Kernel::Subgroup { workgroup, keys } => quadratic([workgroup, keys], true, choice.q_in_storage, chunked),
     };
@@ -282,7 +282,8 @@ pub(super) fn walk(config: &GatedAttentionConfig, problem: &Problem, choice: &Ch
 /// A kernel's file, its own constants and its own fragments.
 type Parts = (&'static Source, Vec<(&'static str, Constant)>, Vec<&'static Source>);
 
-fn tiled(v_block: u32, [height, groups, slab]: [u32; 3], chunked: bool) -> Parts {
+fn tiled(choice: &Choice, [height, groups, slab]: [u32; 3], chunked: bool) -> Parts {
+    let v_block = choice.v_block;
     let constants = vec![
         ("WIDTH", Constant::U32(width(v_block))),
         ("HEIGHT", Constant::U32(height)),
@@ -293,7 +294,7 @@ fn tiled(v_block: u32, [height, groups, slab]: [u32; 3], chunked: bool) -> Parts
     let fragments = vec![
         source!("shared/walk"),
         source!("shared/tile"),
-        source!("shared/along_width_memory"),
+        pick(choice.shuffle, source!("shared/along_width_subgroup"), source!("shared/along_width_memory")),
         pick(chunked, source!("gated_attention/chunks"), source!("gated_attention/no_chunks")),
     ];
     (source!("gated_attention/tiled"), constants, fragments)
@@ -437,24 +438,28 @@ pub fn specializations() -> Vec<(Specialization, ParamsLayout)> {
                 problem.v.start = 1;
             }
             let takes = |tile: &&Tile| {
-                [1, 17, 65]
-                    .iter()
-                    .any(|&len| tile.takes(&GatedAttentionShapes { q_len: len, ..shapes }, config.chunk().map(|_| len)))
+                let of_len = |len| GatedAttentionShapes { q_len: len, ..shapes };
+                tile.kernel.fits(tile.v_block(&shapes), 32 << 10)
+                    && [1, 17, 65].iter().any(|&len| tile.takes(&of_len(len), config.chunk().map(|_| len)))
             };
             for tile in TILES.iter().filter(takes) {
                 let splits = if bits(flags, 5) && config.chunk().is_none() { 2 } else { 1 };
-                let choice = Choice {
-                    kernel: tile.kernel,
-                    q_in_storage: tile.adapter == Adapter::SlowArrays,
-                    v_block: tile.v_block(&shapes),
-                    blocks: 1,
-                    splits,
-                    split_keys: 8,
-                    reason: String::new(),
-                };
-                found.push((walk(config, &problem, &choice), WalkParams::LAYOUT));
+                let v_block = tile.v_block(&shapes);
+                for shuffle in [false, can_shuffle(64, v_block)] {
+                    let choice = Choice {
+                        kernel: tile.kernel,
+                        shuffle,
+                        q_in_storage: tile.adapter == Adapter::SlowArrays,
+                        v_block,
+                        blocks: 1,
+                        splits,
+                        split_keys: 8,
+                        reason: String::new(),
+                    };
+                    found.push((walk(config, &problem, &choice), WalkParams::LAYOUT));
+                    found.push((chunk_state(&problem, &choice), StateParams::LAYOUT));
+                }
                 found.push((combine(config, &problem), CombineParams::LAYOUT));
-                found.push((chunk_state(&problem, &choice), StateParams::LAYOUT));
             }
             found.push((gather_maps(&problem), GatherParams::LAYOUT));
             found.push((prefix(config), PrefixParams::LAYOUT));

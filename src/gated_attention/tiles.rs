@@ -18,6 +18,8 @@ const ANY: u32 = u32::MAX;
 /// | GPU | up to 16, 64 | up to 256 | 256 or 128 | fewer idle lanes |
 /// | GPU | more | 256 | 128 | both products compute 8 by 4 and 8 by 8 numbers from 12 and 16 |
 /// | GPU | more | 256 | 256 | the same with half the rows: every block of value dims computes the scores again |
+///
+/// Where the device grants more than 16 KiB of workgroup memory, twice the slab halves the barriers.
 #[rustfmt::skip]
 pub(super) const TILES: &[Tile] = &[
     Tile { adapter: Adapter::SlowArrays, rows: [0, ANY],  dims: [ANY, ANY], v_chunks: 4,   kernel: Kernel::Rows { workgroup: 8, keys: 8 } },
@@ -26,7 +28,9 @@ pub(super) const TILES: &[Tile] = &[
     Tile { adapter: Adapter::Cpu,        rows: [0, ANY],  dims: [ANY, ANY], v_chunks: 384, kernel: Kernel::Rows { workgroup: 8, keys: 8 } },
     Tile { adapter: Adapter::Gpu,        rows: [0, 16],   dims: [ANY, ANY], v_chunks: 64,  kernel: Kernel::Tiled { height: 4, groups: 1, slab: 8 } },
     Tile { adapter: Adapter::Gpu,        rows: [17, 64],  dims: [ANY, 128], v_chunks: 32,  kernel: Kernel::Tiled { height: 16, groups: 1, slab: 8 } },
+    Tile { adapter: Adapter::Gpu,        rows: [65, ANY], dims: [ANY, 128], v_chunks: 32,  kernel: Kernel::Tiled { height: 16, groups: 2, slab: 32 } },
     Tile { adapter: Adapter::Gpu,        rows: [65, ANY], dims: [ANY, 128], v_chunks: 32,  kernel: Kernel::Tiled { height: 16, groups: 2, slab: 16 } },
+    Tile { adapter: Adapter::Gpu,        rows: [17, ANY], dims: [ANY, ANY], v_chunks: 64,  kernel: Kernel::Tiled { height: 8, groups: 2, slab: 16 } },
     Tile { adapter: Adapter::Gpu,        rows: [17, ANY], dims: [ANY, ANY], v_chunks: 64,  kernel: Kernel::Tiled { height: 8, groups: 2, slab: 8 } },
 ];
 
@@ -99,6 +103,18 @@ impl Kernel {
         }
     }
 
+    /// Whether so many bytes of workgroup memory hold its slabs, and one walk of its invocations fills one with queries.
+    pub fn fits(self, v_block: u32, granted: u32) -> bool {
+        match self {
+            Self::Tiled { height, groups, slab } => {
+                let (width, row_groups) = (width(v_block), height * groups);
+                let bytes = 16 * (slab.max(width) * row_groups + slab * width.max(v_block));
+                bytes <= granted && slab / 4 * groups <= width
+            }
+            Self::Rows { .. } | Self::Subgroup { .. } => true,
+        }
+    }
+
     /// Ranges of keys are multiples of this.
     fn step(self, v_block: u32) -> u32 {
         if matches!(self, Self::Tiled { .. }) { 4 * width(v_block) } else { KEYS_PER_STEP }
@@ -113,6 +129,12 @@ pub(super) fn width(v_block: u32) -> u32 {
 /// Chunks that each of them owns: two, before they are more than 16.
 pub(super) fn columns(v_block: u32) -> u32 {
     v_block.div_ceil(16).min(2)
+}
+
+/// Whether the invocations of a tile that share a row lie in one subgroup, whatever its size.
+pub(super) fn can_shuffle(least_subgroup: u32, v_block: u32) -> bool {
+    let width = width(v_block);
+    width.is_power_of_two() && least_subgroup.is_multiple_of(width)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,6 +152,8 @@ const KEYS_PER_STEP: u32 = 8;
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Choice {
     pub kernel: Kernel,
+    /// Whether a tile's rows share by subgroup operations what they have in common.
+    pub shuffle: bool,
     /// Whether the quadratic kernel reads q at each visit rather than keeping it.
     pub q_in_storage: bool,
     /// Chunks of four value dims per workgroup, and how many workgroups that makes.
@@ -172,7 +196,8 @@ pub(super) fn select(config: &GatedAttentionConfig, problem: &Problem, capabilit
     let applies = |tile: &&Tile| {
         let size = capabilities.subgroup_size.filter(|_| capabilities.is_llvmpipe);
         let runs = !matches!(tile.kernel, Kernel::Subgroup { workgroup, .. } if size != Some(workgroup));
-        tile.adapter == adapter && runs && tile.takes(shapes, config.chunk())
+        let fits = tile.kernel.fits(tile.v_block(shapes), capabilities.limits.max_compute_workgroup_storage_size);
+        tile.adapter == adapter && runs && fits && tile.takes(shapes, config.chunk())
     };
     let tile = TILES.iter().find(applies).unwrap_or(&TILES[0]);
     let kernel = tile.kernel;
@@ -180,8 +205,11 @@ pub(super) fn select(config: &GatedAttentionConfig, problem: &Problem, capabilit
     let blocks = shapes.v_dim.div_ceil(4).div_ceil(v_block);
     let step = kernel.step(v_block);
     let mut reasons = vec![format!("{} rows to a workgroup on a {adapter:?}", kernel.rows())];
-    if let Kernel::Subgroup { workgroup, .. } = kernel {
-        reasons.push(format!("subgroups of {workgroup}"));
+    let shuffle = capabilities.min_subgroup_size.is_some_and(|least| can_shuffle(least, v_block));
+    match kernel {
+        Kernel::Subgroup { workgroup, .. } => reasons.push(format!("subgroups of {workgroup}")),
+        Kernel::Tiled { .. } if shuffle => reasons.push("row statistics by subgroup operations".into()),
+        Kernel::Tiled { .. } | Kernel::Rows { .. } => {}
     }
     if blocks > 1 {
         reasons.push(format!("{blocks} blocks of {} value dims", 4 * v_block));
@@ -189,6 +217,7 @@ pub(super) fn select(config: &GatedAttentionConfig, problem: &Problem, capabilit
 
     let whole = Choice {
         kernel,
+        shuffle,
         q_in_storage: adapter == Adapter::SlowArrays,
         v_block,
         blocks,
