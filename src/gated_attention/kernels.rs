@@ -191,6 +191,11 @@ mod divide_by {
 }
 
 impl Weighing {
+    /// Whether a row is divided by the sum of its weights.
+    pub fn divides_by_sum(&self) -> bool {
+        self.divisor_law == divide_by::SUM
+    }
+
     pub fn new(config: &GatedAttentionConfig, key_dim: u32) -> Self {
         let s = f64::from(key_dim);
         let squared_relu = |divisor_law, divisor| Self {
@@ -445,7 +450,7 @@ pub fn specializations() -> Vec<(Specialization, ParamsLayout)> {
             for tile in TILES.iter().filter(takes) {
                 let splits = if bits(flags, 5) && config.chunk().is_none() { 2 } else { 1 };
                 let v_block = tile.v_block(&shapes);
-                for shuffle in [false, can_shuffle(64, v_block)] {
+                for shuffle in [false, can_shuffle(config, 64, v_block)] {
                     let choice = Choice {
                         kernel: tile.kernel,
                         shuffle,

@@ -1,6 +1,7 @@
 //! The tiles that a problem is cut into: a pure function of config, problem and device.
 
 use super::config::GatedAttentionConfig;
+use super::kernels::Weighing;
 use super::plan::Problem;
 use super::shapes::GatedAttentionShapes;
 use crate::context::Capabilities;
@@ -131,10 +132,11 @@ pub(super) fn columns(v_block: u32) -> u32 {
     v_block.div_ceil(16).min(2)
 }
 
-/// Whether the invocations of a tile that share a row lie in one subgroup, whatever its size.
-pub(super) fn can_shuffle(least_subgroup: u32, v_block: u32) -> bool {
+/// Whether rows have something in common, and the invocations that share one lie in one subgroup, whatever its size.
+pub(super) fn can_shuffle(config: &GatedAttentionConfig, least_subgroup: u32, v_block: u32) -> bool {
     let width = width(v_block);
-    width.is_power_of_two() && least_subgroup.is_multiple_of(width)
+    let row_sums = Weighing::new(config, 1).divides_by_sum();
+    row_sums && width.is_power_of_two() && least_subgroup.is_multiple_of(width)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -205,7 +207,7 @@ pub(super) fn select(config: &GatedAttentionConfig, problem: &Problem, capabilit
     let blocks = shapes.v_dim.div_ceil(4).div_ceil(v_block);
     let step = kernel.step(v_block);
     let mut reasons = vec![format!("{} rows to a workgroup on a {adapter:?}", kernel.rows())];
-    let shuffle = capabilities.min_subgroup_size.is_some_and(|least| can_shuffle(least, v_block));
+    let shuffle = capabilities.min_subgroup_size.is_some_and(|least| can_shuffle(config, least, v_block));
     match kernel {
         Kernel::Subgroup { workgroup, .. } => reasons.push(format!("subgroups of {workgroup}")),
         Kernel::Tiled { .. } if shuffle => reasons.push("row statistics by subgroup operations".into()),

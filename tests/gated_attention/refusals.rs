@@ -1,12 +1,12 @@
-//! What gated attention refuses, by name; and how its config reads as JSON.
+//! What gated attention refuses, by name, and what it does not; and how its config reads as JSON.
 
 use wgpu_attention::{
-    Causal, Divisor, Error, GatedAttention, GatedAttentionConfig, GatedAttentionInputs, GatedAttentionOutputs, GauMode,
-    GauWeights, LinearDivisor, QuadraticDivisor, TensorView,
+    Causal, Divisor, Error, GatedAttention, GatedAttentionConfig, GatedAttentionInputs, GatedAttentionOutputs,
+    GatedAttentionShapes, GauMode, GauWeights, LinearDivisor, QuadraticDivisor, TensorView,
 };
 
-use crate::V1;
-use crate::common::context;
+use crate::common::{Placement, context};
+use crate::{Case, Source, V1, each_kernel};
 
 #[test]
 fn bad_options_are_refused_by_name() {
@@ -160,4 +160,28 @@ fn configs_are_read_from_json() {
     }
     assert!(read(r#"{"heads": 3}"#).is_err());
     assert!(read(r#"{"weights": {"softmax_log_n": {"base": 512.0, "floor": 1, "x": 1}}}"#).is_err());
+}
+
+#[test]
+fn chunks_past_the_loop_cap_are_refused() {
+    let shapes = GatedAttentionShapes::new(1, 1, 1 << 20, 16, 16);
+    let [.., config] = each_kernel();
+    let GauMode::MixedChunk { quadratic, linear, .. } = config.mode else { panic!("the last has chunks") };
+    for chunk in [4, 1 << 20] {
+        let op = GatedAttention::new(context(), config.mode(GauMode::MixedChunk { chunk, quadratic, linear })).unwrap();
+        if context().capabilities().loop_cap.is_some() {
+            let error = op.plan(&shapes).unwrap_err();
+            assert!(matches!(error, Error::Unsupported { .. }), "{error}");
+        }
+    }
+}
+
+#[test]
+fn nothing_to_do_is_fine() {
+    for (batch, len) in [(0, 5), (2, 0)] {
+        for config in each_kernel() {
+            let case = Case::new(config, Source::Shared, [batch, 1, 1, len, len, 8, 8]);
+            assert!(case.run(context(), Placement::Aligned).is_empty());
+        }
+    }
 }
