@@ -299,6 +299,7 @@ fn tiled(choice: &Choice, [height, groups, slab]: [u32; 3], chunked: bool) -> Pa
     let fragments = vec![
         source!("shared/walk"),
         source!("shared/tile"),
+        source!("shared/tile_keys"),
         pick(choice.shuffle, source!("shared/along_width_subgroup"), source!("shared/along_width_memory")),
         pick(chunked, source!("gated_attention/chunks"), source!("gated_attention/no_chunks")),
     ];
