@@ -74,6 +74,34 @@ fn chunks_of_more_rows_than_a_workgroup_takes() {
 }
 
 #[test]
+fn heads_that_fill_a_device() {
+    let causal = |map| config(map, LinearMode::Causal);
+    let case = Case::new(causal(FeatureMap::EluPlusOne), [4, 64, 32, 70, 70, 8, 12]);
+    case.check("heads in groups");
+    case.run().assert_same_bits("rerun", &case.run());
+    let mut case = Case::new(causal(FeatureMap::Relu), [2, 64, 64, 150, 150, 5, 67]);
+    case.config.normalization = Normalization::None;
+    case.assert("blocks of value dims, in parts", &case.run_in_parts(&[1, 65, 65]));
+    if by_a_gpus_kernels() {
+        let case = Case::new(causal(FeatureMap::OnePlusRelu), [1, 128, 128, 130, 130, 66, 68]);
+        let shapes = case.host().shapes(&case.config).unwrap();
+        let plan = LinearAttention::new(context(), case.config).unwrap().plan(&shapes).unwrap();
+        assert!(plan.kernel().contains("tiled_heads"), "{}", plan.reason());
+        case.check("two steps of keys");
+    }
+    let mut case = Case::new(causal(FeatureMap::EluPlusOne), [1, 256, 256, 130, 130, 8, 8]);
+    let clean = case.run();
+    for h in 0..256 {
+        (0..8).for_each(|c| *case.k.at_mut([0, h, 67, c]) = f32::NAN);
+        (0..8).for_each(|c| *case.v.at_mut([0, h, 67, c]) = f32::NAN);
+    }
+    let poisoned = case.run();
+    for (h, rows) in clean.o.chunks(130 * 8).enumerate() {
+        assert_same_bits("NaN from 67 on", &rows[..67 * 8], &poisoned.o[h * 130 * 8..][..67 * 8]);
+    }
+}
+
+#[test]
 fn every_map_mode_and_normalization() {
     for map in MAPS {
         for mode in MODES {

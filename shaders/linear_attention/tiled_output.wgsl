@@ -23,13 +23,10 @@ const HEAD_CHUNKS: u32 = (HEAD_DIM + 3u) / 4u;
 const HEAD_SLABS: u32 = (HEAD_DIM + SLAB - 1u) / SLAB;
 const FEATURE_CHUNKS: u32 = (FEATURES + 3u) / 4u;
 const FEATURE_SLABS: u32 = (FEATURES + SLAB - 1u) / SLAB;
-const V_CHUNKS: u32 = (V_DIM + 3u) / 4u;
+const O_CHUNKS: u32 = (V_DIM + 3u) / 4u;
+const V_CHUNKS: u32 = O_CHUNKS;
 const ROW: u32 = HEADERS + V_CHUNKS; // vec4s per feature of a state
 const_assert HEAD_DIM >= 1u && V_DIM >= 1u;
-
-var<private> first_row: u32; // of the tile
-var<private> sum: PerRow; // of the weights of this invocation's features and keys
-var<private> q_at: vec4<u32>; // where the four rows of q start that this invocation brings to workgroup memory
 
 @compute @workgroup_size(WORKGROUP)
 fn main(
@@ -67,23 +64,6 @@ fn main(
     write_rows(params.o_start + batch * params.o_batch + head * params.o_head, end_row);
 }
 
-// Positions of the rows of one of this invocation's groups.
-fn rows_of(g: u32) -> vec4<u32> {
-    return vec4(first_row + 4u * (y * GROUPS + g)) + vec4(0u, 1u, 2u, 3u);
-}
-
-// Four dims of the rows that this invocation brings, as the map has them; a vec4 holds one for each row.
-fn mapped_rows(c: u32) -> mat4x4<f32> {
-    return transpose(
-        mat4x4(
-            mapped(c, load_q(q_at.x, c)),
-            mapped(c, load_q(q_at.y, c)),
-            mapped(c, load_q(q_at.z, c)),
-            mapped(c, load_q(q_at.w, c)),
-        ),
-    );
-}
-
 // o_tile += phi(Q) S, sum += phi(Q) z, with the state that starts at `base`.
 fn add_state(base: u32, q_base: u32, last_row: u32) {
     begin_rows(base, q_base, last_row);
@@ -112,17 +92,7 @@ fn add_state(base: u32, q_base: u32, last_row: u32) {
     }
 }
 
-// The tile's results; what the invocations along WIDTH have summed each for itself is added up.
-fn write_rows(base: u32, end_row: u32) {
-    sum = sum_along_width(sum);
-    for (var g = 0u; g < GROUPS; g++) { // unroll
-        let rows = rows_of(g);
-        for (var r = 0u; r < 4u; r++) { // unroll
-            for (var c = 0u; c < COLUMNS; c++) { // unroll
-                if (rows[r] < end_row && x + c * WIDTH < V_CHUNKS) {
-                    store_o(base + rows[r] * params.o_row, x + c * WIDTH, finish(o_tile[4u * g + r][c], g, r));
-                }
-            }
-        }
-    }
+// A tile has all chunks of o.
+fn chunk_of(c: u32) -> u32 {
+    return c;
 }

@@ -25,5 +25,5 @@ fn step(j: u32, last: u32, edge: bool, k_base: u32, v_base: u32) {
 }
 
 fn value_chunk(base: u32, c: u32) -> vec4<f32> {
-    return load_v(base, c);
+    return load_v(base, min(chunk_of(c), O_CHUNKS - 1u));
 }

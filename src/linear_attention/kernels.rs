@@ -2,7 +2,7 @@
 
 use super::config::{FeatureMap, LinearAttentionConfig, LinearMode, Normalization, RunningMax};
 use super::params::{ChunkStateParams, FeaturesParams, OutputParams, PrefixParams, StateParams, StepParams};
-use super::plan::{Problem, tokens};
+use super::plan::{Problem, heads, tokens};
 use super::shapes::LinearAttentionShapes;
 use super::tiles::Tiles;
 use crate::context::Capabilities;
@@ -419,6 +419,7 @@ pub fn specializations() -> Vec<(Specialization, ParamsLayout)> {
                     let problem = Problem::contiguous(&config, shapes);
                     if Kind::of(&config) == Kind::Plain && mode == LinearMode::Causal {
                         found.extend(tokens::specializations(&config, &problem));
+                        found.extend(heads::specializations(&config, &problem));
                     }
                     let tiles = Tiles::of(&config, &shapes);
                     // Tiles in all flags only at one head dim.

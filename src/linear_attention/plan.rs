@@ -1,5 +1,6 @@
 //! Which kernels run for a problem, in what rounds, and with what numbers.
 
+pub(super) mod heads;
 pub(super) mod tokens;
 
 use super::config::{LinearAttentionConfig, LinearMode, Normalization};
@@ -104,8 +105,9 @@ pub(super) fn build(context: &Context, config: &LinearAttentionConfig, problem: 
             return step(plan, config, problem, tile, rounds, state);
         }
     }
-    if let Some(tile) = tokens::Tile::select(config, shapes, capabilities) {
-        return tokens::build(plan, config, problem, &tile, capabilities);
+    let tokens = tokens::Tile::select(config, shapes, capabilities).map(|tile| tile.walk(config, problem));
+    if let Some(walk) = tokens.or_else(|| heads::select(config, problem, capabilities)) {
+        return tokens::build(plan, config, problem, &walk, capabilities);
     }
     if let Some(cap) = capabilities.loop_cap {
         let (len, chunks) = (rounds.chunk_len, rounds.chunks_per_round);

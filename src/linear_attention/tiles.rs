@@ -160,6 +160,7 @@ impl Tiles {
         ]);
         let mut fragments = vec![
             source!("linear_attention/output_params"),
+            source!("linear_attention/tiled_rows"),
             pick(vec4, source!("linear_attention/load_q_vec4"), source!("linear_attention/load_q_scalar")),
             pick(problem.o.is_vec4(), source!("shared/store_vec4"), source!("shared/store_scalar")),
             source!("linear_attention/within"),

@@ -1,4 +1,5 @@
-//! Token by token, with the state in registers: one kernel, for adapters that run on a CPU, where heads keep all cores busy.
+//! Tokens in order, with the state in registers: one kernel, where heads alone keep the adapter busy. On a CPU that is token by
+//! token; [`super::heads`] has what a GPU does.
 
 use super::{Builder, Problem, Span, binding, eps, flops, least_bytes, place, slot};
 use crate::Result;
@@ -64,6 +65,32 @@ impl Tile {
     fn value_blocks(&self, v_dim: u32) -> u32 {
         v_dim.div_ceil(4).div_ceil(WORKGROUP * self.v_block)
     }
+
+    pub(super) fn walk(&self, config: &LinearAttentionConfig, problem: &Problem) -> Walk {
+        let v_dim = problem.shapes.v_dim;
+        let own_dims = 4 * WORKGROUP * self.v_block;
+        Walk {
+            kernel: [false, true].map(|states| specialization(config, problem, self, states)),
+            value_blocks: self.value_blocks(v_dim),
+            step: self.tokens,
+            most: u32::MAX,
+            flops_per_token: 4 * u64::from(problem.shapes.head_dim) * u64::from(own_dims),
+            reason: format!("token by token, {} a step, {} value dims per workgroup", self.tokens, own_dims.min(v_dim)),
+        }
+    }
+}
+
+/// A kernel that walks the tokens of a head in order.
+pub(super) struct Walk {
+    /// Without states in the workspace, and with them.
+    pub kernel: [Specialization; 2],
+    pub value_blocks: u32,
+    /// Tokens of a step, and the most of one dispatch.
+    pub step: u32,
+    pub most: u32,
+    /// Of one workgroup.
+    pub flops_per_token: u64,
+    pub reason: String,
 }
 
 fn specialization(config: &LinearAttentionConfig, problem: &Problem, tile: &Tile, states: bool) -> Specialization {
@@ -80,6 +107,7 @@ fn specialization(config: &LinearAttentionConfig, problem: &Problem, tile: &Tile
             ("Elem", Constant::Type(if vec4 { "vec4<f32>" } else { "f32" })),
         ],
         fragments: vec![
+            source!("linear_attention/tokens_params"),
             source!("linear_attention/tell_subgroup"),
             elementwise(config.feature_map),
             pick(states, source!("linear_attention/token_states"), source!("linear_attention/no_token_states")),
@@ -107,14 +135,14 @@ pub(super) fn build(
     mut plan: PlanBuilder<'_>,
     config: &LinearAttentionConfig,
     problem: &Problem,
-    tile: &Tile,
+    walk: &Walk,
     capabilities: &Capabilities,
 ) -> Result<Plan> {
     let shapes = &problem.shapes;
     // As many tokens at a time as a dispatch of one workgroup may take.
-    let flops_per_token = u64::from(shapes.head_dim) * u64::from(tile.v_block * WORKGROUP) * 16;
-    let most = capabilities.options.max_flops_per_dispatch / flops_per_token / u64::from(tile.tokens);
-    let most = u32::try_from(most).unwrap_or(u32::MAX).clamp(1, 1 << 29) * tile.tokens;
+    let by_work = capabilities.options.max_flops_per_dispatch / walk.flops_per_token;
+    let most = u32::try_from(by_work).unwrap_or(u32::MAX).min(walk.most) / walk.step;
+    let most = most.clamp(1, (1 << 30) / walk.step) * walk.step;
     let heads = shapes.batch * shapes.kv_heads;
     let mut rounds = Rounds {
         chunk_len: most.min(shapes.q_len),
@@ -148,7 +176,6 @@ pub(super) fn build(
         key_features: None,
         query_features: None,
     };
-    let kernel = specialization(config, problem, tile, states);
     for first in (0..heads).step_by(rounds.heads_per_round as usize) {
         let heads = Span { first, count: rounds.heads_per_round.min(heads - first) };
         if let Some(state) = &problem.state_in {
@@ -158,26 +185,19 @@ pub(super) fn build(
             let first = round * rounds.chunk_len;
             let tokens = Span { first, count: rounds.chunk_len.min(shapes.q_len - first) };
             let fresh = round == 0 && problem.state_in.is_none();
-            builder.tokens(&kernel, tile, states, heads, tokens, [round % 2, (round + 1) % 2], fresh)?;
+            builder.tokens(walk, states, heads, tokens, [round % 2, (round + 1) % 2], fresh)?;
         }
         if let Some(state) = &problem.state_out {
             builder.copy_state(heads, state, rounds.chunks % 2, true)?;
         }
     }
-    let reason = format!(
-        "token by token, {} a step, {} value dims per workgroup",
-        tile.tokens,
-        (4 * WORKGROUP * tile.v_block).min(shapes.v_dim),
-    );
-    builder.plan.finish(flops(config, shapes), least_bytes(problem), reason)
+    builder.plan.finish(flops(config, shapes), least_bytes(problem), walk.reason.clone())
 }
 
 impl Builder<'_> {
-    #[expect(clippy::too_many_arguments, reason = "one call")]
     fn tokens(
         &mut self,
-        kernel: &Specialization,
-        tile: &Tile,
+        walk: &Walk,
         states: bool,
         heads: Span,
         tokens: Span,
@@ -187,7 +207,7 @@ impl Builder<'_> {
         let problem = self.problem;
         let shapes = &problem.shapes;
         let group = shapes.q_heads / shapes.kv_heads;
-        let value_blocks = tile.value_blocks(shapes.v_dim);
+        let value_blocks = walk.value_blocks;
         let eps = eps(self.config);
         let mut bindings: Vec<_> =
             [(binding::Q, slot::Q), (binding::K, slot::K), (binding::V, slot::V), (binding::O, slot::O)]
@@ -199,10 +219,10 @@ impl Builder<'_> {
         let [v_start, v_batch, v_head, v_row] = place(&problem.v);
         let [o_start, o_batch, o_head, o_row] = place(&problem.o);
         self.plan.dispatch(
-            kernel,
+            &walk.kernel[usize::from(states)],
             &bindings,
             u64::from(heads.count) * u64::from(group) * u64::from(value_blocks),
-            u64::from(tokens.count) * u64::from(shapes.head_dim) * u64::from(tile.v_block * WORKGROUP) * 16,
+            u64::from(tokens.count) * walk.flops_per_token,
             |first_workgroup, end_workgroup| TokensParams {
                 first_workgroup,
                 end_workgroup,
