@@ -3,7 +3,9 @@
 
 mod common;
 
-use common::{Expected, NAIVE_RUNS, Placed, Placement, Tensor, ULP, assert_same_bits, context, device_with};
+use common::{
+    Expected, NAIVE_RUNS, Placed, Placement, Tensor, ULP, assert_same_bits, by_a_gpus_kernels, context, device_with,
+};
 use wgpu_attention::reference::SumOrder;
 use wgpu_attention::{
     Attention, AttentionConfig, AttentionInputs, AttentionOutputs, Causal, Context, ContextOptions, GatedAttention,
@@ -209,7 +211,8 @@ fn matmul_past_65535_workgroups() {
 /// The other ops' tests have the same for theirs.
 #[test]
 fn linear_attention_is_cut_by_a_low_bound() {
-    let options = ContextOptions { max_flops_per_dispatch: 1 << 16, ..ContextOptions::default() };
+    let options =
+        ContextOptions { max_flops_per_dispatch: 1 << 16, assume_gpu: by_a_gpus_kernels(), ..Default::default() };
     let low = Context::with_options(context().device().clone(), context().queue().clone(), options);
     let operands = Operands::new(3, 300, 300, 12);
     for mode in [LinearMode::Causal, LinearMode::Full] {

@@ -55,9 +55,10 @@ fn headless() -> Context {
     if unchecked { without_bounds_checks(&context) } else { context }
 }
 
-/// Whether this test binary runs another's tests by a GPU's kernels, whatever the adapter.
+/// Whether everything runs by a GPU's kernels, whatever the adapter: in a test binary that says so by its name, and with AS_GPU in
+/// the environment.
 pub fn by_a_gpus_kernels() -> bool {
-    env!("CARGO_CRATE_NAME").ends_with("_as_gpu")
+    env!("CARGO_CRATE_NAME").ends_with("_as_gpu") || std::env::var_os("AS_GPU").is_some()
 }
 
 /// A context of the same device without wgpu's bounds checks.
