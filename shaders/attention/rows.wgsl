@@ -13,7 +13,6 @@ const V_DIM: u32 = 64u;
 const KEYS: u32 = 8u; // of a step
 const SPAN: u32 = 1u; // chunks of four dims that are held at a time
 const UNROLL: bool = false; // the loops over chunks, so that q and o are registers
-const PARTS: u32 = 1u; // sums that make a dot product: more of them depend less on each other
 const LOG_N: bool = false; // the scale depends on the row's number of visible keys
 const SOFTCAP: bool = false;
 const ENTROPY: bool = false;
@@ -97,7 +96,7 @@ alias Held = array<vec4<f32>, KEYS * SPAN>;
 // KEYS keys from j on, none past `last`. `edge`: some row does not see some of them.
 fn step(j: u32, last: u32, edge: bool, k_base: u32, v_base: u32) {
     // Scores: scale * q . k.
-    var dots: array<array<vec4<f32>, PARTS>, KEYS>;
+    var s: array<vec4<f32>, KEYS>;
     for (var b = 0u; b < HEAD_SPANS; b++) { // unroll if UNROLL
         let keys = hold_keys(k_base, j, last, b * SPAN);
         for (var h = 0u; h < SPAN; h++) { // unroll
@@ -106,17 +105,10 @@ fn step(j: u32, last: u32, edge: bool, k_base: u32, v_base: u32) {
                 for (var i = 0u; i < KEYS; i++) { // unroll
                     let key = keys[KEYS * h + i];
                     for (var x = 0u; x < 4u; x++) { // unroll
-                        dots[i][x % PARTS] = fma(q4[x], vec4(key[x]), dots[i][x % PARTS]);
+                        s[i] = fma(q4[x], vec4(key[x]), s[i]);
                     }
                 }
             }
-        }
-    }
-    var s: array<vec4<f32>, KEYS>;
-    for (var i = 0u; i < KEYS; i++) { // unroll
-        s[i] = dots[i][0];
-        for (var x = 1u; x < PARTS; x++) { // unroll
-            s[i] += dots[i][x];
         }
     }
 

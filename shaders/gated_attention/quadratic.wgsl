@@ -15,7 +15,6 @@ const V_BLOCK: u32 = 32u;
 const KEYS: u32 = 8u; // of a step
 const SPAN: u32 = 1u; // chunks of four dims that are held at a time
 const UNROLL: bool = false; // the loops over chunks, so that q and o are registers
-const PARTS: u32 = 1u; // sums that make a dot product: more of them depend less on each other
 const SOFTMAX: bool = false; // relu squared otherwise
 const LOG_N: bool = false; // the scale grows with log n, n being the row's number of visible keys
 const DIVISOR: u32 = 2u; // see divisor.wgsl
@@ -192,9 +191,9 @@ alias Held = array<vec4<f32>, KEYS * SPAN>;
 // KEYS keys from j on, none past `last`. `edge`: some row does not see some of them.
 fn step(j: u32, last: u32, edge: bool, k_base: u32, v_base: u32) {
     // Scores: scale * q . k, for four rows at once.
-    var dots: array<array<vec4<f32>, PARTS>, KEYS>;
+    var s: array<vec4<f32>, KEYS>;
     for (var i = 0u; i < KEYS; i++) { // unroll
-        dots[i][0] = q_beta;
+        s[i] = q_beta;
     }
     for (var b = 0u; b < KEY_SPANS; b++) { // unroll if UNROLL
         let keys = hold_keys(k_base, j, last, b * SPAN);
@@ -204,7 +203,7 @@ fn step(j: u32, last: u32, edge: bool, k_base: u32, v_base: u32) {
                 for (var i = 0u; i < KEYS; i++) { // unroll
                     let key = keys[KEYS * h + i];
                     for (var x = 0u; x < 4u; x++) { // unroll
-                        dots[i][x % PARTS] = fma(q4[x], vec4(key[x]), dots[i][x % PARTS]);
+                        s[i] = fma(q4[x], vec4(key[x]), s[i]);
                     }
                 }
             }
@@ -212,14 +211,9 @@ fn step(j: u32, last: u32, edge: bool, k_base: u32, v_base: u32) {
     }
 
     // Which of the keys does each row see?
-    var s: array<vec4<f32>, KEYS>;
     var see: array<vec4<bool>, KEYS>;
-    for (var i = 0u; i < KEYS; i++) { // unroll
-        s[i] = dots[i][0];
-        for (var x = 1u; x < PARTS; x++) { // unroll
-            s[i] += dots[i][x];
-        }
-        if (edge) {
+    if (edge) {
+        for (var i = 0u; i < KEYS; i++) { // unroll
             see[i] = sees(j + i);
             s[i] = select(vec4(LOWEST), s[i], see[i]);
         }

@@ -199,13 +199,12 @@ pub(super) fn walk(
         fragments.extend(output_fragments(problem));
     }
     let block = pick(block == Block::Private, source!("attention/block_private"), source!("attention/block_storage"));
-    let rows = |workgroup, span, unroll, parts| {
+    let rows = |workgroup, span, unroll| {
         vec![
             ("WORKGROUP", Constant::U32(workgroup)),
             ("KEYS", Constant::U32(keys)),
             ("SPAN", Constant::U32(span)),
             ("UNROLL", Constant::Bool(unroll)),
-            ("PARTS", Constant::U32(parts)),
         ]
     };
     let (source, mut constants) = match kernel {
@@ -224,11 +223,11 @@ pub(super) fn walk(
         }
         Kernel::Rows { workgroup, .. } => {
             fragments.extend([block, source!("shared/keys_uniform")]);
-            (source!("attention/rows"), rows(workgroup, 1, false, 1))
+            (source!("attention/rows"), rows(workgroup, 1, false))
         }
         Kernel::Subgroup { workgroup, .. } => {
             fragments.extend([source!("attention/block_private"), source!("shared/keys_subgroup")]);
-            (source!("attention/rows"), rows(workgroup, workgroup / keys, true, 4))
+            (source!("attention/rows"), rows(workgroup, workgroup / keys, true))
         }
     };
     constants.extend([

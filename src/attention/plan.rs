@@ -129,10 +129,10 @@ const ANY: u32 = u32::MAX;
 /// invocations wait for each other, and for memory; registers, not it, limit how many workgroups share a multiprocessor.
 #[rustfmt::skip]
 pub(super) const TILES: &[Tile] = &[
-    Tile { adapter: Adapter::Llvmpipe, rows: [64, ANY], dims: 80,  kernel: Kernel::Subgroup { workgroup: 8, keys: 4 } },
-    Tile { adapter: Adapter::Llvmpipe, rows: [64, ANY], dims: 160, kernel: Kernel::Subgroup { workgroup: 8, keys: 2 } },
-    Tile { adapter: Adapter::Llvmpipe, rows: [64, ANY], dims: 80,  kernel: Kernel::Subgroup { workgroup: 4, keys: 4 } },
-    Tile { adapter: Adapter::Llvmpipe, rows: [64, ANY], dims: 160, kernel: Kernel::Subgroup { workgroup: 4, keys: 2 } },
+    Tile { adapter: Adapter::Llvmpipe, rows: [64, ANY], dims: 112, kernel: Kernel::Subgroup { workgroup: 8, keys: 4 } },
+    Tile { adapter: Adapter::Llvmpipe, rows: [64, ANY], dims: 256, kernel: Kernel::Subgroup { workgroup: 8, keys: 2 } },
+    Tile { adapter: Adapter::Llvmpipe, rows: [64, ANY], dims: 112, kernel: Kernel::Subgroup { workgroup: 4, keys: 4 } },
+    Tile { adapter: Adapter::Llvmpipe, rows: [64, ANY], dims: 256, kernel: Kernel::Subgroup { workgroup: 4, keys: 2 } },
     Tile { adapter: Adapter::Llvmpipe, rows: [64, ANY], dims: ANY, kernel: Kernel::Rows { workgroup: 8, keys: 64 } },
     Tile { adapter: Adapter::Llvmpipe, rows: [0, 63],   dims: ANY, kernel: Kernel::Rows { workgroup: 8, keys: 8 } },
     Tile { adapter: Adapter::Cpu,      rows: [0, ANY],  dims: ANY, kernel: Kernel::Rows { workgroup: 8, keys: 8 } },

@@ -312,7 +312,6 @@ fn quadratic([workgroup, keys]: [u32; 2], subgroup: bool, q_in_storage: bool, ch
         ("KEYS", Constant::U32(keys)),
         ("SPAN", Constant::U32(if subgroup { workgroup / keys } else { 1 })),
         ("UNROLL", Constant::Bool(subgroup)),
-        ("PARTS", Constant::U32(if subgroup { 4 } else { 1 })),
         ("CHUNKED", Constant::Bool(chunked)),
     ];
     let fragments = vec![

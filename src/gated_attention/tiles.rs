@@ -14,7 +14,7 @@ const ANY: u32 = u32::MAX;
 /// | adapter | rows | invocations | value dims | why |
 /// |---|---|---|---|---|
 /// | CPU, old llvmpipe | any | 8 | 16 | its compiler takes minutes over large arrays; q is read from storage |
-/// | llvmpipe with subgroups | 64 and more | 8 | 160 | reads each key once for all lanes, and unrolls, so that q and o are no arrays |
+/// | llvmpipe with subgroups | 64 and more | 8 | 256 | reads each key once for all lanes, and unrolls, so that q and o are no arrays |
 /// | CPU | any | 8 | 1536 | one vector of eight lanes; recomputing scores costs more than outputs beyond the first cache |
 /// | GPU | up to 16, 64 | up to 256 | 256 or 128 | fewer idle lanes |
 /// | GPU | more | 256 | 128 | both products compute 8 by 4 and 8 by 8 numbers from 12 and 16 |
@@ -24,8 +24,8 @@ const ANY: u32 = u32::MAX;
 #[rustfmt::skip]
 pub(super) const TILES: &[Tile] = &[
     Tile { adapter: Adapter::SlowArrays, rows: [0, ANY],  dims: [ANY, ANY], v_chunks: 4,   kernel: Kernel::Rows { workgroup: 8, keys: 8 } },
-    Tile { adapter: Adapter::Cpu,        rows: [64, ANY], dims: [80, 80],   v_chunks: 20,  kernel: Kernel::Subgroup { workgroup: 8, keys: 4 } },
-    Tile { adapter: Adapter::Cpu,        rows: [64, ANY], dims: [160, 160], v_chunks: 40,  kernel: Kernel::Subgroup { workgroup: 8, keys: 2 } },
+    Tile { adapter: Adapter::Cpu,        rows: [64, ANY], dims: [112, 112], v_chunks: 28,  kernel: Kernel::Subgroup { workgroup: 8, keys: 4 } },
+    Tile { adapter: Adapter::Cpu,        rows: [64, ANY], dims: [256, ANY], v_chunks: 64,  kernel: Kernel::Subgroup { workgroup: 8, keys: 2 } },
     Tile { adapter: Adapter::Cpu,        rows: [0, ANY],  dims: [ANY, ANY], v_chunks: 384, kernel: Kernel::Rows { workgroup: 8, keys: 8 } },
     Tile { adapter: Adapter::Gpu,        rows: [0, 16],   dims: [ANY, ANY], v_chunks: 64,  kernel: Kernel::Tiled { height: 4, groups: 1, slab: 8 } },
     Tile { adapter: Adapter::Gpu,        rows: [17, 64],  dims: [ANY, 128], v_chunks: 32,  kernel: Kernel::Tiled { height: 16, groups: 1, slab: 8 } },
