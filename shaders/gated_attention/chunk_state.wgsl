@@ -15,33 +15,6 @@ const V_CHUNKS: u32 = (V_DIM + 3u) / 4u;
 const TOKENS: u32 = 8u; // per step
 const_assert KEY_DIM >= 1u && V_DIM >= 1u && V_BLOCK >= 1u && V_BLOCK <= V_CHUNKS; // and <= state_chunks
 
-struct Params {
-    first_workgroup: u32, // of this dispatch
-    end_workgroup: u32,
-    q_heads: u32,
-    kv_heads: u32,
-    kv_len: u32, // tokens
-    chunk: u32, // tokens
-    chunks: u32,
-    key_tiles: u32, // ceil(KEY_CHUNKS / WORKGROUP)
-    blocks: u32, // of value dims, in V_BLOCK chunks
-    state_first: u32, // first chunk of value dims in `states`
-    state_chunks: u32, // chunks of value dims in `states`
-    k_start: u32, // starts and strides in elements
-    k_batch: u32,
-    k_head: u32,
-    k_row: u32,
-    v_start: u32,
-    v_batch: u32,
-    v_head: u32,
-    v_row: u32,
-    kv_lens_start: u32,
-    kv_lens_stride: u32,
-}
-
-@group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(7) var<storage, read_write> states: array<vec4<f32>>; // [batch, kv_heads, chunk, 4 * KEY_CHUNKS, state_chunks]
-
 var<private> state_block: array<mat4x4<f32>, V_BLOCK>;
 // The affine map of this invocation's key dims.
 var<private> gamma: vec4<f32>;

@@ -3,7 +3,7 @@
 use super::config::{Divisor, GatedAttentionConfig, GauMode, GauWeights, QuadraticDivisor};
 use super::plan::Problem;
 use super::shapes::GatedAttentionShapes;
-use super::tiles::{Adapter, Choice, Kernel, TILES, Tile, can_shuffle, columns, width};
+use super::tiles::{Adapter, Choice, Kernel, StateKernel, can_shuffle, columns, tile_for, width};
 use crate::Causal;
 use crate::params::{ParamsLayout, params};
 use crate::wgsl::{Constant, Source, Specialization, source};
@@ -131,7 +131,7 @@ params! {
 }
 
 params! {
-    /// Uniform of `gated_attention/chunk_state.wgsl`; units are there.
+    /// Uniform of `gated_attention/chunk_state_params.wgsl`; units are there.
     struct StateParams {
         first_workgroup: u32,
         end_workgroup: u32,
@@ -287,23 +287,26 @@ pub(super) fn walk(config: &GatedAttentionConfig, problem: &Problem, choice: &Ch
 /// A kernel's file, its own constants and its own fragments.
 type Parts = (&'static Source, Vec<(&'static str, Constant)>, Vec<&'static Source>);
 
-fn tiled(choice: &Choice, [height, groups, slab]: [u32; 3], chunked: bool) -> Parts {
-    let v_block = choice.v_block;
-    let constants = vec![
+/// How the invocations of a workgroup share a tile (`shared/tile.wgsl`).
+fn tile_constants(v_block: u32, [height, groups, slab]: [u32; 3]) -> Vec<(&'static str, Constant)> {
+    vec![
         ("WIDTH", Constant::U32(width(v_block))),
         ("HEIGHT", Constant::U32(height)),
         ("GROUPS", Constant::U32(groups)),
         ("COLUMNS", Constant::U32(columns(v_block))),
         ("SLAB", Constant::U32(slab)),
-    ];
+    ]
+}
+
+fn tiled(choice: &Choice, tile: [u32; 3], chunked: bool) -> Parts {
     let fragments = vec![
         source!("shared/walk"),
         source!("shared/tile"),
         source!("shared/tile_keys"),
         pick(choice.shuffle, source!("shared/along_width_subgroup"), source!("shared/along_width_memory")),
-        pick(chunked, source!("gated_attention/chunks"), source!("gated_attention/no_chunks")),
+        pick(chunked, source!("gated_attention/tiled_chunks"), source!("gated_attention/tiled_no_chunks")),
     ];
-    (source!("gated_attention/tiled"), constants, fragments)
+    (source!("gated_attention/tiled"), tile_constants(choice.v_block, tile), fragments)
 }
 
 fn quadratic([workgroup, keys]: [u32; 2], subgroup: bool, q_in_storage: bool, chunked: bool) -> Parts {
@@ -373,25 +376,32 @@ pub(super) fn gather_maps(problem: &Problem) -> Specialization {
 
 pub(super) fn chunk_state(problem: &Problem, choice: &Choice) -> Specialization {
     let shapes = &problem.shapes;
-    let state = choice.state();
+    let state = choice.state(shapes.key_dim);
     let mut fragments = vec![
+        source!("gated_attention/chunk_state_params"),
         pick(problem.k_lin.is_vec4(), source!("gated_attention/k_vec4"), source!("gated_attention/k_scalar")),
         pick(problem.v.is_vec4(), source!("gated_attention/v_vec4"), source!("gated_attention/v_scalar")),
         pick(shapes.kv_lens, source!("shared/kv_lens"), source!("shared/no_kv_lens")),
-        source!("gated_attention/product"),
         source!("shared/workgroup_index"),
     ];
     fragments.extend(map_fragments(problem, true));
-    Specialization {
-        kernel: source!("gated_attention/chunk_state"),
-        constants: vec![
-            ("WORKGROUP", Constant::U32(state.workgroup)),
-            ("KEY_DIM", Constant::U32(shapes.key_dim)),
-            ("V_DIM", Constant::U32(shapes.v_dim)),
-            ("V_BLOCK", Constant::U32(state.v_block)),
-        ],
-        fragments,
-    }
+    let (kernel, mut constants) = match state.kernel {
+        StateKernel::Tiled { height } => {
+            fragments.push(source!("shared/tile"));
+            let constants = tile_constants(state.v_block, [height, StateKernel::GROUPS, StateKernel::SLAB]);
+            (source!("gated_attention/tiled_chunk_state"), constants)
+        }
+        StateKernel::Rows { workgroup } => {
+            fragments.push(source!("gated_attention/product"));
+            (source!("gated_attention/chunk_state"), vec![("WORKGROUP", Constant::U32(workgroup))])
+        }
+    };
+    constants.extend([
+        ("KEY_DIM", Constant::U32(shapes.key_dim)),
+        ("V_DIM", Constant::U32(shapes.v_dim)),
+        ("V_BLOCK", Constant::U32(state.v_block)),
+    ]);
+    Specialization { kernel, constants, fragments }
 }
 
 pub(super) fn prefix(config: &GatedAttentionConfig) -> Specialization {
@@ -404,6 +414,18 @@ pub(super) fn prefix(config: &GatedAttentionConfig) -> Specialization {
         fragments: vec![source!("shared/workgroup_index")],
     }
 }
+
+/// Adapters, queries, llvmpipe's subgroups and bytes of workgroup memory: between them they pick every tile.
+const DEVICES: [(Adapter, u32, Option<u32>, u32); 8] = [
+    (Adapter::SlowArrays, 1, None, 16 << 10),
+    (Adapter::Cpu, 1, None, 16 << 10),
+    (Adapter::Cpu, 65, Some(8), 16 << 10),
+    (Adapter::Gpu, 1, None, 16 << 10),
+    (Adapter::Gpu, 17, None, 16 << 10),
+    (Adapter::Gpu, 17, None, 32 << 10),
+    (Adapter::Gpu, 65, None, 16 << 10),
+    (Adapter::Gpu, 65, None, 32 << 10),
+];
 
 /// Every specialization that a plan can pick, up to the widths (which are sampled), with its uniform's layout.
 #[doc(hidden)]
@@ -442,19 +464,16 @@ pub fn specializations() -> Vec<(Specialization, ParamsLayout)> {
             if bits(flags, 4) {
                 problem.v.start = 1;
             }
-            let takes = |tile: &&Tile| {
-                let of_len = |len| GatedAttentionShapes { q_len: len, ..shapes };
-                tile.kernel.fits(tile.v_block(&shapes), 32 << 10)
-                    && [1, 17, 65].iter().any(|&len| tile.takes(&of_len(len), config.chunk().map(|_| len)))
-            };
-            for tile in TILES.iter().filter(takes) {
+            for (adapter, len, subgroup, granted) in DEVICES {
+                let shapes = GatedAttentionShapes { q_len: len, ..shapes };
+                let tile = tile_for(adapter, &shapes, config.chunk().map(|_| len), subgroup, granted);
                 let splits = if bits(flags, 5) && config.chunk().is_none() { 2 } else { 1 };
                 let v_block = tile.v_block(&shapes);
                 for shuffle in [false, can_shuffle(config, 64, v_block)] {
                     let choice = Choice {
                         kernel: tile.kernel,
                         shuffle,
-                        q_in_storage: tile.adapter == Adapter::SlowArrays,
+                        q_in_storage: adapter == Adapter::SlowArrays,
                         v_block,
                         blocks: 1,
                         splits,
@@ -464,8 +483,8 @@ pub fn specializations() -> Vec<(Specialization, ParamsLayout)> {
                     found.push((walk(config, &problem, &choice), WalkParams::LAYOUT));
                     found.push((chunk_state(&problem, &choice), StateParams::LAYOUT));
                 }
-                found.push((combine(config, &problem), CombineParams::LAYOUT));
             }
+            found.push((combine(config, &problem), CombineParams::LAYOUT));
             found.push((gather_maps(&problem), GatherParams::LAYOUT));
             found.push((prefix(config), PrefixParams::LAYOUT));
         }

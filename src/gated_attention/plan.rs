@@ -263,12 +263,12 @@ impl Call<'_, '_> {
     fn chunk_states(&mut self, chunk: u32, states: &States) -> Result<()> {
         let (shapes, problem, choice) = (&self.problem.shapes, self.problem, self.choice);
         let chunks = shapes.kv_len.div_ceil(chunk);
-        let state = choice.state();
-        let key_tiles = shapes.key_dim.div_ceil(4).div_ceil(state.workgroup);
+        let state = choice.state(shapes.key_dim);
+        let key_tiles = shapes.key_dim.div_ceil(state.kernel.key_dims());
         let blocks = (states.chunks.len() as u32).div_ceil(state.v_block);
         let groups = u64::from(shapes.batch) * u64::from(shapes.kv_heads) * u64::from(chunks);
         let workgroups = groups * u64::from(key_tiles) * u64::from(blocks);
-        let flops = u64::from(chunk) * 2 * u64::from(4 * state.workgroup) * u64::from(4 * state.v_block);
+        let flops = u64::from(chunk) * 2 * u64::from(state.kernel.key_dims()) * u64::from(4 * state.v_block);
         let mut bindings = vec![operand(slot::V), states.binding];
         bindings.push((slot::K as u32, Slot::Operand(if shapes.shared_z { slot::Q } else { slot::K_LIN })));
         bindings.extend(self.maps);

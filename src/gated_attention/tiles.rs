@@ -22,7 +22,7 @@ const ANY: u32 = u32::MAX;
 ///
 /// Where the device grants more than 16 KiB of workgroup memory, twice the slab halves the barriers.
 #[rustfmt::skip]
-pub(super) const TILES: &[Tile] = &[
+const TILES: &[Tile] = &[
     Tile { adapter: Adapter::SlowArrays, rows: [0, ANY],  dims: [ANY, ANY], v_chunks: 4,   kernel: Kernel::Rows { workgroup: 8, keys: 8 } },
     Tile { adapter: Adapter::Cpu,        rows: [64, ANY], dims: [112, 112], v_chunks: 28,  kernel: Kernel::Subgroup { workgroup: 8, keys: 4 } },
     Tile { adapter: Adapter::Cpu,        rows: [64, ANY], dims: [256, ANY], v_chunks: 64,  kernel: Kernel::Subgroup { workgroup: 8, keys: 2 } },
@@ -48,13 +48,13 @@ pub(super) struct Tile {
     /// The largest key_dim and v_dim.
     dims: [u32; 2],
     /// Most chunks of four value dims per workgroup.
-    pub v_chunks: u32,
+    v_chunks: u32,
     pub kernel: Kernel,
 }
 
 impl Tile {
     /// Whether it is for these sizes; `chunk`, if there are chunks.
-    pub fn takes(&self, shapes: &GatedAttentionShapes, chunk: Option<u32>) -> bool {
+    fn takes(&self, shapes: &GatedAttentionShapes, chunk: Option<u32>) -> bool {
         let rows = self.kernel.rows_that_share(shapes, chunk);
         (self.rows[0]..=self.rows[1]).contains(&rows)
             && shapes.key_dim <= self.dims[0]
@@ -105,7 +105,7 @@ impl Kernel {
     }
 
     /// Whether so many bytes of workgroup memory hold its slabs, and one walk of its invocations fills one with queries.
-    pub fn fits(self, v_block: u32, granted: u32) -> bool {
+    fn fits(self, v_block: u32, granted: u32) -> bool {
         match self {
             Self::Tiled { height, groups, slab } => {
                 let (width, row_groups) = (width(v_block), height * groups);
@@ -130,6 +130,21 @@ pub(super) fn width(v_block: u32) -> u32 {
 /// Chunks that each of them owns: two, before they are more than 16.
 pub(super) fn columns(v_block: u32) -> u32 {
     v_block.div_ceil(16).min(2)
+}
+
+/// The first row of the table that applies. `subgroup`: the size of llvmpipe's; `granted`: bytes of workgroup memory.
+pub(super) fn tile_for(
+    adapter: Adapter,
+    shapes: &GatedAttentionShapes,
+    chunk: Option<u32>,
+    subgroup: Option<u32>,
+    granted: u32,
+) -> &'static Tile {
+    let applies = |tile: &&Tile| {
+        let runs = !matches!(tile.kernel, Kernel::Subgroup { workgroup, .. } if subgroup != Some(workgroup));
+        tile.adapter == adapter && runs && tile.kernel.fits(tile.v_block(shapes), granted) && tile.takes(shapes, chunk)
+    };
+    TILES.iter().find(applies).unwrap_or(&TILES[0])
 }
 
 /// Whether rows have something in common, and the invocations that share one lie in one subgroup, whatever its size.
@@ -169,19 +184,43 @@ pub(super) struct Choice {
 /// Tiles of the kernel that computes the states of chunks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct State {
-    /// Invocations, of four key dims each.
-    pub workgroup: u32,
+    pub kernel: StateKernel,
     /// Chunks of four value dims per workgroup.
     pub v_block: u32,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum StateKernel {
+    /// `gated_attention/tiled_chunk_state.wgsl`: `height` times two groups of four key dims to a workgroup.
+    Tiled { height: u32 },
+    /// `gated_attention/chunk_state.wgsl`: four key dims to an invocation.
+    Rows { workgroup: u32 },
+}
+
+impl StateKernel {
+    /// Groups of four key dims, and tokens in workgroup memory at a time, of a tile.
+    pub const GROUPS: u32 = 2;
+    pub const SLAB: u32 = 16;
+
+    /// Key dims that a workgroup owns.
+    pub fn key_dims(self) -> u32 {
+        match self {
+            Self::Tiled { height } => 4 * height * Self::GROUPS,
+            Self::Rows { workgroup } => 4 * workgroup,
+        }
+    }
+}
+
 impl Choice {
-    /// On a CPU as the kernel that walks the keys; on a GPU as many numbers as registers hold.
-    pub fn state(&self) -> State {
+    /// On a GPU 64 or 128 key dims by up to 128 value dims; on a CPU as the kernel that walks the keys.
+    pub fn state(&self, key_dim: u32) -> State {
         match self.kernel {
-            Kernel::Tiled { .. } => State { workgroup: 32, v_block: self.v_block.min(8) },
+            Kernel::Tiled { .. } => State {
+                kernel: StateKernel::Tiled { height: if key_dim <= 64 { 8 } else { 16 } },
+                v_block: self.v_block.div_ceil(self.v_block.div_ceil(32)),
+            },
             Kernel::Rows { workgroup, .. } | Kernel::Subgroup { workgroup, .. } => {
-                State { workgroup, v_block: self.v_block }
+                State { kernel: StateKernel::Rows { workgroup }, v_block: self.v_block }
             }
         }
     }
@@ -195,13 +234,9 @@ pub(super) fn select(config: &GatedAttentionConfig, problem: &Problem, capabilit
         Capabilities { slow_arrays: true, .. } => Adapter::SlowArrays,
         _ => Adapter::Cpu,
     };
-    let applies = |tile: &&Tile| {
-        let size = capabilities.subgroup_size.filter(|_| capabilities.is_llvmpipe);
-        let runs = !matches!(tile.kernel, Kernel::Subgroup { workgroup, .. } if size != Some(workgroup));
-        let fits = tile.kernel.fits(tile.v_block(shapes), capabilities.limits.max_compute_workgroup_storage_size);
-        tile.adapter == adapter && runs && fits && tile.takes(shapes, config.chunk())
-    };
-    let tile = TILES.iter().find(applies).unwrap_or(&TILES[0]);
+    let subgroup = capabilities.subgroup_size.filter(|_| capabilities.is_llvmpipe);
+    let granted = capabilities.limits.max_compute_workgroup_storage_size;
+    let tile = tile_for(adapter, shapes, config.chunk(), subgroup, granted);
     let kernel = tile.kernel;
     let v_block = tile.v_block(shapes);
     let blocks = shapes.v_dim.div_ceil(4).div_ceil(v_block);
@@ -311,11 +346,19 @@ fn check_chunks_under_loop_cap(shapes: &GatedAttentionShapes, chunk: u32, choice
     let (once, per_step) = iterations(shapes, choice);
     let own = chunk.min(shapes.kv_len);
     let steps = u64::from(own.div_ceil(choice.kernel.step(choice.v_block)));
-    let state_steps = u64::from(own.div_ceil(KEYS_PER_STEP));
+    let state = choice.state(shapes.key_dim);
+    let (state_step, per_state_step) = match state.kernel {
+        StateKernel::Tiled { height } => {
+            let bring_v = (StateKernel::SLAB * state.v_block).div_ceil(width(state.v_block) * height) + 1;
+            (StateKernel::SLAB, 1 + bring_v + StateKernel::SLAB)
+        }
+        StateKernel::Rows { .. } => (KEYS_PER_STEP, state.v_block + 2),
+    };
+    let state_steps = u64::from(own.div_ceil(state_step));
     let once = once + linear_iterations(shapes, choice);
     let needed = [
         ("a chunk", u64::from(once) + steps * u64::from(per_step)),
-        ("the state of a chunk", u64::from(once) + state_steps * u64::from(choice.state().v_block + 2)),
+        ("the state of a chunk", u64::from(once) + state_steps * u64::from(per_state_step)),
         ("the sum over chunks", u64::from(shapes.kv_len.div_ceil(chunk)) + 1),
     ];
     let over = needed.into_iter().filter(|&(_, needed)| needed > cap.into());
