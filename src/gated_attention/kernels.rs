@@ -446,8 +446,9 @@ pub fn specializations() -> Vec<(Specialization, ParamsLayout)> {
     let mut found = Vec::new();
     for (key_dim, v_dim) in [(64, 64), (1, 1), (3, 5), (128, 1536), (256, 70)] {
         for (config, flags) in full.iter().chain(&chunked).flat_map(|config| (0..1u32 << 6).map(move |f| (config, f))) {
-            // All flags on, off, and mixed: only at one size.
-            if key_dim != 64 && ![0, 7, (1 << 6) - 1].contains(&flags) {
+            // All flags on, off, and mixed: only at one size, and of a GPU's tiles only one.
+            let few = [0, 7, (1 << 6) - 1].contains(&flags);
+            if key_dim != 64 && !few {
                 continue;
             }
             let mut shapes = GatedAttentionShapes::new(1, 1, 1, key_dim, v_dim);
@@ -465,6 +466,9 @@ pub fn specializations() -> Vec<(Specialization, ParamsLayout)> {
                 problem.v.start = 1;
             }
             for (adapter, len, subgroup, granted) in DEVICES {
+                if !few && adapter == Adapter::Gpu && (len, granted) != (65, 16 << 10) {
+                    continue;
+                }
                 let shapes = GatedAttentionShapes { q_len: len, ..shapes };
                 let tile = tile_for(adapter, &shapes, config.chunk().map(|_| len), subgroup, granted);
                 let splits = if bits(flags, 5) && config.chunk().is_none() { 2 } else { 1 };
