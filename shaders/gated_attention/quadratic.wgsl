@@ -1,5 +1,5 @@
 // Gated attention: o = u * (A v) with A = relu(scale q kT)^2 / divisor or softmax(scale q kT), one pass over the keys,
-// KEYS a step. With CHUNKED, A reaches no further than a chunk of tokens and the chunks' states add the rest.
+// KEYS a step, for adapters on a CPU. With CHUNKED, A reaches no further than a chunk of tokens and the chunks' states add the rest.
 //
 // One workgroup owns 4 * WORKGROUP consecutive queries of one (batch, query head), one range of the keys, and V_BLOCK
 // chunks of four value dims; workgroups with other value dims compute the same scores again.
@@ -8,7 +8,7 @@
 // workgroup.
 // Workgroup memory: none. Features: none; subgroups where keys_subgroup.wgsl is appended.
 // Source: Hua et al., "Transformer Quality in Linear Time", 2022, sections 3 and 4.
-const WORKGROUP: u32 = 32u;
+const WORKGROUP: u32 = 8u;
 const KEY_DIM: u32 = 128u;
 const V_DIM: u32 = 1536u;
 const V_BLOCK: u32 = 32u;

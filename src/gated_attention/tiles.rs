@@ -413,6 +413,24 @@ mod tests {
     }
 
     #[test]
+    fn a_gpu_gets_tiles_by_rows_and_widths() {
+        let config = GatedAttentionConfig::new();
+        let pick = |len, v_dim, granted| {
+            let mut gpu = capabilities(false, None);
+            gpu.limits.max_compute_workgroup_storage_size = granted;
+            let choice = select(&config, &problem(len, 128, v_dim), &gpu).unwrap();
+            (choice.kernel, 4 * choice.v_block, choice.split_keys)
+        };
+        let tiled = |height, groups, slab| Kernel::Tiled { height, groups, slab };
+        assert_eq!(pick(65_536, 128, 16 << 10), (tiled(16, 2, 16), 128, 65_536));
+        assert_eq!(pick(65_536, 128, 32 << 10), (tiled(16, 2, 32), 128, 65_536));
+        assert_eq!(pick(4096, 1536, 16 << 10), (tiled(8, 2, 8), 256, 4096), "384 workgroups occupy a GPU");
+        assert_eq!(pick(4096, 1536, 24 << 10), (tiled(8, 2, 16), 256, 4096));
+        assert_eq!(pick(1024, 128, 16 << 10), (tiled(16, 2, 16), 128, 256), "eight do not");
+        assert_eq!(pick(16, 1536, 16 << 10), (tiled(4, 1, 8), 256, 128), "one step");
+    }
+
+    #[test]
     fn a_range_of_keys_stays_under_the_loop_cap() {
         let cap = 65_535;
         let config = GatedAttentionConfig::new();
