@@ -2,6 +2,7 @@
 
 mod config;
 mod kernels;
+mod offers;
 mod plan;
 pub mod reference;
 mod shapes;
@@ -10,6 +11,8 @@ pub use config::{AttentionConfig, Causal, Scale, Window};
 pub(crate) use config::{UNBOUNDED, Visibility, config_error};
 #[doc(hidden)]
 pub use kernels::specializations;
+#[cfg(feature = "blocking")]
+pub(crate) use offers::subject;
 pub use shapes::AttentionShapes;
 pub(crate) use shapes::TensorShapes;
 
@@ -232,6 +235,6 @@ impl Attention {
     }
 
     fn plan_for(&self, problem: &Problem) -> Result<Arc<Plan>> {
-        self.plans.get_or_build(problem, || plan::build(&self.context, &self.config, problem))
+        self.plans.get_or_build(problem, || offers::plan(&self.context, &self.config, problem))
     }
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
 use crate::quirks;
+use crate::tuning::Tuning;
 use crate::wgsl::Specialization;
 use crate::{Error, Result};
 
@@ -30,6 +31,13 @@ struct Inner {
     queue: wgpu::Queue,
     capabilities: Capabilities,
     compiling: Compiling,
+    tuning: Option<Tuning>,
+    shared: Arc<Shared>,
+}
+
+/// What contexts that differ in nothing but their tuning have in common.
+#[derive(Debug, Default)]
+struct Shared {
     pipelines: Mutex<HashMap<Specialization, Arc<Pipeline>>>,
     workspace: Mutex<Option<wgpu::Buffer>>,
 }
@@ -120,16 +128,59 @@ impl Context {
             options,
         };
         let compiling = Compiling { bounds_checks: true, cache: None };
-        let (pipelines, workspace) = (Mutex::default(), Mutex::default());
-        Self { inner: Arc::new(Inner { device, queue, capabilities, compiling, pipelines, workspace }) }
+        let (tuning, shared) = (None, Arc::default());
+        Self { inner: Arc::new(Inner { device, queue, capabilities, compiling, tuning, shared }) }
     }
 
     /// A context of the same device that has compiled nothing yet.
     fn compiling(&self, compiling: Compiling) -> Self {
-        let Inner { device, queue, capabilities, .. } = &*self.inner;
+        let Inner { device, queue, capabilities, tuning, .. } = &*self.inner;
         let (device, queue, capabilities) = (device.clone(), queue.clone(), capabilities.clone());
-        let (pipelines, workspace) = (Mutex::default(), Mutex::default());
-        Self { inner: Arc::new(Inner { device, queue, capabilities, compiling, pipelines, workspace }) }
+        let (tuning, shared) = (tuning.clone(), Arc::default());
+        Self { inner: Arc::new(Inner { device, queue, capabilities, compiling, tuning, shared }) }
+    }
+
+    /// A context of the same device with the same pipelines and workspace.
+    pub(crate) fn tuned_by(&self, tuning: Option<Tuning>) -> Self {
+        let Inner { device, queue, capabilities, compiling, shared, .. } = &*self.inner;
+        let (device, queue, capabilities) = (device.clone(), queue.clone(), capabilities.clone());
+        let (compiling, shared) = (compiling.clone(), shared.clone());
+        Self { inner: Arc::new(Inner { device, queue, capabilities, compiling, tuning, shared }) }
+    }
+
+    /// A context of the same device, sharing pipelines and workspace, whose plans take what a tuning has measured.
+    ///
+    /// Ops made from `self` keep their plans. Sums are taken in other orders by other kernels, so results may differ from
+    /// those of `self` in their last bits.
+    ///
+    /// ```no_run
+    /// # #[cfg(feature = "serde")]
+    /// # fn load(context: wgpu_attention::Context, text: &str) -> Result<(), Box<dyn std::error::Error>> {
+    /// let tuning: wgpu_attention::Tuning = serde_json::from_str(text)?;
+    /// // A tuning of another driver or version is refused: go on without one, and measure again when there is time.
+    /// let context = context.with_tuning(tuning).unwrap_or(context);
+    /// # let _ = context;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Tuning`] if it was measured on another adapter, backend or driver, or by another version of this crate.
+    pub fn with_tuning(&self, tuning: Tuning) -> Result<Self> {
+        tuning.check(self)?;
+        Ok(self.tuned_by(Some(tuning)))
+    }
+
+    /// The tuning that plans look their calls up in.
+    #[must_use]
+    pub fn tuning(&self) -> Option<&Tuning> {
+        self.inner.tuning.as_ref()
+    }
+
+    /// A context of the same device that has compiled nothing, for measuring: no tuning, and nothing kept.
+    #[cfg(feature = "blocking")]
+    pub(crate) fn untuned(&self) -> Self {
+        self.compiling(self.inner.compiling.clone()).tuned_by(None)
     }
 
     /// A context of the same device whose pipelines are compiled through `cache`, which the app saves and loads.
@@ -216,23 +267,23 @@ impl Context {
     /// How many pipelines have been compiled so far.
     #[must_use]
     pub fn pipeline_count(&self) -> usize {
-        lock(&self.inner.pipelines).len()
+        lock(&self.inner.shared.pipelines).len()
     }
 
     /// What has been compiled so far.
     #[doc(hidden)]
     #[must_use]
     pub fn compiled(&self) -> Vec<Specialization> {
-        lock(&self.inner.pipelines).keys().cloned().collect()
+        lock(&self.inner.shared.pipelines).keys().cloned().collect()
     }
 
     /// The pipeline of a specialization, compiled on first use. No lock is held while compiling.
     pub(crate) fn pipeline(&self, specialization: &Specialization) -> Result<Arc<Pipeline>> {
-        if let Some(found) = lock(&self.inner.pipelines).get(specialization) {
+        if let Some(found) = lock(&self.inner.shared.pipelines).get(specialization) {
             return Ok(found.clone());
         }
         let compiled = Arc::new(self.compile(specialization)?);
-        Ok(lock(&self.inner.pipelines).entry(specialization.clone()).or_insert(compiled).clone())
+        Ok(lock(&self.inner.shared.pipelines).entry(specialization.clone()).or_insert(compiled).clone())
     }
 
     fn compile(&self, specialization: &Specialization) -> Result<Pipeline> {
@@ -299,7 +350,7 @@ impl Context {
 
     /// The workspace that recorded passes share; a larger one replaces a smaller, which lives until its last use.
     pub(crate) fn workspace(&self) -> Option<wgpu::Buffer> {
-        lock(&self.inner.workspace).clone()
+        lock(&self.inner.shared.workspace).clone()
     }
 
     /// Makes [`workspace`](Self::workspace) at least this large.
@@ -308,7 +359,7 @@ impl Context {
             return Ok(());
         }
         let larger = self.create_workspace(bytes)?;
-        let mut slot = lock(&self.inner.workspace);
+        let mut slot = lock(&self.inner.shared.workspace);
         // Another thread may have been faster.
         if slot.as_ref().is_none_or(|buffer| buffer.size() < bytes) {
             *slot = Some(larger);

@@ -88,6 +88,11 @@ impl Plan {
     pub fn reason(&self) -> &str {
         &self.reason
     }
+
+    /// The same plan, for one reason more.
+    pub(crate) fn because(self, reason: &str) -> Self {
+        Self { reason: format!("{}; {reason}", self.reason), ..self }
+    }
 }
 
 /// A workspace of the caller's own, for recording a plan in pieces with other work, or submits, in between.

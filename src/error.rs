@@ -120,6 +120,16 @@ pub enum Error {
         /// The device's words.
         message: String,
     },
+    /// A tuning was measured on another device, or by another version of this crate.
+    #[error("tuning: {what}: expected {expected}, got {got}")]
+    Tuning {
+        /// What differs.
+        what: &'static str,
+        /// What this context has.
+        expected: String,
+        /// What the tuning has.
+        got: String,
+    },
     /// There is no adapter, or it gave no device (feature `blocking`).
     #[error("no GPU device: {0}")]
     NoDevice(String),

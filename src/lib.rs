@@ -61,6 +61,8 @@
 
 pub mod attention;
 #[cfg(feature = "blocking")]
+mod autotune;
+#[cfg(feature = "blocking")]
 mod blocking;
 mod context;
 mod dispatch;
@@ -74,11 +76,16 @@ mod params;
 mod quirks;
 pub mod reference;
 mod tensor;
+#[cfg(feature = "blocking")]
+mod timer;
+mod tuning;
 mod wgsl;
 
 pub use attention::{
     Attention, AttentionConfig, AttentionInputs, AttentionOutputs, AttentionShapes, Causal, Scale, Window,
 };
+#[cfg(feature = "blocking")]
+pub use autotune::{AutotuneOptions, AutotuneProgress, TuningCase};
 #[cfg(feature = "blocking")]
 pub use blocking::Uploaded;
 pub use context::{Context, ContextOptions};
@@ -96,6 +103,9 @@ pub use linear_attention::{
 pub use matmul::{Activation, MatMul, MatMulConfig, MatMulInputs, MatMulOutputs, MatMulShapes};
 pub use merge::{Merge, MergeConfig, MergeInputs, MergeOutputs, MergeShapes};
 pub use tensor::{DType, Element, TensorView};
+#[cfg(feature = "blocking")]
+pub use timer::Timer;
+pub use tuning::{TunedCase, Tuning};
 pub use wgpu;
 
 /// What the crate's own tests look at and no user needs.

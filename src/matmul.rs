@@ -2,6 +2,7 @@
 
 mod config;
 mod kernels;
+mod offers;
 mod plan;
 pub mod reference;
 mod shapes;
@@ -9,6 +10,8 @@ mod shapes;
 pub use config::{Activation, MatMulConfig};
 #[doc(hidden)]
 pub use kernels::specializations;
+#[cfg(feature = "blocking")]
+pub(crate) use offers::subject;
 pub use shapes::MatMulShapes;
 pub(crate) use shapes::TensorShapes;
 
@@ -183,7 +186,7 @@ impl MatMul {
     }
 
     fn plan_for(&self, problem: &Problem) -> Result<Arc<Plan>> {
-        self.plans.get_or_build(problem, || plan::build(&self.context, &self.config, problem))
+        self.plans.get_or_build(problem, || offers::plan(&self.context, &self.config, problem))
     }
 }
 

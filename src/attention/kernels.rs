@@ -1,6 +1,6 @@
 //! The kernels of softmax attention: their bindings, their uniforms, and the source of each specialization.
 
-use super::plan::{Choice, Kernel, Problem, TILES, Tile, can_shuffle};
+use super::plan::{ALTERNATIVES, Choice, Kernel, Problem, TILES, Tile, can_shuffle};
 use super::{AttentionConfig, AttentionShapes, Causal, Scale};
 use crate::params::{ParamsLayout, params};
 use crate::tensor::Layout;
@@ -416,8 +416,13 @@ pub fn specializations() -> Vec<(Specialization, ParamsLayout)> {
             let problem = Problem::contiguous(shapes);
             let takes =
                 |tile: &&Tile| [1, 17, 65].iter().any(|&q_len| tile.takes(&AttentionShapes { q_len, ..shapes }));
-            for tile in TILES.iter().filter(takes) {
-                for kernel in [16 << 10, 32 << 10].map(|granted| tile.kernel.within(granted, v_dim)) {
+            let few = [0, (1 << 9) - 1].contains(&flags);
+            let alternatives = ALTERNATIVES.iter().filter(|tile| few && tile.is_wide_enough(head_dim, v_dim));
+            for tile in TILES.iter().filter(takes).chain(alternatives) {
+                // What only a tuning takes: not in every combination.
+                let slabs = if few { tile.kernel.slabs(32 << 10, v_dim) } else { Vec::new() };
+                let table = [16 << 10, 32 << 10].map(|granted| tile.kernel.within(granted, v_dim));
+                for kernel in table.into_iter().chain(slabs) {
                     for block in [Block::Private, Block::Storage] {
                         for shuffle in [false, can_shuffle(64, v_dim)] {
                             let walk = walk(&config, &problem, kernel, block, shuffle, bits(flags, 8));

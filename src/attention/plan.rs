@@ -1,6 +1,7 @@
 //! Which kernels run for a problem, and in what dispatches.
 
 use super::kernels::{Block, Combine, combine, combine_params, keys_per_step, slot, tile_width, walk, walk_params};
+use super::offers::Offer;
 use super::{AttentionConfig, AttentionShapes};
 use crate::context::{Capabilities, Context};
 use crate::dispatch::{Plan, PlanBuilder, Slot};
@@ -87,15 +88,21 @@ impl Kernel {
         }
     }
 
-    /// With the largest slab up to its own that so many bytes of workgroup memory hold, that divides a step, and whose
-    /// queries the invocations bring at four rows each.
+    /// With the largest slab of [`slabs`](Self::slabs).
     pub fn within(self, granted: u32, v_dim: u32) -> Self {
-        let Self::Tiled { height, groups, slab: most } = self else { return self };
+        self.slabs(granted, v_dim)[0]
+    }
+
+    /// With every slab up to its own that so many bytes of workgroup memory hold, that divides a step, and whose
+    /// queries the invocations bring at four rows each; the largest first.
+    pub fn slabs(self, granted: u32, v_dim: u32) -> Vec<Self> {
+        let Self::Tiled { height, groups, slab: most } = self else { return vec![self] };
         let (width, row_groups) = (tile_width(v_dim), height * groups);
         let bytes = |slab: u32| 16 * (slab.max(width) * row_groups + slab * width.max(v_dim.div_ceil(4)));
         let whole = |slab: u32| (4 * width).is_multiple_of(slab) && slab / 4 * groups <= width;
         let fits = |slab: &u32| *slab <= most && whole(*slab) && bytes(*slab) <= granted;
-        Self::Tiled { height, groups, slab: [32, 16].into_iter().find(fits).unwrap_or(8) }
+        let slabs = [32, 16].into_iter().filter(fits).chain([8]);
+        slabs.map(|slab| Self::Tiled { height, groups, slab }).collect()
     }
 }
 
@@ -104,7 +111,15 @@ impl Tile {
     pub fn takes(&self, shapes: &AttentionShapes) -> bool {
         let [least, most] = self.rows;
         let rows = if self.adapter == Adapter::Gpu { rows_per_kv_head(shapes) } else { shapes.q_len };
-        (least..=most).contains(&rows) && shapes.head_dim.max(shapes.v_dim) <= self.dims
+        (least..=most).contains(&rows) && self.is_wide_enough(shapes.head_dim, shapes.v_dim)
+    }
+
+    pub fn is_wide_enough(&self, head_dim: u32, v_dim: u32) -> bool {
+        head_dim.max(v_dim) <= self.dims
+    }
+
+    pub fn is_for(&self, adapter: Adapter) -> bool {
+        self.adapter == adapter
     }
 }
 
@@ -142,6 +157,16 @@ pub(super) const TILES: &[Tile] = &[
     Tile { adapter: Adapter::Gpu,      rows: [65, ANY], dims: ANY, kernel: Kernel::Tiled { height: 16, groups: 1, slab: 32 } },
 ];
 
+/// What the table never picks, but a tuning may: wider steps, smaller tiles.
+#[rustfmt::skip]
+pub(super) const ALTERNATIVES: &[Tile] = &[
+    Tile { adapter: Adapter::Llvmpipe, rows: [0, ANY], dims: 64,  kernel: Kernel::Subgroup { workgroup: 8, keys: 8 } },
+    Tile { adapter: Adapter::Llvmpipe, rows: [0, ANY], dims: 160, kernel: Kernel::Subgroup { workgroup: 8, keys: 4 } },
+    Tile { adapter: Adapter::Cpu,      rows: [0, ANY], dims: ANY, kernel: Kernel::Rows { workgroup: 8, keys: 64 } },
+    Tile { adapter: Adapter::Gpu,      rows: [0, ANY], dims: 128, kernel: Kernel::Tiled { height: 8, groups: 2, slab: 32 } },
+    Tile { adapter: Adapter::Gpu,      rows: [0, ANY], dims: ANY, kernel: Kernel::Tiled { height: 8, groups: 1, slab: 32 } },
+];
+
 /// Workgroups that occupy the adapter, and the fewest keys that each of them then walks: fewer workgroups split the keys.
 /// Those of 16 rows are a quarter as large, and wait for memory more than they compute.
 fn enough(kernel: Kernel) -> (u64, u32) {
@@ -161,25 +186,39 @@ pub(super) struct Choice {
     pub row_tiles: u64,
     pub splits: u32,
     pub split_keys: u32,
-    reason: String,
+    pub reason: String,
 }
 
-/// Picks kernels and tiles: a pure function of config, problem and device.
-fn select(config: &AttentionConfig, problem: &Problem, capabilities: &Capabilities) -> Result<Choice> {
-    let shapes = &problem.shapes;
-    let adapter = match capabilities {
+/// The rows of the table that are for this device.
+pub(super) fn adapter_of(capabilities: &Capabilities) -> Adapter {
+    match capabilities {
         // Before it compiles large arrays quickly, no step is worth its code.
         Capabilities { is_llvmpipe: true, slow_arrays: false, .. } => Adapter::Llvmpipe,
         Capabilities { is_cpu: true, .. } => Adapter::Cpu,
         _ => Adapter::Gpu,
+    }
+}
+
+/// Whether the device's subgroups are as the kernel needs them.
+pub(super) fn runs(kernel: Kernel, capabilities: &Capabilities) -> bool {
+    !matches!(kernel, Kernel::Subgroup { workgroup, .. } if capabilities.subgroup_size != Some(workgroup))
+}
+
+/// Picks kernels and tiles: a pure function of config, problem and device, and of what a tuning takes in place of the table.
+pub(super) fn select(
+    config: &AttentionConfig,
+    problem: &Problem,
+    capabilities: &Capabilities,
+    offer: Option<&Offer>,
+) -> Result<Choice> {
+    let shapes = &problem.shapes;
+    let adapter = adapter_of(capabilities);
+    let applies = |tile: &&Tile| tile.adapter == adapter && runs(tile.kernel, capabilities) && tile.takes(shapes);
+    let table = || {
+        let tile = TILES.iter().find(applies).unwrap_or(&TILES[TILES.len() - 1]);
+        tile.kernel.within(capabilities.limits.max_compute_workgroup_storage_size, shapes.v_dim)
     };
-    let applies = |tile: &&Tile| {
-        let size = capabilities.subgroup_size;
-        let runs = !matches!(tile.kernel, Kernel::Subgroup { workgroup, .. } if size != Some(workgroup));
-        tile.adapter == adapter && runs && tile.takes(shapes)
-    };
-    let tile = TILES.iter().find(applies).unwrap_or(&TILES[TILES.len() - 1]);
-    let kernel = tile.kernel.within(capabilities.limits.max_compute_workgroup_storage_size, shapes.v_dim);
+    let kernel = offer.map_or_else(table, |offer| offer.kernel);
     let step = keys_per_step(problem, kernel);
     let block = if capabilities.slow_arrays { Block::Storage } else { Block::Private };
     let row_tiles = u64::from(rows_per_kv_head(shapes).div_ceil(kernel.rows()));
@@ -196,7 +235,9 @@ fn select(config: &AttentionConfig, problem: &Problem, capabilities: &Capabiliti
         Kernel::Tiled { .. } | Kernel::Rows { .. } => {}
     }
     let (enough, least_keys) = enough(kernel);
-    if tiles < enough {
+    if let Some(keys) = offer.and_then(|offer| offer.range) {
+        bound = bound.min(keys.max(step));
+    } else if tiles < enough {
         // Rather more workgroups than this walks more keys alone.
         let keys = (u64::from(shapes.kv_len) * tiles / enough).next_multiple_of(least_keys.into());
         bound = bound.min(u32::try_from(keys).unwrap_or(u32::MAX).max(least_keys));
@@ -298,9 +339,14 @@ fn keys_under_loop_cap(
 }
 
 /// Compiles what [`select`] picked and lays out the dispatches.
-pub(super) fn build(context: &Context, config: &AttentionConfig, problem: &Problem) -> Result<Plan> {
+pub(super) fn build(
+    context: &Context,
+    config: &AttentionConfig,
+    problem: &Problem,
+    offer: Option<&Offer>,
+) -> Result<Plan> {
     let shapes = problem.shapes;
-    let choice = select(config, problem, context.capabilities())?;
+    let choice = select(config, problem, context.capabilities(), offer)?;
     let mut plan = PlanBuilder::new(context);
     let flops = (2 * u64::from(shapes.head_dim + shapes.v_dim)).saturating_mul(shapes.visible_pairs(config));
     if shapes.is_empty() {
@@ -381,7 +427,7 @@ mod tests {
     }
 
     fn choose(shapes: AttentionShapes, capabilities: &Capabilities) -> Choice {
-        select(&AttentionConfig::new(), &Problem::contiguous(shapes), capabilities).expect("a plan")
+        select(&AttentionConfig::new(), &Problem::contiguous(shapes), capabilities, None).expect("a plan")
     }
 
     #[test]
@@ -458,7 +504,7 @@ mod tests {
                 ..AttentionShapes::new(1, 1, 8, 8)
             };
             let config = AttentionConfig::new().scale(if on(5) { Scale::PerRow } else { Scale::InvSqrtDim });
-            let choice = select(&config, &Problem::contiguous(shapes), &capabilities()).expect("a plan");
+            let choice = select(&config, &Problem::contiguous(shapes), &capabilities(), None).expect("a plan");
             let storage = |specialization: &Specialization| {
                 specialization.wgsl().lines().filter(|line| line.contains("var<storage")).count()
             };

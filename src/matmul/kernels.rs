@@ -1,6 +1,6 @@
 //! The kernels of the matrix product: their bindings, their uniform, and the source of each specialization.
 
-use super::plan::{Kernel, Problem, TILES, Tile};
+use super::plan::{ALTERNATIVES, Kernel, Problem, TILES, Tile};
 use super::{Activation, MatMulConfig, MatMulShapes};
 use crate::params::{ParamsLayout, params};
 use crate::tensor::Layout;
@@ -190,7 +190,7 @@ pub fn specializations() -> Vec<(Specialization, ParamsLayout)> {
     let bits = |number: u32, bit: u32| number >> bit & 1 == 1;
     let with_layout = |specialization| (specialization, MatMulParams::LAYOUT);
     let mut found = Vec::new();
-    for (index, tile) in TILES.iter().enumerate() {
+    for (index, tile) in TILES.iter().chain(ALTERNATIVES).enumerate() {
         for flags in 0..1u32 << 7 {
             // All of them for the first tile of either kernel; elsewhere each transpose, with all else on or off.
             let first = TILES.iter().position(|other| matches!(other.kernel, Kernel::Rows { .. })).unwrap_or(0);

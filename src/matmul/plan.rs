@@ -1,6 +1,7 @@
 //! Which kernel runs for a product, and in what dispatches.
 
 use super::kernels::{COMBINE_IN_FLIGHT, COMBINE_WORKGROUP, combine, kernel, kernel_params, slot};
+use super::offers::Offer;
 use super::{MatMulConfig, MatMulShapes};
 use crate::context::{Capabilities, Context};
 use crate::dispatch::{Plan, PlanBuilder, Slot};
@@ -82,6 +83,15 @@ impl Tile {
         [shapes.m.div_ceil(rows), shapes.n.div_ceil(columns)]
     }
 
+    /// Whether it is for the adapter, and the device's subgroups are as it needs them.
+    pub fn runs_on(&self, adapter: Adapter, capabilities: &Capabilities) -> bool {
+        let subgroups = match self.kernel {
+            Kernel::Rows { workgroup, subgroup: true, .. } => capabilities.subgroup_size == Some(workgroup),
+            _ => true,
+        };
+        subgroups && (self.adapter == adapter || (self.adapter, adapter) == (Adapter::Cpu, Adapter::Llvmpipe))
+    }
+
     fn workgroups(&self, shapes: &MatMulShapes) -> u64 {
         let [down, across] = self.counts(shapes);
         product([shapes.batch, shapes.heads, down, across])
@@ -111,46 +121,64 @@ pub(super) const TILES: &[Tile] = &[
     Tile { adapter: Adapter::Cpu,      most_m: ANY, least_n: 0,  workgroups: 0,   depth: 8,  kernel: Kernel::Rows { workgroup: 8, columns: 32, span: 8,  subgroup: false } },
 ];
 
+/// What the table never picks, but a tuning may: narrower and wider tiles, longer steps.
+#[rustfmt::skip]
+pub(super) const ALTERNATIVES: &[Tile] = &[
+    Tile { adapter: Adapter::Gpu,      most_m: ANY, least_n: 0,  workgroups: 0,   depth: 16, kernel: Kernel::Tiles { groups: [16, 16], blocks: [1, 2] } },
+    Tile { adapter: Adapter::Gpu,      most_m: ANY, least_n: 0,  workgroups: 0,   depth: 16, kernel: Kernel::Tiles { groups: [8, 16],  blocks: [1, 1] } },
+    Tile { adapter: Adapter::Gpu,      most_m: ANY, least_n: 0,  workgroups: 0,   depth: 16, kernel: Kernel::Tiles { groups: [8, 32],  blocks: [1, 1] } },
+    Tile { adapter: Adapter::Cpu,      most_m: ANY, least_n: 0,  workgroups: 0,   depth: 16, kernel: Kernel::Rows { workgroup: 8, columns: 32, span: 8, subgroup: true } },
+    Tile { adapter: Adapter::Cpu,      most_m: ANY, least_n: 0,  workgroups: 0,   depth: 8,  kernel: Kernel::Rows { workgroup: 8, columns: 48, span: 16, subgroup: true } },
+    Tile { adapter: Adapter::Cpu,      most_m: ANY, least_n: 0,  workgroups: 0,   depth: 8,  kernel: Kernel::Rows { workgroup: 8, columns: 16, span: 16, subgroup: true } },
+];
+
 /// k of a range, where k is cut into ranges because tiles are few: the first that makes enough workgroups, else the last.
 ///
 /// A range of a 16 x 256 tile reads 256 columns of b, and writes and reads as many sums for each row: of 256 k, 1 part in
 /// 128 for one row.
-const RANGES: &[u32] = &[2048, 1024, 512, 256];
+pub(super) const RANGES: &[u32] = &[2048, 1024, 512, 256];
 /// Tiles that occupy the adapter; where there are fewer, ranges of k make twice as many workgroups.
 const ENOUGH_FOR_A_GPU: u64 = 128;
 const ENOUGH_FOR_A_CPU: u64 = 4;
 
 /// What was chosen for a problem, before anything is compiled.
 #[derive(Clone, Debug, PartialEq)]
-struct Choice {
+pub(super) struct Choice {
     tile: Tile,
     walk: Specialization,
     combine: Option<Specialization>,
     /// k of a range, and ranges.
     ranges: [u32; 2],
-    reason: String,
+    pub reason: String,
 }
 
-/// Picks kernel and tile: a pure function of config, problem and device.
-fn select(config: &MatMulConfig, problem: &Problem, capabilities: &Capabilities) -> Result<Choice> {
-    let shapes = &problem.shapes;
-    let adapter = match capabilities {
+/// The rows of the table that are for this device.
+pub(super) fn adapter_of(capabilities: &Capabilities) -> Adapter {
+    match capabilities {
         Capabilities { options: ContextOptions { assume_gpu: true, .. }, .. } => Adapter::Gpu,
         Capabilities { is_llvmpipe: true, slow_arrays: false, .. } => Adapter::Llvmpipe,
         Capabilities { is_cpu: true, .. } => Adapter::Cpu,
         _ => Adapter::Gpu,
-    };
+    }
+}
+
+/// Picks kernel and tile: a pure function of config, problem and device, and of what a tuning takes in place of the table.
+pub(super) fn select(
+    config: &MatMulConfig,
+    problem: &Problem,
+    capabilities: &Capabilities,
+    offer: Option<&Offer>,
+) -> Result<Choice> {
+    let shapes = &problem.shapes;
+    let adapter = adapter_of(capabilities);
     let applies = |tile: &&Tile| {
-        let subgroups = match tile.kernel {
-            Kernel::Rows { workgroup, subgroup: true, .. } => capabilities.subgroup_size == Some(workgroup),
-            _ => true,
-        };
-        let own = tile.adapter == adapter || (tile.adapter, adapter) == (Adapter::Cpu, Adapter::Llvmpipe);
         let fits = shapes.m <= tile.most_m && shapes.n >= tile.least_n && tile.workgroups(shapes) >= tile.workgroups;
-        own && subgroups && fits
+        tile.runs_on(adapter, capabilities) && fits
     };
-    let tile = *TILES.iter().find(applies).unwrap_or(&TILES[TILES.len() - 1]);
-    let range_k = range_of_k(shapes, capabilities, &tile, adapter)?;
+    let table = || *TILES.iter().find(applies).unwrap_or(&TILES[TILES.len() - 1]);
+    let tile = offer.map_or_else(table, |offer| offer.tile);
+    let wanted = offer.and_then(|offer| offer.range);
+    let range_k = range_of_k(shapes, capabilities, &tile, adapter, wanted)?;
     let ranges = shapes.k.div_ceil(range_k);
     let [rows, columns] = tile.size();
     let mut reason = format!("tiles of {rows} x {columns}, {} k a step, on a {adapter:?}", tile.depth);
@@ -167,14 +195,20 @@ fn select(config: &MatMulConfig, problem: &Problem, capabilities: &Capabilities)
 }
 
 /// k of a range: all of it, unless tiles are few or the driver caps loops.
-fn range_of_k(shapes: &MatMulShapes, capabilities: &Capabilities, tile: &Tile, adapter: Adapter) -> Result<u32> {
+fn range_of_k(
+    shapes: &MatMulShapes,
+    capabilities: &Capabilities,
+    tile: &Tile,
+    adapter: Adapter,
+    wanted: Option<u32>,
+) -> Result<u32> {
     let MatMulShapes { k, .. } = *shapes;
     let tiles = tile.workgroups(shapes);
     let enough = if adapter == Adapter::Gpu { ENOUGH_FOR_A_GPU } else { ENOUGH_FOR_A_CPU };
     let cap = capabilities.loop_cap.unwrap_or(u32::MAX);
     // One loop, over a range; it is left once.
     let capped = k.div_ceil(tile.depth) + 2 > cap;
-    if tiles >= enough && !capped {
+    if !capped && wanted.map_or(tiles >= enough, |wanted| wanted >= k) {
         return Ok(k);
     }
     let limits = &capabilities.limits;
@@ -185,7 +219,10 @@ fn range_of_k(shapes: &MatMulShapes, capabilities: &Capabilities, tile: &Tile, a
         let ranges = k.div_ceil(range);
         k >= 2 * range && partial_bytes(shapes, ranges) <= room && ranges / COMBINE_IN_FLIGHT + 2 < cap
     });
-    let first = fit.clone().find(|&range| tiles * u64::from(k.div_ceil(range)) >= 2 * enough);
+    let first = match wanted {
+        Some(wanted) => fit.clone().find(|&range| range <= wanted),
+        None => fit.clone().find(|&range| tiles * u64::from(k.div_ceil(range)) >= 2 * enough),
+    };
     match first.or(fit.next_back()) {
         Some(range) => Ok(range),
         None if capped => {
@@ -204,13 +241,18 @@ fn partial_bytes(shapes: &MatMulShapes, ranges: u32) -> u64 {
 }
 
 /// Compiles what [`select`] picked and lays out the dispatches.
-pub(super) fn build(context: &Context, config: &MatMulConfig, problem: &Problem) -> Result<Plan> {
+pub(super) fn build(
+    context: &Context,
+    config: &MatMulConfig,
+    problem: &Problem,
+    offer: Option<&Offer>,
+) -> Result<Plan> {
     let shapes = problem.shapes;
     let mut plan = PlanBuilder::new(context);
     if shapes.is_empty() {
         return plan.finish(0, 0, "nothing to do".into());
     }
-    let choice = select(config, problem, context.capabilities())?;
+    let choice = select(config, problem, context.capabilities(), offer)?;
     let counts = choice.tile.counts(&shapes);
     let operand = |slot: usize| (slot as u32, Slot::Operand(slot));
     let inputs = [slot::A, slot::B].map(operand);
@@ -264,7 +306,7 @@ mod tests {
     }
 
     fn tile(shapes: MatMulShapes, capabilities: &Capabilities) -> [u32; 2] {
-        let choice = select(&MatMulConfig::new(), &Problem::contiguous(shapes), capabilities).expect("a plan");
+        let choice = select(&MatMulConfig::new(), &Problem::contiguous(shapes), capabilities, None).expect("a plan");
         choice.tile.size()
     }
 
@@ -298,7 +340,7 @@ mod tests {
     #[test]
     fn few_tiles_cut_k_into_ranges() {
         let ranges = |shapes, capabilities: &Capabilities| {
-            select(&MatMulConfig::new(), &Problem::contiguous(shapes), capabilities).expect("a plan").ranges
+            select(&MatMulConfig::new(), &Problem::contiguous(shapes), capabilities, None).expect("a plan").ranges
         };
         assert_eq!(ranges(MatMulShapes::new(1, 4096, 4096), &gpu()), [256, 16]);
         assert_eq!(ranges(MatMulShapes::new(1, 4096, 65_536), &gpu()), [2048, 32], "the largest that does");
@@ -316,7 +358,7 @@ mod tests {
     #[test]
     fn a_loop_cap_bounds_k() {
         let capped = Capabilities { is_cpu: true, loop_cap: Some(65_535), ..gpu() };
-        let plan = |shapes| select(&MatMulConfig::new(), &Problem::contiguous(shapes), &capped);
+        let plan = |shapes| select(&MatMulConfig::new(), &Problem::contiguous(shapes), &capped, None);
         let many = MatMulShapes { heads: 100, ..MatMulShapes::new(1, 1, 65_000 * 8) };
         assert_eq!(plan(many).expect("a plan").ranges[1], 1, "few enough steps");
         let many = MatMulShapes { k: 65_535 * 8, ..many };

@@ -15,47 +15,17 @@ const SAMPLE: Duration = Duration::from_millis(1);
 const MOST_CALLS: u32 = 64;
 const WARM_UP: Duration = Duration::from_millis(50);
 
-/// Timestamps in the pass where the device has them, the wall clock around submit and wait where not.
-pub struct Timer {
-    context: Context,
-    queries: Option<Queries>,
-}
-
-struct Queries {
-    set: wgpu::QuerySet,
-    resolved: wgpu::Buffer,
-    staging: wgpu::Buffer,
-}
-
-const QUERY_BYTES: u64 = 16;
+/// Runs calls until they are warm, and times them.
+pub struct Timer(wgpu_attention::Timer);
 
 impl Timer {
     pub fn new(context: &Context) -> Self {
-        let device = context.device();
-        let buffer = |usage| {
-            device.create_buffer(&wgpu::BufferDescriptor {
-                label: Some("timestamps"),
-                size: QUERY_BYTES,
-                usage,
-                mapped_at_creation: false,
-            })
-        };
-        use wgpu::BufferUsages as Usages;
-        let queries = device.features().contains(wgpu::Features::TIMESTAMP_QUERY).then(|| Queries {
-            set: device.create_query_set(&wgpu::QuerySetDescriptor {
-                label: Some("timestamps"),
-                ty: wgpu::QueryType::Timestamp,
-                count: 2,
-            }),
-            resolved: buffer(Usages::QUERY_RESOLVE | Usages::COPY_SRC),
-            staging: buffer(Usages::MAP_READ | Usages::COPY_DST),
-        });
-        Self { context: context.clone(), queries }
+        Self(wgpu_attention::Timer::new(context))
     }
 
     /// `timestamp` or `wall`.
     pub fn name(&self) -> &'static str {
-        if self.queries.is_some() { "timestamp" } else { "wall" }
+        self.0.name()
     }
 
     /// Runs a call until it is warm and settles how it is timed from then on.
@@ -76,39 +46,7 @@ impl Timer {
 
     /// Time of one submit with one pass.
     pub fn pass(&self, record: impl FnOnce(&mut wgpu::ComputePass<'_>)) -> Result<Duration, Failure> {
-        let (device, queue) = (self.context.device(), self.context.queue());
-        let wait =
-            || device.poll(wgpu::PollType::wait_indefinitely()).map_err(|error| Failure::Failed(error.to_string()));
-        let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        let timestamp_writes = self.queries.as_ref().map(|queries| wgpu::ComputePassTimestampWrites {
-            query_set: &queries.set,
-            beginning_of_pass_write_index: Some(0),
-            end_of_pass_write_index: Some(1),
-        });
-        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes });
-        record(&mut pass);
-        drop(pass);
-
-        let Some(Queries { set, resolved, staging }) = &self.queries else {
-            let commands = encoder.finish();
-            let start = Instant::now();
-            queue.submit([commands]);
-            wait()?;
-            return Ok(start.elapsed());
-        };
-        encoder.resolve_query_set(set, 0..2, resolved, 0);
-        encoder.copy_buffer_to_buffer(resolved, 0, staging, 0, QUERY_BYTES);
-        queue.submit([encoder.finish()]);
-        staging.slice(..).map_async(wgpu::MapMode::Read, |_| ());
-        wait()?;
-        let bytes = staging.slice(..).get_mapped_range().map_err(|error| Failure::Failed(error.to_string()))?;
-        let ticks = |at: usize| u64::from_le_bytes(std::array::from_fn(|byte| bytes[at + byte]));
-        let (begin, end) = (ticks(0), ticks(8));
-        drop(bytes);
-        staging.unmap();
-        let ticks = end.checked_sub(begin).filter(|&ticks| ticks > 0);
-        let ticks = ticks.ok_or_else(|| Failure::Failed("the driver's timestamps do not advance".into()))?;
-        Ok(Duration::from_nanos((ticks as f64 * f64::from(queue.get_timestamp_period())).round() as u64))
+        Ok(self.0.pass(record)?)
     }
 }
 

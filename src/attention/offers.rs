@@ -1,0 +1,136 @@
+//! What a tuning may take in place of the table's choice.
+
+use std::fmt;
+
+use super::plan::{self, ALTERNATIVES, Kernel, Problem, TILES, adapter_of, runs};
+use super::{AttentionConfig, Causal};
+use crate::Result;
+use crate::context::{Capabilities, Context};
+use crate::dispatch::Plan;
+use crate::tuning::Class;
+
+/// A kernel, and the keys of a range: as the plan would split them for this kernel, unless given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Offer {
+    pub kernel: Kernel,
+    pub range: Option<u32>,
+}
+
+impl fmt::Display for Offer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kernel {
+            Kernel::Tiled { height, groups, slab } => write!(f, "tiled height={height} groups={groups} slab={slab}")?,
+            Kernel::Rows { workgroup, keys } => write!(f, "rows workgroup={workgroup} keys={keys}")?,
+            Kernel::Subgroup { workgroup, keys } => write!(f, "rows subgroup={workgroup} keys={keys}")?,
+        }
+        match self.range {
+            None => Ok(()),
+            Some(u32::MAX) => f.write_str(" unsplit"),
+            Some(keys) => write!(f, " range={keys}"),
+        }
+    }
+}
+
+/// Lengths of ranges of keys.
+const RANGES: [u32; 5] = [u32::MAX, 4096, 1024, 512, 256];
+
+/// Everything that is right for the problem on this device, whatever its number of rows.
+pub(super) fn offers(problem: &Problem, capabilities: &Capabilities) -> Vec<Offer> {
+    kernels(problem.shapes.head_dim, problem.shapes.v_dim, capabilities)
+        .into_iter()
+        .flat_map(|kernel| std::iter::once(None).chain(RANGES.map(Some)).map(move |range| Offer { kernel, range }))
+        .collect()
+}
+
+/// The kernels of the adapter's rows in the table, and their alternatives.
+fn kernels(head_dim: u32, v_dim: u32, capabilities: &Capabilities) -> Vec<Kernel> {
+    let adapter = adapter_of(capabilities);
+    let rows = TILES.iter().chain(ALTERNATIVES);
+    let rows = rows.filter(|tile| tile.is_for(adapter) && tile.is_wide_enough(head_dim, v_dim));
+    let granted = capabilities.limits.max_compute_workgroup_storage_size;
+    let mut found = Vec::new();
+    for kernel in rows.map(|tile| tile.kernel).filter(|&kernel| runs(kernel, capabilities)) {
+        for slab in kernel.slabs(granted, v_dim) {
+            if !found.contains(&slab) {
+                found.push(slab);
+            }
+        }
+    }
+    found
+}
+
+/// What calls of one class have in common.
+pub(super) fn class(config: &AttentionConfig, problem: &Problem) -> String {
+    let shapes = &problem.shapes;
+    let vec4 = [problem.q, problem.k, problem.v, problem.o].iter().all(crate::tensor::Layout::is_vec4);
+    Class::of("attention")
+        .exactly("head_dim", shapes.head_dim)
+        .exactly("v_dim", shapes.v_dim)
+        .up_to("q_len", shapes.q_len.into())
+        .up_to("kv_len", shapes.kv_len.into())
+        .up_to("kv_heads", u64::from(shapes.batch) * u64::from(shapes.kv_heads))
+        .up_to("group", u64::from(shapes.q_heads / shapes.kv_heads.max(1)))
+        .with("causal", config.causal != Causal::None)
+        .with("window", config.window.left.is_some() || config.window.right.is_some())
+        .with("softcap", config.softcap.is_some())
+        .with("kv_lens", shapes.kv_lens)
+        .with("bias", shapes.bias)
+        .with("mask", shapes.mask)
+        .with("row_scale", shapes.row_scale)
+        .with("lse", shapes.lse)
+        .with("entropy", shapes.entropy)
+        .with("scalar", !vec4)
+        .name()
+}
+
+/// A plan by what the context's tuning takes, or by the table.
+pub(super) fn plan(context: &Context, config: &AttentionConfig, problem: &Problem) -> Result<Plan> {
+    context.plan_tuned(
+        || class(config, problem),
+        || offers(problem, context.capabilities()),
+        |offer| plan::build(context, config, problem, offer),
+    )
+}
+
+/// A call to measure.
+#[cfg(feature = "blocking")]
+pub(crate) fn subject(
+    context: &Context,
+    config: AttentionConfig,
+    shapes: super::AttentionShapes,
+) -> Result<crate::autotune::Subject> {
+    use super::kernels::slot;
+    use super::plan::select;
+    use crate::autotune::{Content, Operand, Subject};
+    use crate::tuning::distinct;
+
+    super::Attention::new(context, config)?.plan(&shapes)?;
+    let problem = Problem::contiguous(shapes);
+    let capabilities = context.capabilities();
+    let choose = |offer: Option<&Offer>| {
+        let mut choice = select(&config, &problem, capabilities, offer)?;
+        choice.reason.clear();
+        Ok(choice)
+    };
+    let mut operands = vec![
+        Operand::new(slot::Q, &problem.q, Content::Normal),
+        Operand::new(slot::K, &problem.k, Content::Normal),
+        Operand::new(slot::V, &problem.v, Content::Normal),
+        Operand::new(slot::O, &problem.o, Content::Output),
+    ];
+    operands.extend(problem.kv_lens.map(|l| Operand::new(slot::KV_LENS, &l, Content::Length(shapes.kv_len))));
+    operands.extend(problem.bias.map(|l| Operand::new(slot::BIAS, &l, Content::Normal)));
+    operands.extend(problem.mask.map(|l| Operand::new(slot::MASK, &l, Content::Mask)));
+    operands.extend(problem.row_scale.map(|l| Operand::new(slot::ROW_SCALE, &l, Content::Constant(0.125))));
+    operands.extend(problem.lse.map(|l| Operand::new(slot::LSE, &l, Content::Output)));
+    operands.extend(problem.entropy.map(|l| Operand::new(slot::ENTROPY, &l, Content::Output)));
+    if shapes.is_empty() {
+        operands.clear();
+    }
+    Ok(Subject {
+        class: class(&config, &problem),
+        offers: distinct(offers(&problem, capabilities), |a, b| a.kernel == b.kernel, choose)?,
+        operands,
+        plan: Box::new(move |context| plan(context, &config, &problem)),
+    })
+}

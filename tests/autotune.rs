@@ -1,0 +1,164 @@
+//! A choice of kernels that measures: right whatever is chosen, stored and loaded, and never trusted.
+
+mod common;
+
+use std::time::Duration;
+
+use common::{Expected, NAIVE_RUNS, Tensor, ULP, context, contexts};
+use wgpu_attention::attention::reference::{HostInputs, attention, attention_in};
+use wgpu_attention::reference::SumOrder;
+use wgpu_attention::{
+    Attention, AttentionConfig, AttentionInputs, AttentionOutputs, AttentionShapes, AutotuneOptions, Causal, Context,
+    Error, MatMul, MatMulConfig, MatMulShapes, Result, Scale, TensorView, Tuning, TuningCase,
+};
+
+const MINUTE: AutotuneOptions = AutotuneOptions { budget: Duration::from_secs(60) };
+
+fn shapes(q_len: u32, kv_len: u32, dim: u32) -> AttentionShapes {
+    AttentionShapes { q_len, kv_heads: 1, ..AttentionShapes::new(1, 2, kv_len, dim) }
+}
+
+/// Small, and with every option somewhere.
+fn cases() -> Vec<TuningCase> {
+    let plain = AttentionConfig::new();
+    let causal = plain.causal(Causal::BottomRight).scale(Scale::LOG_N);
+    let options =
+        AttentionShapes { kv_lens: true, bias: true, mask: true, lse: true, entropy: true, ..shapes(9, 70, 20) };
+    vec![
+        (plain, shapes(70, 600, 64)).into(),
+        (causal, shapes(130, 130, 33)).into(),
+        (plain.softcap(20.0), options).into(),
+        (MatMulConfig::new(), MatMulShapes::new(70, 90, 600)).into(),
+        (MatMulConfig::new(), MatMulShapes { bias: true, b_transposed: true, ..MatMulShapes::new(5, 33, 35) }).into(),
+    ]
+}
+
+/// A tuning that takes one kernel for every class of another.
+fn forged(tuning: &Tuning, kernel: &str) -> Tuning {
+    let mut json = serde_json::to_value(tuning).expect("a tuning is data");
+    for (_, case) in json["cases"].as_object_mut().expect("cases by class") {
+        case["kernel"] = kernel.into();
+    }
+    serde_json::from_value(json).expect("still a tuning")
+}
+
+#[test]
+fn every_candidate_gives_the_result_of_the_default() -> Result<()> {
+    for (by, context) in contexts() {
+        let mut calls = 0;
+        let tuning = context.autotune(&cases(), &MINUTE, |_| calls += 1)?;
+        assert_eq!(tuning.cases().count(), cases().len(), "{by}: a class each");
+        for (class, case) in tuning.cases() {
+            assert_eq!([case.wrong, case.refused, case.left_out], [0; 3], "{by}: {class}: {case:?}");
+            assert!(case.default_ms > 0.0 && case.tuned_ms <= case.default_ms, "{by}: {class}: {case:?}");
+            assert_eq!(case.kernel.is_some(), case.tuned_ms < case.default_ms, "{by}: {class}: {case:?}");
+        }
+        let candidates: u32 = tuning.cases().map(|(_, case)| case.measured).sum();
+        assert!(candidates > 0, "{by}: there is more than the default");
+        assert_eq!(calls, candidates as usize + cases().len(), "{by}: progress is told");
+
+        let text = serde_json::to_string(&tuning).expect("a tuning is data");
+        assert_eq!(serde_json::from_str::<Tuning>(&text).expect("its own words"), tuning, "{by}");
+        // What was measured is kept, and said.
+        let tuned = context.with_tuning(tuning.clone())?;
+        assert_eq!(tuned.autotune(&[], &MINUTE, |_| ())?, tuning, "{by}");
+        let plan = MatMul::new(&tuned, MatMulConfig::new())?.plan(&MatMulShapes::new(70, 90, 600))?;
+        assert!(plan.reason().contains("; tuned: "), "{by}: {}", plan.reason());
+    }
+    Ok(())
+}
+
+#[test]
+fn what_a_tuning_names_runs_and_is_right() -> Result<()> {
+    let shapes = shapes(70, 90, 20);
+    let config = AttentionConfig::new().causal(Causal::BottomRight);
+    for (by, context) in contexts() {
+        let kernel =
+            if context.capabilities().is_cpu { "rows workgroup=8 keys=8" } else { "tiled height=4 groups=1 slab=8" };
+        let measured = context.autotune(&[(config, shapes).into()], &MINUTE, |_| ())?;
+        for kernel in [kernel.to_owned(), format!("{kernel} unsplit"), format!("{kernel} range=256")] {
+            let tuned = context.with_tuning(forged(&measured, &kernel))?;
+            let plan = Attention::new(&tuned, config)?.plan(&shapes)?;
+            assert!(plan.reason().contains("of the default"), "{by}: {kernel}: {}", plan.reason());
+            let case = format!("{kernel}{by}");
+            compare(&tuned, config, &case)?;
+        }
+    }
+    Ok(())
+}
+
+/// The shapes of the test above, against the twin.
+fn compare(context: &Context, config: AttentionConfig, case: &str) -> Result<()> {
+    let q = Tensor::normal(1, [1, 2, 70, 20]);
+    let [k, v] = [2, 3].map(|seed| Tensor::normal(seed, [1, 1, 90, 20]));
+    let inputs = HostInputs::new(q.view(), k.view(), v.view());
+    let want = attention(&config, &inputs)?.o;
+    let naive = (0..NAIVE_RUNS).map(|seed| Ok(attention_in::<f32>(&config, &inputs, SumOrder::Shuffled(seed))?.o));
+    let naive = naive.collect::<Result<Vec<_>>>()?;
+
+    let [q, k, v] = [q, k, v].map(|tensor| context.upload(&tensor.data));
+    let o = context.upload(&[f32::NAN; 2 * 70 * 20]);
+    let keys = [1, 1, 90, 20];
+    let inputs =
+        AttentionInputs::new(TensorView::f32(&q, [1, 2, 70, 20]), TensorView::f32(&k, keys), TensorView::f32(&v, keys));
+    let mut encoder = context.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+    let o_view = TensorView::f32(&o, [1, 2, 70, 20]);
+    Attention::new(context, config)?.record(&mut encoder, inputs, AttentionOutputs::new(o_view))?;
+    context.queue().submit([encoder.finish()]);
+    // Exponentials and a division, as tests/attention.rs derives them.
+    let floor = 24.0 * ULP;
+    Expected { case, name: "o", shape: &[1, 2, 70, 20], want: &want, naive: &naive, floor, absolute_floor: 0.0 }
+        .assert(&context.download(&o)?);
+    Ok(())
+}
+
+#[test]
+fn a_tuning_is_refused_elsewhere_and_ignored_where_it_names_nothing() -> Result<()> {
+    let context = context();
+    let (config, shapes) = (MatMulConfig::new(), MatMulShapes::new(40, 30, 20));
+    let tuning = context.autotune(&[(config, shapes).into()], &MINUTE, |_| ())?;
+    for (field, what) in
+        [("version", "crate version"), ("adapter", "adapter"), ("backend", "backend"), ("driver", "driver")]
+    {
+        let mut json = serde_json::to_value(&tuning).expect("a tuning is data");
+        json[field] = "another".into();
+        let foreign: Tuning = serde_json::from_value(json).expect("still a tuning");
+        let error = context.with_tuning(foreign).expect_err(what);
+        assert!(matches!(error, Error::Tuning { .. }), "{error}");
+        let message = error.to_string();
+        assert!(message.contains(what) && message.contains("another"), "{message}");
+    }
+
+    let default = MatMul::new(context, config)?.plan(&shapes)?;
+    for kernel in ["rows workgroup=4096 columns=1 span=1 depth=3", "", "tiles groups=64x64 blocks=9x9 depth=1"] {
+        let tuned = context.with_tuning(forged(&tuning, kernel))?;
+        let plan = MatMul::new(&tuned, config)?.plan(&shapes)?;
+        assert_eq!(plan.kernel(), default.kernel());
+        assert!(plan.reason().contains("not offered"), "{}", plan.reason());
+    }
+    let tuned = context.with_tuning(tuning)?;
+    let other = MatMul::new(&tuned, config)?.plan(&MatMulShapes::new(400, 30, 20))?;
+    assert!(other.reason().ends_with("not tuned for this class of calls"), "{}", other.reason());
+    Ok(())
+}
+
+#[test]
+fn a_budget_is_kept_and_bad_cases_are_named_first() -> Result<()> {
+    let context = context();
+    let nothing = AutotuneOptions { budget: Duration::ZERO };
+    let measured = context.autotune(&cases(), &nothing, |_| panic!("there is no time for that"))?;
+    assert_eq!(measured.cases().count(), 0);
+    // Time for the default of the first case, and for no candidate.
+    let little = AutotuneOptions { budget: Duration::from_nanos(100) };
+    let measured = context.autotune(&cases()[..1], &little, |progress| assert_eq!(progress.candidate, None))?;
+    for (class, case) in measured.cases() {
+        assert!(case.left_out > 0 && case.measured == 0 && case.kernel.is_none(), "{class}: {case:?}");
+    }
+
+    let bad = (AttentionConfig::new(), shapes(1, 1, 0)).into();
+    let error = context.autotune(&[cases()[0], bad], &MINUTE, |_| panic!("nothing was measured")).expect_err("dim 0");
+    assert!(error.to_string().contains("head_dim"), "{error}");
+    let empty = context.autotune(&[(AttentionConfig::new(), shapes(0, 5, 8)).into()], &MINUTE, |_| ())?;
+    assert_eq!(empty.cases().count(), 0, "nothing to do, nothing to measure");
+    Ok(())
+}
