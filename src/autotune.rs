@@ -7,48 +7,52 @@ use std::time::{Duration, Instant};
 
 use crate::tuning::{TunedCase, Tuning};
 use crate::{
-    AttentionConfig, AttentionShapes, Context, MatMulConfig, MatMulShapes, Prepared, Result, Timer, attention, matmul,
+    AttentionConfig, AttentionShapes, Context, GatedAttentionConfig, GatedAttentionShapes, LinearAttentionConfig,
+    LinearAttentionShapes, MatMulConfig, MatMulShapes, Prepared, Result, Timer, attention, gated_attention,
+    linear_attention, matmul,
 };
 use judge::{FEWEST_PAIRS, clearly_faster, median, ranked};
 pub(crate) use subject::{Content, Operand, Subject};
 use subject::{Tensors, agree, is_fatal};
 
-/// A call to measure: an op by its config, on contiguous tensors of these shapes. `(config, shapes)` turns into one.
-#[derive(Clone, Copy, Debug)]
-#[non_exhaustive]
-pub enum TuningCase {
-    /// [`Attention`](crate::Attention).
-    Attention(AttentionConfig, AttentionShapes),
-    /// [`MatMul`](crate::MatMul).
-    MatMul(MatMulConfig, MatMulShapes),
-}
-
-impl From<(AttentionConfig, AttentionShapes)> for TuningCase {
-    fn from((config, shapes): (AttentionConfig, AttentionShapes)) -> Self {
-        Self::Attention(config, shapes)
-    }
-}
-
-impl From<(MatMulConfig, MatMulShapes)> for TuningCase {
-    fn from((config, shapes): (MatMulConfig, MatMulShapes)) -> Self {
-        Self::MatMul(config, shapes)
-    }
-}
-
-impl TuningCase {
-    fn subject(&self, context: &Context) -> Result<Subject> {
-        match self {
-            Self::Attention(config, shapes) => attention::subject(context, *config, *shapes),
-            Self::MatMul(config, shapes) => matmul::subject(context, *config, *shapes),
+/// Declares [`TuningCase`].
+macro_rules! cases {
+    ($($op:ident, $config:ident, $shapes:ident, $module:ident;)*) => {
+        /// A call to measure: an op by its config, on contiguous tensors of these shapes. `(config, shapes).into()` makes one.
+        #[derive(Clone, Copy, Debug)]
+        #[non_exhaustive]
+        pub enum TuningCase {
+            $(#[doc = concat!("[`", stringify!($op), "`](crate::", stringify!($op), ").")] $op($config, $shapes),)*
         }
-    }
+
+        $(impl From<($config, $shapes)> for TuningCase {
+            fn from((config, shapes): ($config, $shapes)) -> Self {
+                Self::$op(config, shapes)
+            }
+        })*
+
+        impl TuningCase {
+            fn subject(&self, context: &Context) -> Result<Subject> {
+                match *self {
+                    $(Self::$op(config, shapes) => $module::subject(context, config, shapes),)*
+                }
+            }
+        }
+    };
+}
+
+cases! {
+    Attention, AttentionConfig, AttentionShapes, attention;
+    GatedAttention, GatedAttentionConfig, GatedAttentionShapes, gated_attention;
+    LinearAttention, LinearAttentionConfig, LinearAttentionShapes, linear_attention;
+    MatMul, MatMulConfig, MatMulShapes, matmul;
 }
 
 /// How long [`Context::autotune`] may take.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AutotuneOptions {
-    /// For all cases together, which share it evenly; it is looked at between calls, so that a slow one may pass it. Cases and
-    /// candidates that it leaves no time for are left out. Default: 60 s.
+    /// For all cases together, which share it evenly, once the defaults are planned; it is looked at between calls, so that a
+    /// slow one may pass it. Cases and candidates that it leaves no time for are left out. Default: 60 s.
     pub budget: Duration,
 }
 
@@ -124,10 +128,10 @@ impl Context {
         options: &AutotuneOptions,
         mut progress: impl FnMut(&AutotuneProgress<'_>),
     ) -> Result<Tuning> {
-        let start = Instant::now();
         let untuned = self.untuned();
         let subjects = cases.iter().map(|case| case.subject(&untuned)).collect::<Result<Vec<_>>>()?;
         let timer = Timer::new(&untuned);
+        let start = Instant::now();
         let mut tuning = self.tuning().cloned().unwrap_or_else(|| Tuning::new(self));
         for (case, subject) in subjects.iter().enumerate() {
             let left = options.budget.saturating_sub(start.elapsed());
@@ -262,6 +266,7 @@ impl Bench<'_> {
     }
 }
 
+/// In whole nanoseconds, so that a text of it is short and gives the same number back.
 fn milliseconds(time: Duration) -> f64 {
-    1e3 * time.as_secs_f64()
+    time.as_nanos() as f64 / 1e6
 }

@@ -3,6 +3,7 @@
 
 mod config;
 mod kernels;
+mod offers;
 mod plan;
 pub mod reference;
 mod shapes;
@@ -13,6 +14,8 @@ use std::sync::Arc;
 pub use config::{Divisor, GatedAttentionConfig, GauMode, GauWeights, LinearDivisor, QuadraticDivisor};
 #[doc(hidden)]
 pub use kernels::specializations;
+#[cfg(feature = "blocking")]
+pub(crate) use offers::subject;
 pub use shapes::GatedAttentionShapes;
 
 use crate::dispatch::{Plan, PlanCache, Prepared};
@@ -308,6 +311,6 @@ impl GatedAttention {
     }
 
     fn plan_for(&self, problem: &Problem) -> Result<Arc<Plan>> {
-        self.plans.get_or_build(problem, || plan::build(&self.context, &self.config, problem))
+        self.plans.get_or_build(problem, || offers::plan(&self.context, &self.config, problem))
     }
 }

@@ -3,6 +3,7 @@
 
 mod config;
 mod kernels;
+mod offers;
 mod params;
 mod plan;
 pub mod reference;
@@ -15,6 +16,8 @@ use std::sync::Arc;
 pub use config::{FeatureMap, LinearAttentionConfig, LinearMode, Normalization};
 #[doc(hidden)]
 pub use kernels::specializations;
+#[cfg(feature = "blocking")]
+pub(crate) use offers::subject;
 pub use shapes::LinearAttentionShapes;
 
 use crate::dispatch::{Plan, PlanCache, Prepared};
@@ -287,6 +290,6 @@ impl LinearAttention {
     }
 
     fn plan_for(&self, problem: &Problem) -> Result<Arc<Plan>> {
-        self.plans.get_or_build(problem, || plan::build(&self.context, &self.config, problem))
+        self.plans.get_or_build(problem, || offers::plan(&self.context, &self.config, problem))
     }
 }

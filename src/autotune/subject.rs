@@ -14,8 +14,11 @@ pub(crate) struct Subject {
     /// What a tuning may take for it, by name, kernel by kernel: no two the same, and none the default.
     pub offers: Vec<Vec<String>>,
     pub operands: Vec<Operand>,
-    pub plan: Box<dyn Fn(&Context) -> Result<Plan>>,
+    pub plan: PlanIn,
 }
+
+/// Plans the call by a context's tuning.
+type PlanIn = Box<dyn Fn(&Context) -> Result<Plan>>;
 
 /// An operand, by its slot.
 pub(crate) struct Operand {

@@ -3,7 +3,7 @@
 use super::config::{Divisor, GatedAttentionConfig, GauMode, GauWeights, QuadraticDivisor};
 use super::plan::Problem;
 use super::shapes::GatedAttentionShapes;
-use super::tiles::{Adapter, Choice, Kernel, StateKernel, can_shuffle, columns, tile_for, width};
+use super::tiles::{Adapter, Choice, Kernel, StateKernel, can_shuffle, columns, tile_for, tiles_for, width};
 use crate::Causal;
 use crate::params::{ParamsLayout, params};
 use crate::wgsl::{Constant, Source, Specialization, source};
@@ -427,6 +427,10 @@ const DEVICES: [(Adapter, u32, Option<u32>, u32); 8] = [
     (Adapter::Gpu, 65, None, 32 << 10),
 ];
 
+/// The same, for what a tuning may take.
+const ALL_DEVICES: [(Adapter, Option<u32>, u32); 3] =
+    [(Adapter::Cpu, Some(8), 16 << 10), (Adapter::Gpu, None, 16 << 10), (Adapter::Gpu, None, 32 << 10)];
+
 /// Every specialization that a plan can pick, up to the widths (which are sampled), with its uniform's layout.
 #[doc(hidden)]
 #[must_use]
@@ -465,12 +469,17 @@ pub fn specializations() -> Vec<(Specialization, ParamsLayout)> {
             if bits(flags, 4) {
                 problem.v.start = 1;
             }
-            for (adapter, len, subgroup, granted) in DEVICES {
-                if !few && adapter == Adapter::Gpu && (len, granted) != (65, 16 << 10) {
-                    continue;
-                }
+            let table = DEVICES.into_iter().filter_map(|(adapter, len, subgroup, granted)| {
                 let shapes = GatedAttentionShapes { q_len: len, ..shapes };
-                let tile = tile_for(adapter, &shapes, config.chunk().map(|_| len), subgroup, granted);
+                let skip = !few && adapter == Adapter::Gpu && (len, granted) != (65, 16 << 10);
+                let tile = || *tile_for(adapter, &shapes, config.chunk().map(|_| len), subgroup, granted);
+                (!skip).then(tile)
+            });
+            // What only a tuning takes: not in every combination.
+            let offered = ALL_DEVICES.into_iter().filter(|_| few && key_dim == 64);
+            let offered = offered.flat_map(|device| tiles_for(config, &shapes, device));
+            for tile in table.chain(offered) {
+                let adapter = tile.adapter;
                 let splits = if bits(flags, 5) && config.chunk().is_none() { 2 } else { 1 };
                 let v_block = tile.v_block(&shapes);
                 for shuffle in [false, can_shuffle(config, 64, v_block)] {

@@ -6,6 +6,7 @@ use super::config::{GatedAttentionConfig, GauMode, LinearDivisor};
 use super::kernels::{
     self, CombineParams, FLAT_WORKGROUP, GatherParams, PrefixParams, StateParams, WalkParams, Weighing, slot,
 };
+use super::offers::Offer;
 use super::shapes::GatedAttentionShapes;
 use super::tiles::{Choice, select};
 use crate::context::{Capabilities, Context};
@@ -64,13 +65,18 @@ impl Problem {
 }
 
 /// Compiles what the problem needs and lays out the dispatches.
-pub(super) fn build(context: &Context, config: &GatedAttentionConfig, problem: &Problem) -> Result<Plan> {
+pub(super) fn build(
+    context: &Context,
+    config: &GatedAttentionConfig,
+    problem: &Problem,
+    offer: Option<&Offer>,
+) -> Result<Plan> {
     let shapes = &problem.shapes;
     let mut plan = PlanBuilder::new(context);
     if shapes.is_empty() {
         return plan.finish(0, 0, "nothing to do".into());
     }
-    let choice = select(config, problem, context.capabilities())?;
+    let choice = select(config, problem, context.capabilities(), offer)?;
     let mut call = Call { plan: &mut plan, config, problem, choice: &choice, maps: None };
     call.gather_maps()?;
     match config.chunk() {

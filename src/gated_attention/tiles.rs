@@ -2,6 +2,7 @@
 
 use super::config::GatedAttentionConfig;
 use super::kernels::Weighing;
+use super::offers::Offer;
 use super::plan::Problem;
 use super::shapes::GatedAttentionShapes;
 use crate::context::Capabilities;
@@ -22,7 +23,7 @@ const ANY: u32 = u32::MAX;
 ///
 /// Where the device grants more than 16 KiB of workgroup memory, twice the slab halves the barriers.
 #[rustfmt::skip]
-const TILES: &[Tile] = &[
+pub(super) const TILES: &[Tile] = &[
     Tile { adapter: Adapter::SlowArrays, rows: [0, ANY],  dims: [ANY, ANY], v_chunks: 4,   kernel: Kernel::Rows { workgroup: 8, keys: 8 } },
     Tile { adapter: Adapter::Cpu,        rows: [64, ANY], dims: [112, 112], v_chunks: 28,  kernel: Kernel::Subgroup { workgroup: 8, keys: 4 } },
     Tile { adapter: Adapter::Cpu,        rows: [64, ANY], dims: [256, ANY], v_chunks: 64,  kernel: Kernel::Subgroup { workgroup: 8, keys: 2 } },
@@ -35,11 +36,18 @@ const TILES: &[Tile] = &[
     Tile { adapter: Adapter::Gpu,        rows: [17, ANY], dims: [ANY, ANY], v_chunks: 64,  kernel: Kernel::Tiled { height: 8, groups: 2, slab: 8 } },
 ];
 
+/// What the table never picks, but a tuning may: wider steps, smaller tiles.
+#[rustfmt::skip]
+pub(super) const ALTERNATIVES: &[Tile] = &[
+    Tile { adapter: Adapter::Cpu,        rows: [0, ANY],  dims: [64, 64],   v_chunks: 16,  kernel: Kernel::Subgroup { workgroup: 8, keys: 8 } },
+    Tile { adapter: Adapter::Gpu,        rows: [0, ANY],  dims: [ANY, 128], v_chunks: 32,  kernel: Kernel::Tiled { height: 8, groups: 2, slab: 16 } },
+];
+
 /// Workgroups that occupy a GPU; fewer split the keys, but into no ranges below the least.
 const ENOUGH_FOR_A_GPU: u64 = 256;
 const LEAST_SPLIT: u32 = 256;
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Tile {
     pub adapter: Adapter,
     /// The fewest and the most rows that it is for: queries (of a chunk, if there are chunks), on a GPU times the heads that
@@ -48,7 +56,7 @@ pub(super) struct Tile {
     /// The largest key_dim and v_dim.
     dims: [u32; 2],
     /// Most chunks of four value dims per workgroup.
-    v_chunks: u32,
+    pub v_chunks: u32,
     pub kernel: Kernel,
 }
 
@@ -56,10 +64,19 @@ impl Tile {
     /// Whether it is for these sizes; `chunk`, if there are chunks.
     fn takes(&self, shapes: &GatedAttentionShapes, chunk: Option<u32>) -> bool {
         let rows = self.kernel.rows_that_share(shapes, chunk);
-        (self.rows[0]..=self.rows[1]).contains(&rows)
-            && shapes.key_dim <= self.dims[0]
-            && shapes.v_dim <= self.dims[1]
-            && !(chunk.is_some() && matches!(self.kernel, Kernel::Subgroup { .. }))
+        (self.rows[0]..=self.rows[1]).contains(&rows) && self.is_wide_enough(shapes, chunk)
+    }
+
+    /// Whether it is right for these sizes, whatever the rows.
+    fn is_wide_enough(&self, shapes: &GatedAttentionShapes, chunk: Option<u32>) -> bool {
+        let in_chunks = matches!(self.kernel, Kernel::Subgroup { .. }) && chunk.is_some();
+        shapes.key_dim <= self.dims[0] && shapes.v_dim <= self.dims[1] && !in_chunks
+    }
+
+    /// Whether the device's subgroups and workgroup memory are as its kernel needs them.
+    fn runs(&self, shapes: &GatedAttentionShapes, subgroup: Option<u32>, granted: u32) -> bool {
+        let subgroups = !matches!(self.kernel, Kernel::Subgroup { workgroup, .. } if subgroup != Some(workgroup));
+        subgroups && self.kernel.fits(self.v_block(shapes), granted)
     }
 
     /// Chunks of four value dims of a workgroup: as few blocks as may be, and those alike.
@@ -140,11 +157,32 @@ pub(super) fn tile_for(
     subgroup: Option<u32>,
     granted: u32,
 ) -> &'static Tile {
-    let applies = |tile: &&Tile| {
-        let runs = !matches!(tile.kernel, Kernel::Subgroup { workgroup, .. } if subgroup != Some(workgroup));
-        tile.adapter == adapter && runs && tile.kernel.fits(tile.v_block(shapes), granted) && tile.takes(shapes, chunk)
-    };
+    let applies =
+        |tile: &&Tile| tile.adapter == adapter && tile.runs(shapes, subgroup, granted) && tile.takes(shapes, chunk);
     TILES.iter().find(applies).unwrap_or(&TILES[0])
+}
+
+/// Every tile that is right for these sizes on this device, with all its value dims, and with parts of them.
+pub(super) fn tiles_for(
+    config: &GatedAttentionConfig,
+    shapes: &GatedAttentionShapes,
+    (adapter, subgroup, granted): (Adapter, Option<u32>, u32),
+) -> Vec<Tile> {
+    let own = |tile: &&Tile| tile.adapter == adapter && tile.is_wide_enough(shapes, config.chunk());
+    let widths = |tile: &Tile| [1, 2, 4].map(|part| Tile { v_chunks: (tile.v_chunks / part).max(4), ..*tile });
+    let tiles = TILES.iter().chain(ALTERNATIVES).filter(own).flat_map(widths);
+    tiles.filter(|tile| tile.runs(shapes, subgroup, granted)).collect()
+}
+
+/// The rows of the table that are for this device, the size of llvmpipe's subgroups, and bytes of workgroup memory.
+pub(super) fn device(capabilities: &Capabilities) -> (Adapter, Option<u32>, u32) {
+    let adapter = match capabilities {
+        Capabilities { is_cpu: false, .. } => Adapter::Gpu,
+        Capabilities { slow_arrays: true, .. } => Adapter::SlowArrays,
+        _ => Adapter::Cpu,
+    };
+    let subgroup = capabilities.subgroup_size.filter(|_| capabilities.is_llvmpipe);
+    (adapter, subgroup, capabilities.limits.max_compute_workgroup_storage_size)
 }
 
 /// Whether rows have something in common, and the invocations that share one lie in one subgroup, whatever its size.
@@ -226,17 +264,17 @@ impl Choice {
     }
 }
 
-/// Picks tiles: a pure function of config, problem and device.
-pub(super) fn select(config: &GatedAttentionConfig, problem: &Problem, capabilities: &Capabilities) -> Result<Choice> {
+/// Picks tiles: a pure function of config, problem and device, and of what a tuning takes in place of the table.
+pub(super) fn select(
+    config: &GatedAttentionConfig,
+    problem: &Problem,
+    capabilities: &Capabilities,
+    offer: Option<&Offer>,
+) -> Result<Choice> {
     let shapes = &problem.shapes;
-    let adapter = match capabilities {
-        Capabilities { is_cpu: false, .. } => Adapter::Gpu,
-        Capabilities { slow_arrays: true, .. } => Adapter::SlowArrays,
-        _ => Adapter::Cpu,
-    };
-    let subgroup = capabilities.subgroup_size.filter(|_| capabilities.is_llvmpipe);
-    let granted = capabilities.limits.max_compute_workgroup_storage_size;
-    let tile = tile_for(adapter, shapes, config.chunk(), subgroup, granted);
+    let (adapter, subgroup, granted) = device(capabilities);
+    let table = || tile_for(adapter, shapes, config.chunk(), subgroup, granted);
+    let tile = offer.map_or_else(table, |offer| &offer.tile);
     let kernel = tile.kernel;
     let v_block = tile.v_block(shapes);
     let blocks = shapes.v_dim.div_ceil(4).div_ceil(v_block);
@@ -274,7 +312,9 @@ pub(super) fn select(config: &GatedAttentionConfig, problem: &Problem, capabilit
     let mut bound = capabilities.options.max_keys_per_split.unwrap_or(u32::MAX).max(step);
     let tiles = u64::from(kernel.rows_that_share(shapes, None).div_ceil(kernel.rows()));
     let workgroups = tiles * u64::from(shapes.batch) * u64::from(kernel.heads(shapes)) * u64::from(blocks);
-    if adapter == Adapter::Gpu && workgroups < ENOUGH_FOR_A_GPU {
+    if let Some(keys) = offer.and_then(|offer| offer.range) {
+        bound = bound.min(keys.max(step));
+    } else if adapter == Adapter::Gpu && workgroups < ENOUGH_FOR_A_GPU {
         let keys = u64::from(shapes.kv_len) * workgroups / ENOUGH_FOR_A_GPU;
         bound = bound.min((keys as u32).next_multiple_of(LEAST_SPLIT).max(LEAST_SPLIT));
     }
@@ -401,7 +441,7 @@ mod tests {
         let config = GatedAttentionConfig::new();
         for (is_cpu, loop_cap) in [(true, Some(65_535)), (true, None), (false, None)] {
             for v_dim in (1..300).chain([1024, 1536, 1537, 3071, 3072, 5000]) {
-                let choice = select(&config, &problem(64, 128, v_dim), &capabilities(is_cpu, loop_cap)).unwrap();
+                let choice = select(&config, &problem(64, 128, v_dim), &capabilities(is_cpu, loop_cap), None).unwrap();
                 let v_chunks = v_dim.div_ceil(4);
                 assert!(
                     choice.v_block <= v_chunks && choice.v_block * choice.blocks >= v_chunks,
@@ -418,7 +458,7 @@ mod tests {
         let pick = |len, v_dim, granted| {
             let mut gpu = capabilities(false, None);
             gpu.limits.max_compute_workgroup_storage_size = granted;
-            let choice = select(&config, &problem(len, 128, v_dim), &gpu).unwrap();
+            let choice = select(&config, &problem(len, 128, v_dim), &gpu, None).unwrap();
             (choice.kernel, 4 * choice.v_block, choice.split_keys)
         };
         let tiled = |height, groups, slab| Kernel::Tiled { height, groups, slab };
@@ -436,7 +476,7 @@ mod tests {
         let config = GatedAttentionConfig::new();
         for (key_dim, v_dim) in [(1, 1), (64, 64), (128, 1536), (256, 4096)] {
             let problem = problem(1 << 20, key_dim, v_dim);
-            let choice = select(&config, &problem, &capabilities(true, Some(cap))).unwrap();
+            let choice = select(&config, &problem, &capabilities(true, Some(cap)), None).unwrap();
             let (once, per_step) = iterations(&problem.shapes, &choice);
             assert!(once + choice.split_keys / KEYS_PER_STEP * per_step <= cap, "{choice:?}");
             assert!(u64::from(choice.splits) * u64::from(choice.split_keys) >= 1 << 20);
@@ -449,7 +489,7 @@ mod tests {
         let chunks = |chunk| {
             let GauMode::MixedChunk { quadratic, linear, .. } = GauMode::MIXED_CHUNK else { unreachable!() };
             let config = GatedAttentionConfig::new().mode(GauMode::MixedChunk { chunk, quadratic, linear });
-            select(&config, &problem(1 << 20, 128, 1536), &capabilities(true, Some(65_535)))
+            select(&config, &problem(1 << 20, 128, 1536), &capabilities(true, Some(65_535)), None)
         };
         assert!(chunks(256).is_ok());
         for chunk in [4, 1 << 20] {

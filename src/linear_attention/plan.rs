@@ -5,6 +5,7 @@ pub(super) mod tokens;
 
 use super::config::{LinearAttentionConfig, LinearMode, Normalization};
 use super::kernels::{self, Kernels, Tile};
+use super::offers::{self, Offer};
 use super::params::{ChunkStateParams, FeaturesParams, OutputParams, PrefixParams, StateParams, StepParams};
 use super::rounds::Rounds;
 use super::shapes::LinearAttentionShapes;
@@ -90,7 +91,12 @@ impl Problem {
 }
 
 /// Compiles the kernels and lays out the dispatches.
-pub(super) fn build(context: &Context, config: &LinearAttentionConfig, problem: &Problem) -> Result<Plan> {
+pub(super) fn build(
+    context: &Context,
+    config: &LinearAttentionConfig,
+    problem: &Problem,
+    offer: Option<&Offer>,
+) -> Result<Plan> {
     let shapes = &problem.shapes;
     let mut plan = PlanBuilder::new(context);
     if shapes.is_empty() {
@@ -99,14 +105,13 @@ pub(super) fn build(context: &Context, config: &LinearAttentionConfig, problem: 
     let capabilities = context.capabilities();
     let tile = Tile::select(capabilities);
     let tiles = Tiles::select(config, shapes, capabilities);
-    let rounds = Rounds::select(config, shapes, &tile, capabilities);
+    let rounds = offers::rounds(config, shapes, &tile, capabilities, offer);
     if let (Some(state), true) = (&problem.state_in, problem.in_place && shapes.q_len == 1) {
         if kernels::can_step(config, shapes, capabilities.loop_cap) {
             return step(plan, config, problem, tile, rounds, state);
         }
     }
-    let tokens = tokens::Tile::select(config, shapes, capabilities).map(|tile| tile.walk(config, problem));
-    if let Some(walk) = tokens.or_else(|| heads::select(config, problem, capabilities)) {
+    if let Some(walk) = offers::walk(config, problem, capabilities, offer) {
         return tokens::build(plan, config, problem, &walk, capabilities);
     }
     if let Some(cap) = capabilities.loop_cap {

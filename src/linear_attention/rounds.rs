@@ -38,14 +38,34 @@ impl Rounds {
         tile: &Tile,
         capabilities: &Capabilities,
     ) -> Self {
+        let chunk_len = Self::chunk_len(config, shapes, tile, capabilities);
+        Self::with_chunks_of(chunk_len, config, shapes, tile, capabilities)
+    }
+
+    /// Keys per chunk.
+    pub fn chunk_len(
+        config: &LinearAttentionConfig,
+        shapes: &LinearAttentionShapes,
+        tile: &Tile,
+        capabilities: &Capabilities,
+    ) -> u32 {
         let features = shapes.features(config.feature_map);
-        let chunk_len = match config.mode {
+        match config.mode {
             LinearMode::Causal if !capabilities.is_cpu => tiles::chunk_len(features),
             LinearMode::Causal => (features / 2).next_power_of_two().clamp(tile.chunk_len, LONGEST_CAUSAL_CHUNK),
             LinearMode::Full => {
                 shapes.kv_len.div_ceil(FULL_CHUNKS).next_multiple_of(8).clamp(tile.chunk_len, LONGEST_FULL_CHUNK)
             }
-        };
+        }
+    }
+
+    pub fn with_chunks_of(
+        chunk_len: u32,
+        config: &LinearAttentionConfig,
+        shapes: &LinearAttentionShapes,
+        tile: &Tile,
+        capabilities: &Capabilities,
+    ) -> Self {
         let chunks = shapes.kv_len.div_ceil(chunk_len);
         let mut rounds = Self {
             chunk_len,

@@ -54,8 +54,24 @@ impl Tile {
     }
 }
 
-/// The kernel, where the adapter, the map and the heads allow it.
-pub(super) fn select(config: &LinearAttentionConfig, problem: &Problem, capabilities: &Capabilities) -> Option<Walk> {
+/// The kernel, where the adapter and the map allow it, and the heads make enough workgroups.
+pub(in crate::linear_attention) fn select(
+    config: &LinearAttentionConfig,
+    problem: &Problem,
+    capabilities: &Capabilities,
+) -> Option<Walk> {
+    let shapes = &problem.shapes;
+    let blocks = Tile::of(shapes.head_dim, shapes.v_dim).value_blocks;
+    let workgroups = u64::from(shapes.batch) * u64::from(shapes.q_heads) * u64::from(blocks);
+    if workgroups >= FEWEST { walk(config, problem, capabilities) } else { None }
+}
+
+/// The kernel, where the adapter and the map allow it.
+pub(in crate::linear_attention) fn walk(
+    config: &LinearAttentionConfig,
+    problem: &Problem,
+    capabilities: &Capabilities,
+) -> Option<Walk> {
     let shapes = &problem.shapes;
     if capabilities.is_cpu || !takes(config, shapes.head_dim) || shapes.q_len == 0 {
         return None;
@@ -63,7 +79,7 @@ pub(super) fn select(config: &LinearAttentionConfig, problem: &Problem, capabili
     let tile = Tile::of(shapes.head_dim, shapes.v_dim);
     let workgroups = u64::from(shapes.batch) * u64::from(shapes.q_heads) * u64::from(tile.value_blocks);
     let most = capabilities.loop_cap.map_or(u32::MAX, |cap| (cap - 64) / tile.iterations(shapes.head_dim) * tile.rows);
-    (workgroups >= FEWEST).then(|| Walk {
+    Some(Walk {
         kernel: [false, true].map(|states| specialization(config, problem, &tile, states)),
         value_blocks: tile.value_blocks,
         step: tile.rows,

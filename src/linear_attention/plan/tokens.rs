@@ -22,9 +22,9 @@ pub(in crate::linear_attention) struct Tile {
     /// The widest head that it is for.
     head_dim: u32,
     /// Vec4s of value dims of an invocation.
-    v_block: u32,
+    pub v_block: u32,
     /// Tokens of a step.
-    tokens: u32,
+    pub tokens: u32,
 }
 
 /// By width of the head and by workgroups: the first row that is wide enough and makes `FEWEST` workgroups, else the first of
@@ -39,34 +39,42 @@ const TILES: [Tile; 5] = [
 const FEWEST: u64 = 8;
 
 impl Tile {
-    /// The tile, where the adapter and the map allow it.
-    pub fn select(
+    /// Every tile that is wide enough, where the adapter and the map allow it.
+    pub fn all(
         config: &LinearAttentionConfig,
         shapes: &LinearAttentionShapes,
         capabilities: &Capabilities,
-    ) -> Option<Self> {
+    ) -> Vec<Self> {
         let dim_by_dim = Kind::of(config) == Kind::Plain && !needs_features(config.feature_map).1;
         let adapter = matches!(
             capabilities,
             Capabilities { is_llvmpipe: true, subgroup_size: Some(WORKGROUP), slow_arrays: false, loop_cap: None, .. }
         );
         if !adapter || !dim_by_dim || config.mode != LinearMode::Causal || shapes.q_len == 0 {
-            return None;
+            return Vec::new();
         }
+        let tiles = TILES.into_iter().filter(|tile| shapes.head_dim <= tile.head_dim);
+        tiles.map(|tile| Self { v_block: tile.v_block.min(shapes.v_dim.div_ceil(4 * WORKGROUP)), ..tile }).collect()
+    }
+
+    /// The tile, where the adapter and the map allow it.
+    pub fn select(
+        config: &LinearAttentionConfig,
+        shapes: &LinearAttentionShapes,
+        capabilities: &Capabilities,
+    ) -> Option<Self> {
         let heads = u64::from(shapes.batch) * u64::from(shapes.q_heads);
-        let wide_enough = || {
-            let tiles = TILES.into_iter().filter(|tile| shapes.head_dim <= tile.head_dim);
-            tiles.map(|tile| Self { v_block: tile.v_block.min(shapes.v_dim.div_ceil(4 * WORKGROUP)), ..tile })
-        };
-        let many = wide_enough().find(|tile| heads * u64::from(tile.value_blocks(shapes.v_dim)) >= FEWEST);
-        many.or_else(|| wide_enough().find(|tile| tile.v_block == 1))
+        let wide_enough = Self::all(config, shapes, capabilities);
+        let many = |tile: &&Self| heads * u64::from(tile.value_blocks(shapes.v_dim)) >= FEWEST;
+        let tile = wide_enough.iter().find(many).or_else(|| wide_enough.iter().find(|tile| tile.v_block == 1));
+        tile.copied()
     }
 
     fn value_blocks(&self, v_dim: u32) -> u32 {
         v_dim.div_ceil(4).div_ceil(WORKGROUP * self.v_block)
     }
 
-    pub(super) fn walk(&self, config: &LinearAttentionConfig, problem: &Problem) -> Walk {
+    pub fn walk(&self, config: &LinearAttentionConfig, problem: &Problem) -> Walk {
         let v_dim = problem.shapes.v_dim;
         let own_dims = 4 * WORKGROUP * self.v_block;
         Walk {
@@ -81,7 +89,7 @@ impl Tile {
 }
 
 /// A kernel that walks the tokens of a head in order.
-pub(super) struct Walk {
+pub(in crate::linear_attention) struct Walk {
     /// Without states in the workspace, and with them.
     pub kernel: [Specialization; 2],
     pub value_blocks: u32,
