@@ -2,6 +2,7 @@
 
 use crate::dispatch::Prepared;
 use crate::host::HostView;
+use crate::matrices::{MatrixSizes, MatrixTier};
 use crate::tensor::Element;
 use crate::{Context, ContextOptions, Error, Result, TensorView};
 
@@ -22,6 +23,34 @@ impl Context {
     /// # Errors
     /// [`Error::NoDevice`], which lists the adapters there are.
     pub fn headless_with(name: &str, options: ContextOptions) -> Result<Self> {
+        let wanted = wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SUBGROUP;
+        Self::headless_device(name, options, wanted, wgpu::ExperimentalFeatures::disabled())
+    }
+
+    /// As [`headless_with`](Self::headless_with), with what [`Matrices::F16`](crate::Matrices) needs, as far as the adapter has
+    /// it; `options.matrix_sizes` is filled in.
+    ///
+    /// Cooperative matrices are an experimental feature of wgpu, which is why nothing else asks for them.
+    ///
+    /// # Errors
+    /// [`Error::NoDevice`]; that the adapter has no cooperative matrices is no error here, but one of the plans that ask for
+    /// them.
+    #[allow(unsafe_code, reason = "wgpu asks for a word that its experimental features are known to be that")]
+    pub fn headless_with_matrices(name: &str, options: ContextOptions) -> Result<Self> {
+        let wanted = wgpu::Features::TIMESTAMP_QUERY | MatrixTier::FEATURES;
+        // SAFETY: the one experimental feature asked for is used by this crate's own kernels alone, unless the caller takes the
+        // device and uses it too: they load and store matrices in workgroup memory only, at places that depend on constants and
+        // on the subgroup's number (`shaders/*/cooperative.wgsl`).
+        let experimental = unsafe { wgpu::ExperimentalFeatures::enabled() };
+        Self::headless_device(name, options, wanted, experimental)
+    }
+
+    fn headless_device(
+        name: &str,
+        mut options: ContextOptions,
+        wanted: wgpu::Features,
+        experimental_features: wgpu::ExperimentalFeatures,
+    ) -> Result<Self> {
         pollster::block_on(async {
             let descriptor = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
             let instance = wgpu::Instance::new(descriptor);
@@ -42,10 +71,14 @@ impl Context {
             };
             let descriptor = wgpu::DeviceDescriptor {
                 label: Some("wgpu-attention"),
-                required_features: adapter.features() & (wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SUBGROUP),
+                required_features: adapter.features() & wanted,
                 required_limits: adapter.limits(),
+                experimental_features,
                 ..Default::default()
             };
+            if wanted.contains(MatrixTier::FEATURES) {
+                options.matrix_sizes = MatrixSizes::new(&adapter.cooperative_matrix_properties());
+            }
             let (device, queue) =
                 adapter.request_device(&descriptor).await.map_err(|error| Error::NoDevice(error.to_string()))?;
             Ok(Self::with_options(device, queue, options))

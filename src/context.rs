@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
+use crate::matrices::MatrixSizes;
 use crate::quirks;
 use crate::tuning::Tuning;
 use crate::wgsl::Specialization;
@@ -55,6 +56,8 @@ pub struct ContextOptions {
     pub max_keys_per_split: Option<u32>,
     /// Plan as if the adapter were a GPU. Software drivers have kernels of their own; this runs the others on them, slowly.
     pub assume_gpu: bool,
+    /// The adapter's cooperative matrices, for configs that ask for [`Matrices::F16`](crate::Matrices). Default: none known.
+    pub matrix_sizes: MatrixSizes,
 }
 
 impl Default for ContextOptions {
@@ -64,6 +67,7 @@ impl Default for ContextOptions {
             max_workspace_bytes: 256 << 20,
             max_keys_per_split: None,
             assume_gpu: false,
+            matrix_sizes: MatrixSizes::default(),
         }
     }
 }

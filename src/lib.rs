@@ -71,6 +71,7 @@ pub mod gated_attention;
 mod host;
 pub mod linear_attention;
 pub mod matmul;
+mod matrices;
 pub mod merge;
 mod params;
 mod quirks;
@@ -101,6 +102,7 @@ pub use linear_attention::{
     LinearAttentionShapes, LinearMode, Normalization,
 };
 pub use matmul::{Activation, MatMul, MatMulConfig, MatMulInputs, MatMulOutputs, MatMulShapes};
+pub use matrices::{Matrices, MatrixSizes};
 pub use merge::{Merge, MergeConfig, MergeInputs, MergeOutputs, MergeShapes};
 pub use tensor::{DType, Element, TensorView};
 #[cfg(feature = "blocking")]

@@ -57,6 +57,10 @@ impl fmt::Display for Constant {
     }
 }
 
+/// What stands before kernels with cooperative matrices. naga finds these in control flow that may vary wherever a condition was
+/// ever a local variable or came from a function; its rule for derivatives, of which a compute shader has none, is the switch.
+const MATRICES: &str = "enable f16; enable wgpu_cooperative_matrix; diagnostic(off, derivative_uniformity); ";
+
 /// What shapes a kernel's code; the key of the pipeline cache, and by its `Display` the pipeline's label.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Specialization {
@@ -92,7 +96,15 @@ impl Specialization {
         for fragment in &self.fragments {
             text.push_str(fragment.text);
         }
-        unroll(&text)
+        // Directives come before all else; on the first line, they move no other.
+        let directives = if self.uses_matrices() { MATRICES } else { "" };
+        directives.to_owned() + &unroll(&text)
+    }
+
+    /// Whether it multiplies cooperative matrices, as a fragment says by its name: that takes f16 and subgroups as well.
+    #[must_use]
+    pub fn uses_matrices(&self) -> bool {
+        self.fragments.iter().any(|source| source.path.starts_with("shared/matrices_"))
     }
 
     /// The fields of the uniform that stand behind `/` or `%`.

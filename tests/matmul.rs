@@ -2,12 +2,15 @@
 
 mod common;
 
-use common::{Expected, NAIVE_RUNS, Placed, Placement, Tensor, ULP, assert_same_bits, context, contexts, device_with};
+use common::{
+    Expected, NAIVE_RUNS, Placed, Placement, Tensor, ULP, assert_same_bits, context, contexts, device_with, matrices,
+};
 use proptest::prelude::*;
 use wgpu_attention::matmul::reference::{HostInputs, matmul, matmul_in};
 use wgpu_attention::reference::SumOrder;
 use wgpu_attention::{
-    Activation, Context, ContextOptions, MatMul, MatMulConfig, MatMulInputs, MatMulOutputs, MatMulShapes, TensorView,
+    Activation, Context, ContextOptions, MatMul, MatMulConfig, MatMulInputs, MatMulOutputs, MatMulShapes, Matrices,
+    TensorView,
 };
 
 const ACTIVATIONS: [Activation; 4] = [Activation::None, Activation::Silu, Activation::Relu, Activation::GeluTanh];
@@ -96,6 +99,13 @@ impl Case {
     fn assert(&self, what: &str, got: &[f32]) {
         let inputs = self.host();
         let want = matmul(&self.config, &inputs).unwrap().c;
+        if self.config.matrices == Matrices::F16 {
+            let case = format!("{what}: {:?}, a {:?}, b {:?}, c {:?}", self.config, self.a.shape, self.b.shape, self.c);
+            let (name, shape) = ("c", &self.c[..]);
+            let (naive, floor, absolute_floor) = (&[][..], 0.0, 0.0);
+            Expected { case: &case, name, shape, want: &want, naive, floor, absolute_floor }.assert_f16(got);
+            return;
+        }
         let naive = |seed| matmul_in::<f32>(&self.config, &inputs, SumOrder::Shuffled(seed)).unwrap().c;
         let naive: Vec<_> = (0..NAIVE_RUNS).map(naive).collect();
         let case = format!(
@@ -129,6 +139,13 @@ impl Case {
     fn check_at(&self, what: &str, placement: Placement) {
         for (kernels, context) in contexts() {
             self.assert(&format!("{what}{kernels}"), &self.run(context, placement));
+        }
+        // Of activations, only how they meet biases is another than in the kernels above.
+        let plain = self.config.activation == Activation::None || self.bias.is_some();
+        if let (Some(context), true) = (matrices(), plain) {
+            let config = self.config.matrices(Matrices::F16);
+            let case = Self { config, ..self.clone() };
+            case.assert(&format!("{what}, by matrices"), &case.run(context, placement));
         }
     }
 }

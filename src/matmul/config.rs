@@ -1,5 +1,7 @@
 //! What the caller asks of a matrix product.
 
+use crate::Matrices;
+
 /// What is done to each element of the product, its bias added.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
@@ -16,7 +18,7 @@ pub enum Activation {
     GeluTanh,
 }
 
-/// A matrix product's epilogue. Plain data; the kernel and the CPU twin read the same value.
+/// A matrix product's arithmetic and epilogue. Plain data; the kernel and the CPU twin read the same value.
 ///
 /// ```
 /// use wgpu_attention::{Activation, MatMulConfig};
@@ -31,10 +33,12 @@ pub enum Activation {
 pub struct MatMulConfig {
     /// Default: none.
     pub activation: Activation,
+    /// Default: none, products of f32.
+    pub matrices: Matrices,
 }
 
 impl MatMulConfig {
-    /// No activation.
+    /// No activation, products of f32.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -43,6 +47,12 @@ impl MatMulConfig {
     /// Sets the activation.
     #[must_use]
     pub fn activation(self, activation: Activation) -> Self {
-        Self { activation }
+        Self { activation, ..self }
+    }
+
+    /// Sets whether the product may run on cooperative matrices.
+    #[must_use]
+    pub fn matrices(self, matrices: Matrices) -> Self {
+        Self { matrices, ..self }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::plan::{ALTERNATIVES, Kernel, Problem, TILES, Tile};
 use super::{Activation, MatMulConfig, MatMulShapes};
+use crate::matrices::MatrixTier;
 use crate::params::{ParamsLayout, params};
 use crate::tensor::Layout;
 use crate::wgsl::{Constant, Source, Specialization, source};
@@ -81,6 +82,19 @@ pub(super) fn kernel(config: &MatMulConfig, problem: &Problem, tile: &Tile, part
                 ("SPAN", Constant::U32(span)),
             ],
             vec![if subgroup { source!("matmul/b_subgroup") } else { source!("matmul/b_uniform") }],
+        ),
+        Kernel::Matrices { subgroups, block, tier } => (
+            source!("matmul/cooperative"),
+            vec![
+                ("SUBGROUP", Constant::U32(tier.subgroup)),
+                ("SUBGROUPS_M", Constant::U32(subgroups[0])),
+                ("SUBGROUPS_N", Constant::U32(subgroups[1])),
+                ("ROWS", Constant::U32(block[0])),
+                ("COLUMNS", Constant::U32(block[1])),
+                ("A_TRANSPOSED", Constant::Bool(a_transposed)),
+                ("B_TRANSPOSED", Constant::Bool(b_transposed)),
+            ],
+            tier.fragments().to_vec(),
         ),
     };
     constants.push(("DEPTH", Constant::U32(tile.depth)));
@@ -215,9 +229,13 @@ pub fn specializations() -> Vec<(Specialization, ParamsLayout)> {
             // The activation meets nothing but the bias.
             let activations = if flags & 0b11 == 0 { &[None, Silu, Relu, GeluTanh][..] } else { &[None] };
             for &activation in activations {
-                let config = MatMulConfig { activation };
-                let kernels = [false, true].map(|partial| kernel(&config, &problem, tile, partial));
-                found.extend(kernels.into_iter().chain([combine(&config, &problem)]).map(with_layout));
+                let config = MatMulConfig::new().activation(activation);
+                for tile in MatrixTier::SAMPLES.map(|tier| tile.with(tier)) {
+                    found.extend(
+                        [false, true].map(|partial| kernel(&config, &problem, &tile, partial)).map(with_layout),
+                    );
+                }
+                found.push(with_layout(combine(&config, &problem)));
             }
         }
     }

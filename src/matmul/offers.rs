@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::MatMulConfig;
-use super::plan::{self, ALTERNATIVES, Kernel, Problem, RANGES, TILES, Tile, adapter_of};
+use super::plan::{self, ALTERNATIVES, Kernel, Problem, RANGES, Tile, adapter_of, rows_for};
 use crate::Result;
 use crate::context::{Capabilities, Context};
 use crate::dispatch::Plan;
@@ -28,6 +28,9 @@ impl fmt::Display for Offer {
                 let of = if subgroup { "subgroup" } else { "workgroup" };
                 write!(f, "rows {of}={workgroup} columns={columns} span={span} depth={depth}")?;
             }
+            Kernel::Matrices { subgroups: [down, across], block: [rows, columns], .. } => {
+                write!(f, "matrices subgroups={down}x{across} block={rows}x{columns} depth={depth}")?;
+            }
         }
         match self.range {
             None => Ok(()),
@@ -37,12 +40,14 @@ impl fmt::Display for Offer {
     }
 }
 
-/// Everything that is right on this device, whatever the sizes.
-pub(super) fn offers(capabilities: &Capabilities) -> Vec<Offer> {
-    let adapter = adapter_of(capabilities);
-    let tiles = TILES.iter().chain(ALTERNATIVES).filter(|tile| tile.runs_on(adapter, capabilities));
+/// Everything that is right on this device and by this config, whatever the sizes.
+pub(super) fn offers(config: &MatMulConfig, capabilities: &Capabilities) -> Vec<Offer> {
+    // A device that refuses the config is offered nothing.
+    let Ok((adapter, tier)) = adapter_of(config, capabilities) else { return Vec::new() };
+    let mut tiles = rows_for(adapter, tier, capabilities);
+    tiles.extend(ALTERNATIVES.iter().filter(|tile| tile.runs_on(adapter, capabilities)));
     let ranges = [None, Some(u32::MAX)].into_iter().chain(RANGES.iter().copied().map(Some));
-    ranges.flat_map(|range| tiles.clone().map(move |&tile| Offer { tile, range })).collect()
+    ranges.flat_map(|range| tiles.iter().map(move |&tile| Offer { tile, range })).collect()
 }
 
 /// What calls of one class have in common.
@@ -58,6 +63,7 @@ pub(super) fn class(config: &MatMulConfig, problem: &Problem) -> String {
         .with("b_transposed", shapes.b_transposed)
         .with("bias", shapes.bias)
         .with("activation", config.activation != super::Activation::None)
+        .with("in_f16", config.matrices == crate::Matrices::F16)
         .with("scalar", !vec4)
         .name()
 }
@@ -66,7 +72,7 @@ pub(super) fn class(config: &MatMulConfig, problem: &Problem) -> String {
 pub(super) fn plan(context: &Context, config: &MatMulConfig, problem: &Problem) -> Result<Plan> {
     context.plan_tuned(
         || class(config, problem),
-        || offers(context.capabilities()),
+        || offers(config, context.capabilities()),
         |offer| plan::build(context, config, problem, offer),
     )
 }
@@ -99,7 +105,7 @@ pub(crate) fn subject(
     }
     Ok(Subject {
         class: class(&config, &problem),
-        offers: crate::tuning::distinct(offers(capabilities), |a, b| a.tile == b.tile, choose)?,
+        offers: crate::tuning::distinct(offers(&config, capabilities), |a, b| a.tile == b.tile, choose)?,
         operands,
         plan: Box::new(move |context| plan(context, &config, &problem)),
     })

@@ -5,9 +5,10 @@ use super::offers::Offer;
 use super::{MatMulConfig, MatMulShapes};
 use crate::context::{Capabilities, Context};
 use crate::dispatch::{Plan, PlanBuilder, Slot};
+use crate::matrices::MatrixTier;
 use crate::tensor::{Layout, product};
 use crate::wgsl::Specialization;
-use crate::{ContextOptions, Error, Result};
+use crate::{ContextOptions, Error, Matrices, Result};
 
 /// Everything that a plan depends on besides the config: sizes, and where the tensors lie. Of a transposed operand, the
 /// layout is that of its memory: its last two axes swapped.
@@ -44,6 +45,8 @@ pub(super) enum Kernel {
     Tiles { groups: [u32; 2], blocks: [u32; 2] },
     /// `matmul/rows.wgsl`: four rows for each of the invocations; b is held for `span` columns at a time.
     Rows { workgroup: u32, columns: u32, span: u32, subgroup: bool },
+    /// `matmul/cooperative.wgsl`: subgroups down and across the tile, the rows and columns of each, and the device's matrices.
+    Matrices { subgroups: [u32; 2], block: [u32; 2], tier: MatrixTier },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +54,8 @@ pub(super) enum Adapter {
     Llvmpipe,
     Cpu,
     Gpu,
+    /// Anything that multiplies matrices, where the config asks for it.
+    Matrices,
 }
 
 /// A row of the table of tiles: when it applies, and what it picks.
@@ -74,7 +79,26 @@ impl Tile {
         match self.kernel {
             Kernel::Tiles { groups, blocks } => [4 * groups[0] * blocks[0], 4 * groups[1] * blocks[1]],
             Kernel::Rows { workgroup, columns, .. } => [4 * workgroup, columns],
+            Kernel::Matrices { subgroups, block, .. } => [subgroups[0] * block[0], subgroups[1] * block[1]],
         }
+    }
+
+    /// The same on a device's own matrices.
+    pub fn with(self, own: MatrixTier) -> Self {
+        match self.kernel {
+            Kernel::Matrices { subgroups, block, .. } => {
+                Self { kernel: Kernel::Matrices { subgroups, block, tier: own }, ..self }
+            }
+            _ => self,
+        }
+    }
+
+    /// Invocations and bytes of workgroup memory of a tile of matrices, whose size on different devices differs.
+    fn needs(&self) -> [u32; 2] {
+        let Kernel::Matrices { subgroups, tier, .. } = self.kernel else { return [0; 2] };
+        let ([rows, columns], count) = (self.size(), subgroups[0] * subgroups[1]);
+        let bytes = 2 * (rows * (self.depth + 8) + self.depth * (columns + 8)) + 4 * tier.size * tier.size * count;
+        [count * tier.subgroup, bytes]
     }
 
     /// Tiles down and across a matrix.
@@ -89,7 +113,12 @@ impl Tile {
             Kernel::Rows { workgroup, subgroup: true, .. } => capabilities.subgroup_size == Some(workgroup),
             _ => true,
         };
-        subgroups && (self.adapter == adapter || (self.adapter, adapter) == (Adapter::Cpu, Adapter::Llvmpipe))
+        let ([invocations, bytes], limits) = (self.needs(), &capabilities.limits);
+        let granted = invocations <= limits.max_compute_invocations_per_workgroup
+            && bytes <= limits.max_compute_workgroup_storage_size;
+        subgroups
+            && granted
+            && (self.adapter == adapter || (self.adapter, adapter) == (Adapter::Cpu, Adapter::Llvmpipe))
     }
 
     fn workgroups(&self, shapes: &MatMulShapes) -> u64 {
@@ -106,6 +135,8 @@ const ANY: u32 = u32::MAX;
 /// On a GPU, a step of a 128 x 128 tile reads 16 KiB for 2^18 multiply-adds, and each invocation 4 vec4 from workgroup
 /// memory for 64 of them, in 64 accumulators; a 64 x 64 tile reads twice as much for each, but fills a GPU with a quarter
 /// of the work. Both use all 16 KiB.
+/// Matrices of 16 x 16, by subgroups of 32: one in 32 x 64 numbers of c reads 3 KiB of workgroup memory for 2^16 multiply-adds
+/// and keeps 64 sums in each invocation. The large tile takes 26.5 KiB, the small one 13.5.
 /// On a CPU, the more columns a workgroup has, the less often it reads a; 64 are worth their code on the newest llvmpipe. An
 /// invocation that reads for its subgroup saves seven bounds checks of eight, which doubles the speed of SwiftShader and of older llvmpipes.
 #[rustfmt::skip]
@@ -119,6 +150,8 @@ pub(super) const TILES: &[Tile] = &[
     Tile { adapter: Adapter::Cpu,      most_m: ANY, least_n: 0,  workgroups: 0,   depth: 8,  kernel: Kernel::Rows { workgroup: 8, columns: 32, span: 16, subgroup: true } },
     Tile { adapter: Adapter::Cpu,      most_m: ANY, least_n: 0,  workgroups: 0,   depth: 8,  kernel: Kernel::Rows { workgroup: 4, columns: 32, span: 8,  subgroup: true } },
     Tile { adapter: Adapter::Cpu,      most_m: ANY, least_n: 0,  workgroups: 0,   depth: 8,  kernel: Kernel::Rows { workgroup: 8, columns: 32, span: 8,  subgroup: false } },
+    Tile { adapter: Adapter::Matrices, most_m: ANY, least_n: 65, workgroups: 128, depth: 32, kernel: Kernel::Matrices { subgroups: [4, 2], block: [32, 64], tier: MatrixTier::COMMON } },
+    Tile { adapter: Adapter::Matrices, most_m: ANY, least_n: 0,  workgroups: 0,   depth: 32, kernel: Kernel::Matrices { subgroups: [2, 2], block: [32, 32], tier: MatrixTier::COMMON } },
 ];
 
 /// What the table never picks, but a tuning may: narrower and wider tiles, longer steps.
@@ -152,14 +185,24 @@ pub(super) struct Choice {
     pub reason: String,
 }
 
-/// The rows of the table that are for this device.
-pub(super) fn adapter_of(capabilities: &Capabilities) -> Adapter {
-    match capabilities {
+/// The rows of the table that are for this device and config, and the device's matrices, if the config asks for them.
+pub(super) fn adapter_of(config: &MatMulConfig, capabilities: &Capabilities) -> Result<(Adapter, Option<MatrixTier>)> {
+    if config.matrices == Matrices::F16 {
+        return Ok((Adapter::Matrices, Some(MatrixTier::of(capabilities)?)));
+    }
+    let adapter = match capabilities {
         Capabilities { options: ContextOptions { assume_gpu: true, .. }, .. } => Adapter::Gpu,
         Capabilities { is_llvmpipe: true, slow_arrays: false, .. } => Adapter::Llvmpipe,
         Capabilities { is_cpu: true, .. } => Adapter::Cpu,
         _ => Adapter::Gpu,
-    }
+    };
+    Ok((adapter, None))
+}
+
+/// The rows of the table that run on a device.
+pub(super) fn rows_for(adapter: Adapter, tier: Option<MatrixTier>, capabilities: &Capabilities) -> Vec<Tile> {
+    let rows = TILES.iter().map(|tile| tier.map_or(*tile, |own| tile.with(own)));
+    rows.filter(|tile| tile.runs_on(adapter, capabilities)).collect()
 }
 
 /// Picks kernel and tile: a pure function of config, problem and device, and of what a tuning takes in place of the table.
@@ -170,18 +213,26 @@ pub(super) fn select(
     offer: Option<&Offer>,
 ) -> Result<Choice> {
     let shapes = &problem.shapes;
-    let adapter = adapter_of(capabilities);
-    let applies = |tile: &&Tile| {
-        let fits = shapes.m <= tile.most_m && shapes.n >= tile.least_n && tile.workgroups(shapes) >= tile.workgroups;
-        tile.runs_on(adapter, capabilities) && fits
+    let (adapter, tier) = adapter_of(config, capabilities)?;
+    let rows = rows_for(adapter, tier, capabilities);
+    let fits = |tile: &&Tile| {
+        shapes.m <= tile.most_m && shapes.n >= tile.least_n && tile.workgroups(shapes) >= tile.workgroups
     };
-    let table = || *TILES.iter().find(applies).unwrap_or(&TILES[TILES.len() - 1]);
-    let tile = offer.map_or_else(table, |offer| offer.tile);
+    let Some(&tile) = offer.map(|offer| &offer.tile).or(rows.iter().find(fits)).or(rows.last()) else {
+        let reason = "matrices: f16 needs more invocations or memory in a workgroup than the device grants";
+        return Err(Error::Unsupported { reasons: vec![reason.into()] });
+    };
     let wanted = offer.and_then(|offer| offer.range);
     let range_k = range_of_k(shapes, capabilities, &tile, adapter, wanted)?;
     let ranges = shapes.k.div_ceil(range_k);
     let [rows, columns] = tile.size();
-    let mut reason = format!("tiles of {rows} x {columns}, {} k a step, on a {adapter:?}", tile.depth);
+    let on = match tier {
+        Some(MatrixTier { size, subgroup }) => {
+            format!("by matrices of {size} x {size} in f16, as asked, and subgroups of {subgroup}")
+        }
+        None => format!("on a {adapter:?}"),
+    };
+    let mut reason = format!("tiles of {rows} x {columns}, {} k a step, {on}", tile.depth);
     if ranges > 1 {
         reason += &format!("; {ranges} ranges of {range_k} k, then combined");
     }
@@ -204,10 +255,11 @@ fn range_of_k(
 ) -> Result<u32> {
     let MatMulShapes { k, .. } = *shapes;
     let tiles = tile.workgroups(shapes);
-    let enough = if adapter == Adapter::Gpu { ENOUGH_FOR_A_GPU } else { ENOUGH_FOR_A_CPU };
+    let enough = if matches!(adapter, Adapter::Gpu | Adapter::Matrices) { ENOUGH_FOR_A_GPU } else { ENOUGH_FOR_A_CPU };
     let cap = capabilities.loop_cap.unwrap_or(u32::MAX);
-    // One loop, over a range; it is left once.
-    let capped = k.div_ceil(tile.depth) + 2 > cap;
+    // One loop, over a range; it is left once. Matrices are written by loops of their own.
+    let others = if adapter == Adapter::Matrices { 1024 } else { 2 };
+    let capped = k.div_ceil(tile.depth) + others > cap;
     if !capped && wanted.map_or(tiles >= enough, |wanted| wanted >= k) {
         return Ok(k);
     }

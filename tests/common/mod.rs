@@ -2,7 +2,7 @@
 #![allow(unused, reason = "each test binary uses its own part")]
 #![allow(clippy::print_stderr, reason = "a test run says which adapter it had")]
 
-use std::sync::Once;
+use std::sync::{Once, OnceLock};
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use rand_distr::StandardNormal;
@@ -29,6 +29,20 @@ pub fn contexts() -> Vec<(&'static str, &'static Context)> {
         contexts.push((", by any GPU's kernels", AS_ANY_GPU.with(|context| *context)));
     }
     contexts
+}
+
+/// A context that multiplies cooperative matrices, or none where the driver has none: what such a one says is asserted in
+/// `tests/cooperative.rs`.
+pub fn matrices() -> Option<&'static Context> {
+    static OFFERED: OnceLock<bool> = OnceLock::new();
+    thread_local!(static MATRICES: &'static Context = Box::leak(Box::new(with_matrices())));
+    let offered = *OFFERED.get_or_init(|| !with_matrices().capabilities().options.matrix_sizes.is_empty());
+    offered.then(|| MATRICES.with(|context| *context))
+}
+
+pub fn with_matrices() -> Context {
+    let context = Context::headless_with_matrices("", ContextOptions::default()).expect("an adapter");
+    if std::env::var_os("UNCHECKED").is_some() { without_bounds_checks(&context) } else { context }
 }
 
 fn as_gpu(context: &Context) -> &'static Context {
@@ -295,6 +309,35 @@ impl Expected<'_> {
         let count = want.len().max(1) as f64;
         let (rms, want_rms) = ((squares / count).sqrt(), (want_squares / count).sqrt());
         let allowed_rms = (1e-5 + self.floor) * want_rms + self.absolute_floor;
+        assert!(rms <= allowed_rms, "{case}: {name}: RMS error {rms:.3e}, allowed {allowed_rms:.3e}");
+    }
+
+    /// Asserts that the RMS error is at most 2e-3 of the RMS of the truth, as products with factors in f16 allow (each is off
+    /// by up to 2^-11, at random), and none more than ten times that. Minus infinity must be met bit for bit.
+    pub fn assert_f16(&self, got: &[f32]) {
+        let Self { case, name, want, .. } = self;
+        assert_eq!(got.len(), want.len(), "{case}: {name}: element count");
+        let (mut worst, mut worst_at, mut squares, mut want_squares, mut largest) = (0.0, 0, 0.0, 0.0, 0.0_f64);
+        for (index, (&g, &w)) in got.iter().zip(*want).enumerate() {
+            if w == f64::NEG_INFINITY {
+                assert_eq!(g.to_bits(), f32::NEG_INFINITY.to_bits(), "{case}: {name}{}: got {g}", self.place(index));
+                continue;
+            }
+            let error = (f64::from(g) - w).abs();
+            assert!(!error.is_nan(), "{case}: {name}{}: got {g}, want {w}", self.place(index));
+            if error > worst {
+                (worst, worst_at) = (error, index);
+            }
+            squares += error * error;
+            want_squares += w * w;
+            largest = largest.max(w.abs());
+        }
+        let count = want.len().max(1) as f64;
+        let (rms, want_rms) = ((squares / count).sqrt(), (want_squares / count).sqrt());
+        let place = self.place(worst_at);
+        let allowed = 2e-2 * largest + self.absolute_floor;
+        assert!(worst <= allowed, "{case}: {name}{place}: got {}, want {}", got[worst_at], want[worst_at]);
+        let allowed_rms = 2e-3 * want_rms + self.absolute_floor;
         assert!(rms <= allowed_rms, "{case}: {name}: RMS error {rms:.3e}, allowed {allowed_rms:.3e}");
     }
 

@@ -1,0 +1,85 @@
+//! Cooperative matrices: what is refused without them, what a plan says of them, and what f16 does to numbers. That results
+//! are right on every shape is tested with each op (`matrices` in `tests/common`), where the driver has them.
+#![allow(clippy::print_stderr, reason = "a driver without matrices is told")]
+
+mod common;
+
+use common::{context, matrices, with_matrices};
+use wgpu_attention::{
+    Context, ContextOptions, Error, MatMul, MatMulConfig, MatMulInputs, MatMulOutputs, MatMulShapes, Matrices,
+    TensorView,
+};
+
+/// The reasons of a refusal.
+fn refusal<T>(result: Result<T, Error>) -> String {
+    match result {
+        Err(Error::Unsupported { reasons }) => reasons.join("; "),
+        Err(other) => panic!("refused for another reason: {other}"),
+        Ok(_) => panic!("not refused"),
+    }
+}
+
+fn plan_of_a_product(context: &Context) -> Result<String, Error> {
+    let config = MatMulConfig::new().matrices(Matrices::F16);
+    let plan = MatMul::new(context, config)?.plan(&MatMulShapes::new(70, 70, 70))?;
+    Ok(format!("{}: {}", plan.kernel(), plan.reason()))
+}
+
+#[test]
+fn a_device_without_matrices_refuses_and_says_what_is_missing() {
+    // None asks a device for them unless told to.
+    let reasons = refusal(plan_of_a_product(context()));
+    assert!(reasons.contains("EXPERIMENTAL_COOPERATIVE_MATRIX"), "{reasons}");
+    assert!(reasons.contains("ContextOptions::matrix_sizes"), "{reasons}");
+
+    let asked = with_matrices();
+    if asked.capabilities().options.matrix_sizes.is_empty() {
+        let reasons = refusal(plan_of_a_product(&asked));
+        eprintln!("this driver multiplies no matrices: {reasons}");
+        assert!(reasons.contains("ContextOptions::matrix_sizes"), "{reasons}");
+        assert!(matrices().is_none(), "and no other test takes them for granted");
+    } else {
+        let untold = ContextOptions::default();
+        let untold = Context::with_options(asked.device().clone(), asked.queue().clone(), untold);
+        let reasons = refusal(plan_of_a_product(&untold));
+        assert!(!reasons.contains("EXPERIMENTAL") && reasons.contains("matrix_sizes"), "{reasons}");
+    }
+}
+
+#[test]
+fn a_plan_names_matrices() {
+    let Some(context) = matrices() else { return };
+    let plan = plan_of_a_product(context).unwrap();
+    assert!(plan.starts_with("matmul/cooperative "), "{plan}");
+    assert!(plan.contains("matrices of 8 x 8 in f16, as asked") || plan.contains("matrices of 16 x 16"), "{plan}");
+}
+
+/// c of [1, 1, rows, 1], b a column.
+fn product(context: &Context, a: &[f32], b: &[f32]) -> Vec<f32> {
+    let (rows, k) = ((a.len() / b.len()) as u32, b.len() as u32);
+    let [left, right] = [a, b].map(|data| context.upload(data));
+    let c = context.allocate(rows as usize);
+    let inputs = MatMulInputs::new(TensorView::f32(&left, [1, 1, rows, k]), TensorView::f32(&right, [1, 1, k, 1]));
+    let outputs = MatMulOutputs { c: TensorView::f32(&c, [1, 1, rows, 1]) };
+    let op = MatMul::new(context, MatMulConfig::new().matrices(Matrices::F16)).unwrap();
+    context.run(&op.prepare(inputs, outputs).unwrap()).unwrap();
+    context.download(&c).unwrap()
+}
+
+#[test]
+fn numbers_past_the_largest_of_f16_count_as_that() {
+    let Some(context) = matrices() else { return };
+    let most = 65504.0_f32;
+    for big in [65504.0, 65519.0, 65520.0, 1e6, 1e30, f32::MAX, f32::INFINITY] {
+        let c = product(context, &[big, 1.0, -big, 1.0, big, -big, big, big], &[1.0, 1.0]);
+        assert_eq!(c, [most + 1.0, 1.0 - most, 0.0, 2.0 * most], "{big}");
+        // Large times large, however many, stays finite.
+        let c = product(context, &vec![big; 2 * 200], &[big; 200]);
+        assert!(c.iter().all(|&x| (x / (200.0 * most * most) - 1.0).abs() < 1e-4), "{big}: {c:?}");
+    }
+    // To nearest, and nothing of the smallest.
+    assert_eq!(
+        product(context, &[1.0 + 1.0 / 4096.0, 3.0, 1e-9, 2.0_f32.powi(-14)], &[1.0]),
+        [1.0, 3.0, 0.0, 2.0_f32.powi(-14)]
+    );
+}
