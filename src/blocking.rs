@@ -3,6 +3,7 @@
 use crate::dispatch::Prepared;
 use crate::host::HostView;
 use crate::matrices::{MatrixSizes, MatrixTier};
+use crate::quirks;
 use crate::tensor::Element;
 use crate::{Context, ContextOptions, Error, Result, TensorView};
 
@@ -48,7 +49,7 @@ impl Context {
     fn headless_device(
         name: &str,
         mut options: ContextOptions,
-        wanted: wgpu::Features,
+        mut wanted: wgpu::Features,
         experimental_features: wgpu::ExperimentalFeatures,
     ) -> Result<Self> {
         pollster::block_on(async {
@@ -69,6 +70,12 @@ impl Context {
                 let index = found.ok_or_else(missing)?;
                 adapters.into_iter().nth(index).ok_or_else(missing)?
             };
+            if quirks::lists_matrices_in_vain(&adapter.get_info()) {
+                wanted -= wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
+            }
+            if wanted.contains(MatrixTier::FEATURES) {
+                options.matrix_sizes = MatrixSizes::new(&adapter.cooperative_matrix_properties());
+            }
             let descriptor = wgpu::DeviceDescriptor {
                 label: Some("wgpu-attention"),
                 required_features: adapter.features() & wanted,
@@ -76,9 +83,6 @@ impl Context {
                 experimental_features,
                 ..Default::default()
             };
-            if wanted.contains(MatrixTier::FEATURES) {
-                options.matrix_sizes = MatrixSizes::new(&adapter.cooperative_matrix_properties());
-            }
             let (device, queue) =
                 adapter.request_device(&descriptor).await.map_err(|error| Error::NoDevice(error.to_string()))?;
             Ok(Self::with_options(device, queue, options))

@@ -32,6 +32,13 @@ fn is_llvmpipe_before(info: &wgpu::AdapterInfo, version: (u32, u32)) -> bool {
     is_llvmpipe(info) && mesa_version(&info.driver_info).is_none_or(|own| own < version)
 }
 
+/// llvmpipe with vectors of four lanes lists cooperative matrices but has not the Vulkan feature (Mesa 26.2.6); wgpu 30 goes by the
+/// list, and panics when a device is asked for.
+#[cfg(feature = "blocking")]
+pub(crate) fn lists_matrices_in_vain(info: &wgpu::AdapterInfo) -> bool {
+    is_llvmpipe(info) && info.subgroup_max_size < 8
+}
+
 /// Whether the adapter runs on CPU cores; OpenGL does not report it, so software drivers are known by name.
 pub(crate) fn is_software(info: &wgpu::AdapterInfo) -> bool {
     let name = info.name.to_lowercase();

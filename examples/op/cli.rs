@@ -56,10 +56,9 @@ fn execute(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
     let (_, header) = SafeTensors::read_metadata(&file).with_context(input)?;
     let tensors = SafeTensors::deserialize(&file).with_context(input)?.tensors();
     let request = Request::new(&header.metadata().clone().unwrap_or_default(), tensors)?;
-    let context = match &args.adapter {
-        Some(name) => Context::headless_with(name, Default::default())?,
-        None => Context::headless()?,
-    };
+    let name = args.adapter.clone().or_else(|| std::env::var("WGPU_ADAPTER_NAME").ok()).unwrap_or_default();
+    // With matrices where the adapter has them: the config may ask for them.
+    let context = Context::headless_with_matrices(&name, Default::default())?;
     let result = request.run(&context)?;
 
     let adapter = context.device().adapter_info();
