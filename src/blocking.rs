@@ -71,7 +71,7 @@ impl Context {
                 adapters.into_iter().nth(index).ok_or_else(missing)?
             };
             if quirks::lists_matrices_in_vain(&adapter.get_info()) {
-                wanted -= wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
+                wanted.remove(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX);
             }
             if wanted.contains(MatrixTier::FEATURES) {
                 options.matrix_sizes = MatrixSizes::new(&adapter.cooperative_matrix_properties());
