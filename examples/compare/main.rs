@@ -62,7 +62,8 @@ fn compare(options: &Options) -> Result<bool> {
     }
     if let Some(folder) = &options.report {
         let Comparison { setting, records, notes, failures, .. } = &comparison;
-        report::write(folder, records, &Remarks { setting, crossovers: &crossovers, notes, failures })?;
+        let tuning = comparison.tuned.tuning();
+        report::write(folder, records, &Remarks { setting, crossovers: &crossovers, notes, failures, tuning })?;
         comparison.print(&format!("Report: {}", folder.join("report.html").display()))?;
     }
     Ok(comparison.failures.is_empty() && !comparison.records.is_empty())
@@ -71,7 +72,7 @@ fn compare(options: &Options) -> Result<bool> {
 /// Where each linear variant overtakes softmax and the gated attention unit.
 fn crossovers(records: &[Record]) -> Vec<String> {
     let curve = |name: &str| -> Vec<Point> {
-        let records = records.iter().filter(|record| record.variant == name);
+        let records = records.iter().filter(|record| record.variant == name && !record.tuned);
         records.map(|record| (record.shape.len, record.median_ms)).collect()
     };
     let linear = VARIANTS.iter().filter(|variant| variant.family() == Family::Linear).map(|variant| variant.name);

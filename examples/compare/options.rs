@@ -51,6 +51,10 @@ pub struct Options {
     /// compile, are not counted. Default: 60 on a CPU adapter, 120 on a GPU; none where --seq-lens is given
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub budget: Option<f64>,
+    /// Measure kernels and tiles first, for so many seconds a case, and show each case that gains from it a second time. Not
+    /// counted in the budget. With --report, tuning.json is what an app would load
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, num_args = 0..=1, default_missing_value = "10")]
+    pub autotune: Option<f64>,
     /// Write report.html, results.json and results.csv there
     #[arg(long, value_name = "DIR")]
     pub report: Option<PathBuf>,

@@ -16,6 +16,10 @@ use crate::table::{bytes, significant};
 #[derive(Clone, Debug)]
 pub struct Record {
     pub variant: &'static str,
+    /// By a kernel that autotune took.
+    pub tuned: bool,
+    /// Of those, the time relative to the default's.
+    pub relative_to_default: Option<f64>,
     pub shape: Shape,
     pub samples: usize,
     pub median_ms: f64,
@@ -45,6 +49,16 @@ pub struct Setting {
     pub data: &'static str,
     /// Measured at the start of the run.
     pub ceilings: Option<Ceilings>,
+}
+
+impl Record {
+    /// The variant, and by whose choice of kernel it ran.
+    pub fn name(&self) -> String {
+        match self.relative_to_default {
+            Some(ratio) => format!("{}, tuned: {ratio:.2} x", self.variant),
+            None => self.variant.into(),
+        }
+    }
 }
 
 impl Setting {
@@ -110,6 +124,8 @@ fn fields(record: &Record, setting: &Setting) -> Vec<(&'static str, Value)> {
         ("backend", setting.backend.as_str().into()),
         ("kernel", record.kernel.as_str().into()),
         ("dispatches", record.dispatches.into()),
+        ("tuned", record.tuned.into()),
+        ("relative_to_default", record.relative_to_default.into()),
         ("timer", setting.timer.into()),
         ("samples", record.samples.into()),
         ("median_ms", record.median_ms.into()),

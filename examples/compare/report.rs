@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
+use wgpu_attention::Tuning;
 
 use crate::figures;
 use crate::record::{Record, Setting, write_csv, write_json};
@@ -18,6 +19,8 @@ pub struct Remarks<'a> {
     pub notes: &'a [String],
     /// What was wrong.
     pub failures: &'a [String],
+    /// What autotune chose, as an app would store it.
+    pub tuning: Option<&'a Tuning>,
 }
 
 const STYLE: &str = "
@@ -50,6 +53,9 @@ pub fn write(folder: &Path, records: &[Record], remarks: &Remarks) -> Result<()>
     std::fs::create_dir_all(folder).with_context(|| format!("--report {}", folder.display()))?;
     write_json(&file("results.json"), records, remarks.setting).context("results.json")?;
     write_csv(&file("results.csv"), records, remarks.setting).context("results.csv")?;
+    if let Some(tuning) = remarks.tuning {
+        std::fs::write(file("tuning.json"), serde_json::to_string_pretty(tuning)?).context("tuning.json")?;
+    }
     std::fs::write(file("report.html"), page(records, remarks)?).context("report.html")
 }
 
@@ -70,7 +76,8 @@ fn page(records: &[Record], remarks: &Remarks) -> Result<String> {
         let sentences: Vec<String> = remarks.crossovers.iter().map(|sentence| escape(sentence)).collect();
         writeln!(page, "<p class=\"crossovers\">{}</p>", sentences.join("<br>\n"))?;
     }
-    for (number, figure) in figures::all(records)?.iter().enumerate() {
+    let defaults: Vec<Record> = records.iter().filter(|record| !record.tuned).cloned().collect();
+    for (number, figure) in figures::all(&defaults)?.iter().enumerate() {
         writeln!(page, "<figure>")?;
         for svg in &figure.panels {
             let svg = svg.replacen("<svg ", &format!("<svg role=\"img\" aria-label=\"{}\" ", escape(&figure.title)), 1);
@@ -122,7 +129,7 @@ fn results(records: &[Record]) -> String {
     for record in records {
         let class = if len.replace(record.shape.len) == Some(record.shape.len) { "" } else { " class=\"first\"" };
         let cells = table::cells(record).map(|cell| format!("<td>{}</td>", escape(&cell).replace('-', "−")));
-        html += &format!("<tr{class}><td>{}</td>{}</tr>\n", record.variant, cells.concat());
+        html += &format!("<tr{class}><td>{}</td>{}</tr>\n", escape(&record.name()), cells.concat());
     }
     html + "</tbody>\n</table>\n"
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use indicatif::{ProgressBar, ProgressStyle};
-use wgpu_attention::{Context, wgpu};
+use wgpu_attention::{AutotuneOptions, Context, wgpu};
 
 use crate::ceilings::Ceilings;
 use crate::harness::Failure;
@@ -28,6 +28,10 @@ const BUDGET_ON_GPU: f64 = 120.0;
 /// A whole comparison and what comes of it.
 pub struct Comparison {
     context: Context,
+    /// The same with what autotune has chosen so far.
+    pub tuned: Context,
+    /// For a case.
+    autotune: Option<Duration>,
     timer: Timer,
     sizes: Sizes,
     causal: bool,
@@ -50,6 +54,16 @@ pub struct Comparison {
 
 /// What came of a variant at one length.
 type Outcome = Result<(Record, Cost), Failure>;
+
+/// A variant, set up, or why not.
+type Prepared<'t> = (Run, Result<Box<dyn Case + 't>, Failure>);
+
+/// A variant, by the default kernels or by those that autotune took.
+#[derive(Clone, Copy)]
+struct Run {
+    variant: &'static Variant,
+    tuned: bool,
+}
 
 /// A variant at one length, verified and warm.
 struct Ready<'t, 'a> {
@@ -85,11 +99,14 @@ impl Comparison {
             timer,
             sizes,
             causal: options.causal,
+            autotune: options.autotune.map(Duration::from_secs_f64),
+            tuned: context.clone(),
             samples: options.samples,
             lengths,
             budget: options.budget.or(default_budget).map(Duration::from_secs_f64),
             minilm: (options.data == Data::Minilm).then(MiniLm::open).transpose()?,
-            name_width: active.iter().map(|variant| variant.name.len()).max().unwrap_or(0),
+            name_width: active.iter().map(|variant| variant.name.len()).max().unwrap_or(0)
+                + if options.autotune.is_some() { ", tuned: 0.00 x".len() } else { 0 },
             active,
             costs: HashMap::new(),
             bar,
@@ -120,23 +137,32 @@ impl Comparison {
             self.stop_what_is_over_budget(len, start.elapsed().saturating_sub(compiling))?;
             let steps = (self.lengths.len() - index) * self.active.len() * 2;
             self.bar.set_length(self.bar.position() + steps as u64);
-            let mut outcomes = self.measure(len);
+            let (mut outcomes, tuning) = self.measure(len);
+            compiling += tuning;
 
-            let median = |outcome: &Outcome| outcome.as_ref().ok().map(|(record, _)| record.median_ms);
-            let softmax = outcomes.iter().find(|(variant, _)| variant.name == "softmax");
-            let softmax = softmax.and_then(|(_, outcome)| median(outcome));
-            for (variant, outcome) in &mut outcomes {
+            let default = |name| {
+                let mut runs = outcomes.iter().filter(|(run, _)| !run.tuned && run.variant.name == name);
+                runs.next().and_then(|(_, outcome)| outcome.as_ref().ok().map(|(record, _)| record.median_ms))
+            };
+            let softmax = default("softmax");
+            let defaults: Vec<Option<f64>> = outcomes.iter().map(|(run, _)| default(run.variant.name)).collect();
+            for ((Run { variant, tuned }, outcome), default) in outcomes.iter_mut().zip(defaults) {
                 match outcome {
                     Ok((record, cost)) => {
                         compiling += record.checked.first_calls;
                         record.relative = softmax.map(|softmax| record.median_ms / softmax);
+                        record.relative_to_default =
+                            default.filter(|_| *tuned).map(|default| record.median_ms / default);
                         self.print(&table::row(record, self.name_width))?;
                         self.records.push(record.clone());
-                        self.costs.insert(variant.name, *cost);
+                        if !*tuned {
+                            self.costs.insert(variant.name, *cost);
+                        }
                     }
                     Err(failure) => {
                         self.print(&table::failure(variant.name, len, failure, self.name_width))?;
-                        let line = format!("{} at n = {len}: {failure}", variant.name);
+                        let name = if *tuned { format!("{}, tuned", variant.name) } else { variant.name.into() };
+                        let line = format!("{name} at n = {len}: {failure}");
                         match failure {
                             Failure::Failed(_) => self.failures.push(line),
                             Failure::Refused(_) => self.notes.push(line),
@@ -204,23 +230,35 @@ impl Comparison {
         Ok(())
     }
 
-    /// Every active variant at one length.
-    fn measure(&self, len: u32) -> Vec<(&'static Variant, Outcome)> {
+    /// Every active variant at one length, and how long autotune took.
+    fn measure(&mut self, len: u32) -> (Vec<(Run, Outcome)>, Duration) {
         let Sizes { batch, heads, kv_heads, head_dim } = self.sizes;
         let shape = Shape { batch, heads, kv_heads, len, head_dim, causal: self.causal };
-        if self.active.is_empty() {
-            return Vec::new();
+        let runs: Vec<Run> = self.active.iter().map(|&variant| Run { variant, tuned: false }).collect();
+        if runs.is_empty() {
+            return (Vec::new(), Duration::ZERO);
         }
         let tensors = match self.tensors(shape) {
             Ok(tensors) => tensors,
-            Err(failure) => return self.active.iter().map(|&variant| (variant, Err(failure.clone()))).collect(),
+            Err(failure) => return (runs.into_iter().map(|run| (run, Err(failure.clone()))).collect(), Duration::ZERO),
         };
-        let cases = self.active.iter().map(|variant| case(&self.context, variant, &tensors).map_err(Failure::from));
-        let cases: Vec<Result<Box<dyn Case + '_>, Failure>> = cases.collect();
+        let prepared = |context: &Context, run: Run| (run, case(context, run.variant, &tensors).map_err(Failure::from));
+        let mut cases: Vec<Prepared<'_>> = runs.iter().map(|&run| prepared(&self.context, run)).collect();
+        let start = Instant::now();
+        for index in (0..runs.len()).rev() {
+            let Ok(case) = &cases[index].1 else { continue };
+            let run = Run { tuned: true, ..runs[index] };
+            match self.takes_another_kernel(len, run.variant, &**case) {
+                Ok(false) => {}
+                Ok(true) => cases.insert(index + 1, prepared(&self.tuned, run)),
+                Err(failure) => cases.insert(index + 1, (run, Err(failure))),
+            }
+        }
+        let tuning = start.elapsed();
 
         let mut ready: Vec<Result<Ready, Failure>> = Vec::new();
-        for (variant, case) in self.active.iter().zip(&cases) {
-            self.bar.set_message(format!("n = {len}: verifying {}", variant.name));
+        for (run, case) in &cases {
+            self.bar.set_message(format!("n = {len}: verifying {}", run.variant.name));
             ready.push(case.as_ref().map_err(Clone::clone).and_then(|case| self.ready(&**case, &tensors)));
             self.bar.inc(1);
         }
@@ -239,11 +277,25 @@ impl Comparison {
             }
         }
         self.bar.inc(self.active.len() as u64);
-        let outcomes = self.active.iter().zip(ready);
         let ceilings = self.setting.ceilings.as_ref();
-        let outcome = |variant, ready: Ready| ready.outcome(variant, shape, ceilings);
-        let outcomes = outcomes.map(|(&variant, ready)| (variant, ready.map(|ready| outcome(variant, ready))));
-        outcomes.collect()
+        let outcome = |run: Run, ready: Ready| ready.outcome(run, shape, ceilings);
+        let outcomes = cases.iter().zip(ready);
+        let outcomes = outcomes.map(|(&(run, _), ready)| (run, ready.map(|ready| outcome(run, ready))));
+        (outcomes.collect(), tuning)
+    }
+
+    /// Autotunes a case, if asked to: whether the plan with what it chose differs from the default.
+    fn takes_another_kernel(&mut self, len: u32, variant: &Variant, case: &dyn Case) -> Result<bool, Failure> {
+        let (Some(budget), Some(tuning_case)) = (self.autotune, case.tuning_case()) else { return Ok(false) };
+        let mut class = String::new();
+        let tuning = self.tuned.autotune(&[tuning_case], &AutotuneOptions { budget }, |progress| {
+            let what = progress.candidate.unwrap_or("the best in turns");
+            self.bar.set_message(format!("n = {len}: tuning {}: {what}", variant.name));
+            class = progress.class.into();
+        })?;
+        let another = tuning.cases().any(|(of, case)| of == class && case.kernel.is_some());
+        self.tuned = self.tuned.with_tuning(tuning)?;
+        Ok(another)
     }
 
     fn tensors(&self, shape: Shape) -> Result<Tensors, Failure> {
@@ -265,12 +317,14 @@ impl Comparison {
 }
 
 impl Ready<'_, '_> {
-    fn outcome(mut self, variant: &'static Variant, shape: Shape, ceilings: Option<&Ceilings>) -> (Record, Cost) {
+    fn outcome(mut self, Run { variant, tuned }: Run, shape: Shape, ceilings: Option<&Ceilings>) -> (Record, Cost) {
         let median = median(&mut self.samples);
         let Timed { call, took, .. } = &self.timed;
         let percent = ceilings.map(|ceilings| ceilings.percent(call.flops(), call.bytes, median));
         let record = Record {
             variant: variant.name,
+            tuned,
+            relative_to_default: None,
             shape,
             samples: self.samples.len(),
             median_ms: 1e3 * median.as_secs_f64(),

@@ -50,7 +50,7 @@ pub fn cells(record: &Record) -> [String; COLUMNS.len()] {
 }
 
 pub fn row(record: &Record, name_width: usize) -> String {
-    let mut line = format!("{:name_width$}", record.variant);
+    let mut line = format!("{:name_width$}", record.name());
     for ((_, width), cell) in COLUMNS.iter().zip(cells(record)) {
         line += &format!("  {cell:>width$}");
     }

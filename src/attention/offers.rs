@@ -72,6 +72,7 @@ pub(super) fn class(config: &AttentionConfig, problem: &Problem) -> String {
         .up_to("group", u64::from(shapes.q_heads / shapes.kv_heads.max(1)))
         .with("causal", config.causal != Causal::None)
         .with("window", config.window.left.is_some() || config.window.right.is_some())
+        .with("log_n", config.scale.terms(shapes.head_dim).log_n)
         .with("softcap", config.softcap.is_some())
         .with("kv_lens", shapes.kv_lens)
         .with("bias", shapes.bias)

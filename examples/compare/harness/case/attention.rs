@@ -5,11 +5,12 @@ use std::f64::consts::LOG2_E;
 use wgpu_attention::attention::reference::{HostInputs, Row, attention_row};
 use wgpu_attention::reference::{Real, SumOrder};
 use wgpu_attention::{
-    Attention, AttentionConfig, AttentionInputs, AttentionOutputs, Causal, Context, Prepared, Result, Scale, TensorView,
+    Attention, AttentionConfig, AttentionInputs, AttentionOutputs, AttentionShapes, Causal, Context, Prepared, Result,
+    Scale, TensorView, TuningCase,
 };
 
 use super::super::call::Call;
-use super::super::tensors::Tensors;
+use super::super::tensors::{Shape, Tensors};
 use super::{Arithmetic, Case, Part, Twin, order, row_parts};
 
 pub struct SoftmaxCase<'t> {
@@ -44,6 +45,12 @@ impl Case for SoftmaxCase<'_> {
     fn prepare_with_entropy(&self) -> Option<Result<Prepared<'_>>> {
         let entropy = Some(TensorView::f32(&self.tensors.entropy, self.tensors.shape.rows()));
         Some(self.op.prepare(self.inputs(), AttentionOutputs { entropy, ..AttentionOutputs::new(self.tensors.o()) }))
+    }
+
+    fn tuning_case(&self) -> Option<TuningCase> {
+        let Shape { batch, heads, kv_heads, len, head_dim, .. } = self.tensors.shape;
+        let shapes = AttentionShapes { kv_heads, ..AttentionShapes::new(batch, heads, len, head_dim) };
+        Some((*self.op.config(), shapes).into())
     }
 
     fn parts(&self, work: u64) -> Vec<Part> {

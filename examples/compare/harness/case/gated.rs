@@ -5,12 +5,12 @@ use std::f64::consts::LOG2_E;
 use wgpu_attention::gated_attention::reference::{HostInputs, gated_attention_row};
 use wgpu_attention::reference::{Real, SumOrder};
 use wgpu_attention::{
-    Causal, Context, GatedAttention, GatedAttentionConfig, GatedAttentionInputs, GatedAttentionOutputs, GauMode,
-    GauWeights, Result, TensorView, wgpu,
+    Causal, Context, GatedAttention, GatedAttentionConfig, GatedAttentionInputs, GatedAttentionOutputs,
+    GatedAttentionShapes, GauMode, GauWeights, Result, TensorView, TuningCase, wgpu,
 };
 
 use super::super::call::Call;
-use super::super::tensors::{Tensors, elements, normal, view};
+use super::super::tensors::{Shape, Tensors, elements, normal, view};
 use super::{Arithmetic, Case, Part, Twin, order, row_parts};
 
 pub struct GatedCase<'t> {
@@ -105,6 +105,17 @@ impl<'t> GatedCase<'t> {
 impl Case for GatedCase<'_> {
     fn prepare(&self) -> Result<Call<'_>> {
         self.op.prepare(self.inputs(), GatedAttentionOutputs::new(self.tensors.o())).map(Call::from)
+    }
+
+    fn tuning_case(&self) -> Option<TuningCase> {
+        let Shape { batch, heads, kv_heads, len, head_dim, .. } = self.tensors.shape;
+        let shapes = match self.maps {
+            Some(_) => GatedAttentionShapes::gau(batch, heads, len, head_dim, head_dim),
+            None => {
+                GatedAttentionShapes { kv_heads, ..GatedAttentionShapes::new(batch, heads, len, head_dim, head_dim) }
+            }
+        };
+        Some((*self.op.config(), shapes).into())
     }
 
     fn parts(&self, work: u64) -> Vec<Part> {

@@ -6,11 +6,11 @@ use wgpu_attention::linear_attention::reference::{HostInputs, linear_attention_r
 use wgpu_attention::reference::{Real, SumOrder};
 use wgpu_attention::{
     Context, FeatureMap, HostView, LinearAttention, LinearAttentionConfig, LinearAttentionInputs,
-    LinearAttentionOutputs, LinearMode, Normalization, Result, TensorView, wgpu,
+    LinearAttentionOutputs, LinearAttentionShapes, LinearMode, Normalization, Result, TensorView, TuningCase, wgpu,
 };
 
 use super::super::call::Call;
-use super::super::tensors::{Tensors, elements, normal, view};
+use super::super::tensors::{Shape, Tensors, elements, normal, view};
 use super::{Arithmetic, Case, Part, Twin, order, row_parts};
 
 pub struct LinearCase<'t> {
@@ -93,6 +93,13 @@ impl Case for LinearCase<'_> {
             ..LinearAttentionInputs::new(self.tensors.q(), self.tensors.k(), self.tensors.v())
         };
         self.op.prepare(inputs, LinearAttentionOutputs::new(self.tensors.o())).map(Call::from)
+    }
+
+    fn tuning_case(&self) -> Option<TuningCase> {
+        let Shape { batch, heads, kv_heads, len, head_dim, .. } = self.tensors.shape;
+        let projection_rows = self.projection.as_ref().map(|projection| projection.shape[0]);
+        let shapes = LinearAttentionShapes::new(batch, heads, len, head_dim);
+        Some((*self.op.config(), LinearAttentionShapes { kv_heads, projection_rows, ..shapes }).into())
     }
 
     fn parts(&self, work: u64) -> Vec<Part> {

@@ -6,7 +6,7 @@ mod linear;
 mod three_dispatches;
 
 use wgpu_attention::reference::SumOrder;
-use wgpu_attention::{Causal, Context, GauMode, GauWeights, Prepared, Result};
+use wgpu_attention::{Causal, Context, GauMode, GauWeights, Prepared, Result, TuningCase};
 
 use attention::SoftmaxCase;
 use gated::GatedCase;
@@ -24,6 +24,11 @@ pub trait Case: Sync {
 
     /// The same call with the entropy of each row as a second output, where the op has that.
     fn prepare_with_entropy(&self) -> Option<Result<Prepared<'_>>> {
+        None
+    }
+
+    /// The call as autotune takes it, where it is one op's.
+    fn tuning_case(&self) -> Option<TuningCase> {
         None
     }
 
