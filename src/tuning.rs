@@ -102,12 +102,12 @@ impl Tuning {
     }
 
     /// What is to be taken for a call of a class, of all that is on offer, and what is to be said of it.
-    fn look_up<C: fmt::Display>(&self, class: &str, offers: Vec<C>) -> (Option<C>, String) {
+    fn look_up<C: fmt::Display>(&self, class: &str, offers: impl FnOnce() -> Vec<C>) -> (Option<C>, String) {
         let Some(case) = self.cases.get(class) else { return (None, "not tuned for this class of calls".into()) };
         let Some(name) = &case.kernel else {
             return (None, format!("tuned: {:.3} ms, of {} others none is faster", case.default_ms, case.measured));
         };
-        match offers.into_iter().find(|offer| offer.to_string() == *name) {
+        match offers().into_iter().find(|offer| offer.to_string() == *name) {
             None => (None, format!("the tuning names `{name}`, which is not offered for this call")),
             offer => {
                 (offer, format!("tuned: {:.3} ms against {:.3} ms of the default", case.tuned_ms, case.default_ms))
@@ -125,7 +125,7 @@ impl Context {
         build: impl Fn(Option<&C>) -> Result<Plan>,
     ) -> Result<Plan> {
         let Some(tuning) = self.tuning() else { return build(None) };
-        let (offer, note) = tuning.look_up(&class(), offers());
+        let (offer, note) = tuning.look_up(&class(), offers);
         match offer.as_ref().map(|offer| build(Some(offer))) {
             None => Ok(build(None)?.because(&note)),
             Some(Err(error)) if !tuning.strict => {
