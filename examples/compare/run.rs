@@ -177,6 +177,15 @@ impl Comparison {
             }
         }
         self.bar.finish_and_clear();
+        if let Some(tuning) = self.tuned.tuning() {
+            let classes = tuning.cases().count();
+            let others = tuning.cases().filter(|(_, case)| case.kernel.is_some()).count();
+            let note = format!(
+                "Autotune took another kernel for {others} of {classes} classes of calls; for the rest the default stays."
+            );
+            self.print(&note)?;
+            self.notes.push(note);
+        }
         Ok(())
     }
 
