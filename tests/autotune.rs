@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use common::{Expected, NAIVE_RUNS, Tensor, ULP, context, contexts};
@@ -55,8 +56,12 @@ fn forged(tuning: &Tuning, kernel: &str) -> Tuning {
 #[test]
 fn every_candidate_gives_the_result_of_the_default() -> Result<()> {
     for (by, context) in contexts().into_iter().take(2) {
-        let mut calls = 0;
-        let tuning = context.autotune(&cases(), &BUDGET, |_| calls += 1)?;
+        let (mut calls, mut names) = (0, BTreeSet::new());
+        let tuning = context.autotune(&cases(), &BUDGET, |progress| {
+            calls += 1;
+            let own = [progress.class, progress.candidate.unwrap_or_default()].map(str::to_owned);
+            assert!(names.insert(own), "{by}: {progress:?} has the name of another candidate");
+        })?;
         assert!(tuning.cases().count() > 0, "{by}: a class each, unless a kernel takes long");
         for (class, case) in tuning.cases() {
             assert_eq!([case.wrong, case.refused], [0; 2], "{by}: {class}: {case:?}");
