@@ -2,6 +2,7 @@
 
 mod config;
 mod kernels;
+mod matrices;
 mod offers;
 mod plan;
 pub mod reference;

@@ -1,5 +1,7 @@
 //! The tier above the portable one: matrices that a subgroup multiplies together, factors in f16, sums in f32.
 
+use std::fmt;
+
 use crate::context::Capabilities;
 use crate::wgsl::{Source, source};
 use crate::{Error, Result};
@@ -111,6 +113,14 @@ impl MatrixTier {
     pub fn fragments(self) -> [&'static Source; 2] {
         let size = if self.size == 16 { source!("shared/matrices_16") } else { source!("shared/matrices_8") };
         [size, source!("shared/matrices")]
+    }
+}
+
+impl fmt::Display for MatrixTier {
+    /// As plans name it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { size, subgroup } = self;
+        write!(f, "by matrices of {size} x {size} in f16, as asked, and subgroups of {subgroup}")
     }
 }
 

@@ -1,6 +1,8 @@
 //! Softmax attention on the GPU against its f64 twin.
 
 mod common;
+#[path = "attention/matrices.rs"]
+mod on_matrices;
 
 use common::{Expected, NAIVE_RUNS, Placed, Placement, Tensor, ULP, assert_same_bits, context, contexts};
 use proptest::prelude::*;
@@ -8,7 +10,7 @@ use wgpu_attention::attention::reference::{self, HostInputs};
 use wgpu_attention::reference::SumOrder;
 use wgpu_attention::{
     Attention, AttentionConfig, AttentionInputs, AttentionOutputs, AttentionShapes, Causal, Context, ContextOptions,
-    HostView, Scale, TensorView,
+    HostView, Matrices, Scale, TensorView,
 };
 
 /// A problem with all its tensors in host memory.
@@ -117,6 +119,9 @@ impl Case {
     fn assert(&self, what: &str, [o, lse, entropy]: &[Vec<f32>; 3]) {
         let inputs = self.host();
         let want = reference::attention(&self.config, &inputs).unwrap();
+        if self.config.matrices == Matrices::F16 {
+            return self.assert_f16(what, [o, lse, entropy], &want);
+        }
         let naive: Vec<_> = (0..NAIVE_RUNS)
             .map(|seed| reference::attention_in::<f32>(&self.config, &inputs, SumOrder::Shuffled(seed)).unwrap())
             .collect();
@@ -158,6 +163,12 @@ impl Case {
     }
 
     fn check(&self, what: &str) {
+        self.check_portable(what);
+        self.check_on_matrices(what);
+    }
+
+    /// By every kernel that gives f32.
+    fn check_portable(&self, what: &str) {
         for (kernels, context) in contexts() {
             self.assert(&format!("{what}{kernels}"), &self.run(context, Placement::Aligned));
         }
@@ -203,7 +214,7 @@ fn every_head_dim() {
             let case = Case::new(AttentionConfig::new(), [1, 1, 1, 5, 11, dim, v_dim]);
             // Software drivers take a second to compile each of a GPU's kernels: some dims of every number of columns.
             if [1, 3, 33, 64, 130, 256].contains(&dim) {
-                case.check("both");
+                case.check_portable("both");
             } else {
                 case.assert("this adapter", &case.run(context(), Placement::Aligned));
             }
@@ -311,11 +322,11 @@ fn scores_of_ten_thousand_stay_finite() {
         case.q = Tensor::filled(1.0, [1, 1, 17, 1]);
         case.k = Tensor::normal(9, [1, 1, 40, 1]);
         case.k.data.iter_mut().for_each(|x| *x = factor * x.signum());
-        case.check("one-dimensional");
+        case.check_portable("one-dimensional");
         let mut case = Case::new(AttentionConfig::new().causal(Causal::TopLeft), [1, 1, 1, 40, 40, 16, 8]);
         case.q = case.q.scaled(factor.sqrt());
         case.k = case.k.scaled(factor.sqrt());
-        case.check("random");
+        case.check_portable("random");
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the caller asks of softmax attention.
 
-use crate::{Error, Result};
+use crate::{Error, Matrices, Result};
 
 /// Which keys a query may see by position. `offset` is how far the diagonal lies to the right of `j = i`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -166,6 +166,8 @@ pub struct AttentionConfig {
     pub scale: Scale,
     /// Scaled scores s become cap · tanh(s / cap); 1e-30 to 1e30. Default: none.
     pub softcap: Option<f32>,
+    /// Whether both products may run on cooperative matrices, with q, k, v and the weights rounded to f16. Default: none.
+    pub matrices: Matrices,
 }
 
 impl AttentionConfig {
@@ -197,6 +199,12 @@ impl AttentionConfig {
     #[must_use]
     pub fn softcap(self, cap: f32) -> Self {
         Self { softcap: Some(cap), ..self }
+    }
+
+    /// Sets whether both products may run on cooperative matrices.
+    #[must_use]
+    pub fn matrices(self, matrices: Matrices) -> Self {
+        Self { matrices, ..self }
     }
 
     /// Refuses values that mean nothing.

@@ -1,7 +1,8 @@
 //! The kernels of softmax attention: their bindings, their uniforms, and the source of each specialization.
 
 use super::plan::{ALTERNATIVES, Choice, Kernel, Problem, TILES, Tile, can_shuffle};
-use super::{AttentionConfig, AttentionShapes, Causal, Scale};
+use super::{AttentionConfig, AttentionShapes, Causal, Scale, matrices};
+use crate::matrices::MatrixTier;
 use crate::params::{ParamsLayout, params};
 use crate::tensor::Layout;
 use crate::wgsl::{Constant, Source, Specialization, source};
@@ -152,7 +153,7 @@ pub(super) fn keys_per_step(problem: &Problem, kernel: Kernel) -> u32 {
                 keys.min(8)
             }
         }
-        Kernel::Subgroup { keys, .. } => keys,
+        Kernel::Subgroup { keys, .. } | Kernel::Matrices { keys, .. } => keys,
     }
 }
 
@@ -228,6 +229,17 @@ pub(super) fn walk(
         Kernel::Subgroup { workgroup, .. } => {
             fragments.extend([source!("attention/block_private"), source!("shared/keys_subgroup")]);
             (source!("attention/rows"), rows(workgroup, workgroup / keys, true))
+        }
+        Kernel::Matrices { subgroups, tier, .. } => {
+            let constants = vec![
+                ("SUBGROUP", Constant::U32(tier.subgroup)),
+                ("SUBGROUPS", Constant::U32(subgroups)),
+                ("KEYS", Constant::U32(keys)),
+                ("UNROLL", Constant::Bool(keys / (tier.subgroup / 4) <= 8)),
+            ];
+            fragments.push(source!("shared/along_width_subgroup"));
+            fragments.extend(tier.fragments());
+            (source!("attention/cooperative"), constants)
         }
     };
     constants.extend([
@@ -428,6 +440,19 @@ pub fn specializations() -> Vec<(Specialization, ParamsLayout)> {
                             let walk = walk(&config, &problem, kernel, block, shuffle, bits(flags, 8));
                             found.push((walk, WalkParams::LAYOUT));
                         }
+                    }
+                }
+            }
+            // On matrices, the flags one by one.
+            if few || flags.is_power_of_two() {
+                let limits = wgpu::Limits { max_compute_workgroup_storage_size: 48 << 10, ..wgpu::Limits::default() };
+                for tier in MatrixTier::SAMPLES {
+                    for rows in [1, 1000] {
+                        let kernels = matrices::kernels(tier, rows, [head_dim, v_dim], &limits).unwrap_or_default();
+                        found.extend(kernels.into_iter().map(|kernel| {
+                            let walk = walk(&config, &problem, kernel, Block::Private, true, bits(flags, 8));
+                            (walk, WalkParams::LAYOUT)
+                        }));
                     }
                 }
             }

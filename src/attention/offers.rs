@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::plan::{self, ALTERNATIVES, Kernel, Problem, TILES, adapter_of, runs};
+use super::plan::{self, ALTERNATIVES, Kernel, Problem, TILES, adapter_of, matrix_kernels, runs};
 use super::{AttentionConfig, Causal};
 use crate::Result;
 use crate::context::{Capabilities, Context};
@@ -22,6 +22,7 @@ impl fmt::Display for Offer {
             Kernel::Tiled { height, groups, slab } => write!(f, "tiled height={height} groups={groups} slab={slab}")?,
             Kernel::Rows { workgroup, keys } => write!(f, "rows workgroup={workgroup} keys={keys}")?,
             Kernel::Subgroup { workgroup, keys } => write!(f, "rows subgroup={workgroup} keys={keys}")?,
+            Kernel::Matrices { subgroups, keys, .. } => write!(f, "matrices subgroups={subgroups} keys={keys}")?,
         }
         match self.range {
             None => Ok(()),
@@ -35,8 +36,14 @@ impl fmt::Display for Offer {
 const RANGES: [u32; 5] = [u32::MAX, 4096, 1024, 512, 256];
 
 /// Everything that is right for the problem on this device, whatever its number of rows.
-pub(super) fn offers(problem: &Problem, capabilities: &Capabilities) -> Vec<Offer> {
-    kernels(problem.shapes.head_dim, problem.shapes.v_dim, capabilities)
+pub(super) fn offers(config: &AttentionConfig, problem: &Problem, capabilities: &Capabilities) -> Vec<Offer> {
+    let shapes = &problem.shapes;
+    let kernels = match matrix_kernels(config, shapes, capabilities) {
+        Ok(found) if found.is_empty() => kernels(shapes.head_dim, shapes.v_dim, capabilities),
+        // A device that refuses the config is offered nothing.
+        found => found.unwrap_or_default(),
+    };
+    kernels
         .into_iter()
         .flat_map(|kernel| std::iter::once(None).chain(RANGES.map(Some)).map(move |range| Offer { kernel, range }))
         .collect()
@@ -80,6 +87,7 @@ pub(super) fn class(config: &AttentionConfig, problem: &Problem) -> String {
         .with("row_scale", shapes.row_scale)
         .with("lse", shapes.lse)
         .with("entropy", shapes.entropy)
+        .with("in_f16", config.matrices == crate::Matrices::F16)
         .with("scalar", !vec4)
         .name()
 }
@@ -88,7 +96,7 @@ pub(super) fn class(config: &AttentionConfig, problem: &Problem) -> String {
 pub(super) fn plan(context: &Context, config: &AttentionConfig, problem: &Problem) -> Result<Plan> {
     context.plan_tuned(
         || class(config, problem),
-        || offers(problem, context.capabilities()),
+        || offers(config, problem, context.capabilities()),
         |offer| plan::build(context, config, problem, offer),
     )
 }
@@ -130,7 +138,7 @@ pub(crate) fn subject(
     }
     Ok(Subject {
         class: class(&config, &problem),
-        offers: distinct(offers(&problem, capabilities), |a, b| a.kernel == b.kernel, choose)?,
+        offers: distinct(offers(&config, &problem, capabilities), |a, b| a.kernel == b.kernel, choose)?,
         operands,
         plan: Box::new(move |context| plan(context, &config, &problem)),
     })

@@ -2,12 +2,13 @@
 
 use super::kernels::{Block, Combine, combine, combine_params, keys_per_step, slot, tile_width, walk, walk_params};
 use super::offers::Offer;
-use super::{AttentionConfig, AttentionShapes};
+use super::{AttentionConfig, AttentionShapes, matrices};
 use crate::context::{Capabilities, Context};
 use crate::dispatch::{Plan, PlanBuilder, Slot};
+use crate::matrices::MatrixTier;
 use crate::tensor::{Layout, product};
 use crate::wgsl::Specialization;
-use crate::{Error, Result};
+use crate::{Error, Matrices, Result};
 
 /// Everything that a plan depends on besides the config: sizes, and where the tensors lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -77,6 +78,8 @@ pub(super) enum Kernel {
     Rows { workgroup: u32, keys: u32 },
     /// The same unrolled, where subgroups have the workgroup's size.
     Subgroup { workgroup: u32, keys: u32 },
+    /// `attention/cooperative.wgsl`: subgroups of 16 rows, and the device's matrices.
+    Matrices { subgroups: u32, keys: u32, tier: MatrixTier },
 }
 
 impl Kernel {
@@ -85,6 +88,7 @@ impl Kernel {
         match self {
             Self::Tiled { height, groups, .. } => 4 * height * groups,
             Self::Rows { workgroup, .. } | Self::Subgroup { workgroup, .. } => 4 * workgroup,
+            Self::Matrices { subgroups, .. } => matrices::OWN_ROWS * subgroups,
         }
     }
 
@@ -171,7 +175,8 @@ pub(super) const ALTERNATIVES: &[Tile] = &[
 /// Those of 16 rows are a quarter as large, and wait for memory more than they compute.
 fn enough(kernel: Kernel) -> (u64, u32) {
     match kernel {
-        Kernel::Tiled { height: ..=4, .. } => (1024, 128),
+        Kernel::Tiled { height: ..=4, .. } | Kernel::Matrices { subgroups: 1, .. } => (1024, 128),
+        Kernel::Matrices { .. } => (256, 256),
         Kernel::Tiled { .. } => (256, 256),
         Kernel::Rows { .. } | Kernel::Subgroup { .. } => (8, 256),
     }
@@ -199,6 +204,19 @@ pub(super) fn adapter_of(capabilities: &Capabilities) -> Adapter {
     }
 }
 
+/// The kernels on cooperative matrices that run on this device, the best first; none unless the config asks for them.
+pub(super) fn matrix_kernels(
+    config: &AttentionConfig,
+    shapes: &AttentionShapes,
+    capabilities: &Capabilities,
+) -> Result<Vec<Kernel>> {
+    if config.matrices == Matrices::None {
+        return Ok(Vec::new());
+    }
+    let tier = MatrixTier::of(capabilities)?;
+    matrices::kernels(tier, rows_per_kv_head(shapes), [shapes.head_dim, shapes.v_dim], &capabilities.limits)
+}
+
 /// Whether the device's subgroups are as the kernel needs them.
 pub(super) fn runs(kernel: Kernel, capabilities: &Capabilities) -> bool {
     !matches!(kernel, Kernel::Subgroup { workgroup, .. } if capabilities.subgroup_size != Some(workgroup))
@@ -212,13 +230,14 @@ pub(super) fn select(
     offer: Option<&Offer>,
 ) -> Result<Choice> {
     let shapes = &problem.shapes;
-    let adapter = adapter_of(capabilities);
+    let by_matrices = matrix_kernels(config, shapes, capabilities)?;
+    let adapter = if by_matrices.is_empty() { adapter_of(capabilities) } else { Adapter::Gpu };
     let applies = |tile: &&Tile| tile.adapter == adapter && runs(tile.kernel, capabilities) && tile.takes(shapes);
     let table = || {
         let tile = TILES.iter().find(applies).unwrap_or(&TILES[TILES.len() - 1]);
         tile.kernel.within(capabilities.limits.max_compute_workgroup_storage_size, shapes.v_dim)
     };
-    let kernel = offer.map_or_else(table, |offer| offer.kernel);
+    let kernel = offer.map(|offer| offer.kernel).or(by_matrices.first().copied()).unwrap_or_else(table);
     let step = keys_per_step(problem, kernel);
     let block = if capabilities.slow_arrays { Block::Storage } else { Block::Private };
     let row_tiles = u64::from(rows_per_kv_head(shapes).div_ceil(kernel.rows()));
@@ -226,13 +245,16 @@ pub(super) fn select(
 
     // The fewest splits that the driver, the work bound and the caller's own bound allow.
     let mut bound = capabilities.options.max_keys_per_split.unwrap_or(u32::MAX).max(step);
-    let mut reasons =
-        vec![format!("{} rows of a kv head to a workgroup, {step} keys a step, on a {adapter:?}", kernel.rows())];
+    let on = match kernel {
+        Kernel::Matrices { tier, .. } => tier.to_string(),
+        _ => format!("on a {adapter:?}"),
+    };
+    let mut reasons = vec![format!("{} rows of a kv head to a workgroup, {step} keys a step, {on}", kernel.rows())];
     let shuffle = capabilities.min_subgroup_size.is_some_and(|least| can_shuffle(least, shapes.v_dim));
     match kernel {
         Kernel::Subgroup { workgroup, .. } => reasons.push(format!("subgroups of {workgroup}")),
         Kernel::Tiled { .. } if shuffle => reasons.push("row statistics by subgroup operations".into()),
-        Kernel::Tiled { .. } | Kernel::Rows { .. } => {}
+        Kernel::Tiled { .. } | Kernel::Rows { .. } | Kernel::Matrices { .. } => {}
     }
     let (enough, least_keys) = enough(kernel);
     if let Some(keys) = offer.and_then(|offer| offer.range) {
@@ -315,14 +337,17 @@ fn keys_under_loop_cap(
     let (head_chunks, v_chunks) = (shapes.head_dim.div_ceil(4), shapes.v_dim.div_ceil(4));
     // Each run of a loop counts one more, for its exit. Loading, clearing and writing the rows stand outside the steps.
     let outside = 2 * (head_chunks + 2 * v_chunks) + 128;
-    let per_step = match kernel {
+    let [outside, per_step] = match kernel {
         // A step walks q and o once.
-        Kernel::Rows { .. } | Kernel::Subgroup { .. } => 1 + (head_chunks + 1) + (v_chunks + 1),
+        Kernel::Rows { .. } | Kernel::Subgroup { .. } => [outside, 1 + (head_chunks + 1) + (v_chunks + 1)],
+        Kernel::Matrices { subgroups, keys, tier } => {
+            matrices::iterations(tier, subgroups, keys, [shapes.head_dim, shapes.v_dim])
+        }
         // Slabs of q and k, the rows' maximum, slabs of v; and in each slab what an invocation brings and multiplies.
         Kernel::Tiled { height, groups, slab } => {
             let bring_v = (slab * v_chunks).div_ceil(8 * height) + 1;
             let heads = shapes.head_dim.div_ceil(slab) * (slab + 8);
-            1 + heads + 1 + 17 * groups + step.div_ceil(slab) * (slab + bring_v + 4) + 1
+            [outside, 1 + heads + 1 + 17 * groups + step.div_ceil(slab) * (slab + bring_v + 4) + 1]
         }
     };
     // Counting the keys that a mask leaves takes one iteration each, in every range.

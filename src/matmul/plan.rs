@@ -226,12 +226,7 @@ pub(super) fn select(
     let range_k = range_of_k(shapes, capabilities, &tile, adapter, wanted)?;
     let ranges = shapes.k.div_ceil(range_k);
     let [rows, columns] = tile.size();
-    let on = match tier {
-        Some(MatrixTier { size, subgroup }) => {
-            format!("by matrices of {size} x {size} in f16, as asked, and subgroups of {subgroup}")
-        }
-        None => format!("on a {adapter:?}"),
-    };
+    let on = tier.map_or_else(|| format!("on a {adapter:?}"), |tier| tier.to_string());
     let mut reason = format!("tiles of {rows} x {columns}, {} k a step, {on}", tile.depth);
     if ranges > 1 {
         reason += &format!("; {ranges} ranges of {range_k} k, then combined");
