@@ -25,6 +25,8 @@ const STORAGE_BINDINGS: usize = 8;
 const WORKGROUP_BYTES: u32 = 16384;
 /// What those of `shared/tile.wgsl` may take, on devices that grant more; a default device gets none such.
 const LARGE_WORKGROUP_BYTES: u32 = 32768;
+/// What kernels with cooperative matrices may take, likewise.
+const MATRICES_WORKGROUP_BYTES: u32 = 49152;
 const INVOCATIONS: u32 = 256;
 
 /// What every op lists.
@@ -158,8 +160,12 @@ fn check(specialization: &Specialization, params: &ParamsLayout) -> Result<usize
     let invocations: u32 = main.workgroup_size.iter().product();
     ensure(invocations <= INVOCATIONS, format_args!("has {invocations} invocations in a workgroup"))?;
     let bytes = workgroup_bytes(&module)?;
-    let large = matrices || specialization.fragments.iter().any(|source| source.path == "shared/tile");
-    let granted = if large { LARGE_WORKGROUP_BYTES } else { WORKGROUP_BYTES };
+    let large = specialization.fragments.iter().any(|source| source.path == "shared/tile");
+    let granted = match (matrices, large) {
+        (true, _) => MATRICES_WORKGROUP_BYTES,
+        (false, true) => LARGE_WORKGROUP_BYTES,
+        (false, false) => WORKGROUP_BYTES,
+    };
     ensure(bytes <= granted, format_args!("has {bytes} bytes of workgroup memory"))?;
 
     check_params(&module, params)?;

@@ -7,9 +7,7 @@ use crate::{Error, Result};
 /// Rows of o that a subgroup keeps.
 pub(super) const OWN_ROWS: u32 = 16;
 
-/// Subgroups and keys of a step, the best first: subgroups share the keys that a step brings, and all that waits in a step is
-/// shared by its keys. Neither fills a workgroup's memory, of which D = 64 takes 28 KiB at most, so that several share a
-/// multiprocessor.
+/// Subgroups and keys of a step, the best first: more subgroups share what a step brings, and more keys its barriers. The largest takes 27.5 KiB at D = 64, so that several workgroups share a multiprocessor.
 const TILES: [[u32; 2]; 5] = [[4, 32], [2, 32], [2, 16], [1, 32], [1, 16]];
 
 /// The tiles for so many rows and these dims on a device, the best first.
@@ -83,7 +81,7 @@ mod tests {
         assert_eq!(tiles(own, 1000, 128, 48 << 10)[0], [4, 32]);
         assert_eq!(tiles(own, 1000, 128, 32 << 10)[0], [2, 32]);
         assert_eq!(tiles(own, 1000, 256, 32 << 10)[0], [2, 16]);
-        assert_eq!(tiles(own, 1000, 128, 16 << 10)[0], [1, 32]);
+        assert_eq!(tiles(own, 1000, 128, 16 << 10)[0], [1, 16]);
         assert_eq!(tiles(own, 1, 64, 48 << 10)[0], [1, 32], "one row");
         assert!(tiles(own, 1000, 256, 16 << 10).is_empty(), "refused");
     }
