@@ -206,7 +206,7 @@ impl Bench<'_> {
                     continue;
                 }
             };
-            if !agree(&want, &got) {
+            if !agree(subject.in_f16, &want, &got) {
                 case.wrong += 1;
                 continue;
             }

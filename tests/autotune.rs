@@ -5,13 +5,13 @@ mod common;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use common::{Expected, NAIVE_RUNS, Tensor, ULP, context, contexts};
+use common::{Expected, NAIVE_RUNS, Tensor, ULP, context, contexts, matrices};
 use wgpu_attention::attention::reference::{HostInputs, attention, attention_in};
 use wgpu_attention::reference::SumOrder;
 use wgpu_attention::{
     Attention, AttentionConfig, AttentionInputs, AttentionOutputs, AttentionShapes, AutotuneOptions, Causal, Context,
     Error, FeatureMap, GatedAttentionConfig, GatedAttentionShapes, GauMode, LinearAttentionConfig,
-    LinearAttentionShapes, LinearMode, MatMul, MatMulConfig, MatMulShapes, Result, Scale, TensorView, Tuning,
+    LinearAttentionShapes, LinearMode, MatMul, MatMulConfig, MatMulShapes, Matrices, Result, Scale, TensorView, Tuning,
     TuningCase,
 };
 
@@ -44,6 +44,12 @@ fn cases() -> Vec<TuningCase> {
     ]
 }
 
+fn cases_of_matrices() -> Vec<TuningCase> {
+    let attention = AttentionConfig::new().causal(Causal::TopLeft).matrices(Matrices::F16);
+    let matmul = MatMulConfig::new().matrices(Matrices::F16);
+    vec![(attention, shapes(70, 70, 16)).into(), (matmul, MatMulShapes::new(70, 90, 600)).into()]
+}
+
 /// A tuning that takes one kernel for every class of another.
 fn forged(tuning: &Tuning, kernel: &str) -> Tuning {
     let mut json = serde_json::to_value(tuning).expect("a tuning is data");
@@ -55,9 +61,11 @@ fn forged(tuning: &Tuning, kernel: &str) -> Tuning {
 
 #[test]
 fn every_candidate_gives_the_result_of_the_default() -> Result<()> {
-    for (by, context) in contexts().into_iter().take(2) {
+    let mut all: Vec<_> = contexts().into_iter().take(2).map(|(by, context)| (by, context, cases())).collect();
+    all.extend(matrices().map(|context| (", by matrices", context, cases_of_matrices())));
+    for (by, context, cases) in all {
         let (mut calls, mut names) = (0, BTreeSet::new());
-        let tuning = context.autotune(&cases(), &BUDGET, |progress| {
+        let tuning = context.autotune(&cases, &BUDGET, |progress| {
             calls += 1;
             let own = [progress.class, progress.candidate.unwrap_or_default()].map(str::to_owned);
             assert!(names.insert(own), "{by}: {progress:?} has the name of another candidate");
@@ -78,7 +86,8 @@ fn every_candidate_gives_the_result_of_the_default() -> Result<()> {
         // What was measured is kept, and said.
         let tuned = context.with_tuning(tuning.clone())?;
         assert_eq!(tuned.autotune(&[], &LITTLE, |_| ())?, tuning, "{by}");
-        let plan = Attention::new(&tuned, AttentionConfig::new())?.plan(&shapes(70, 600, 16))?;
+        let TuningCase::Attention(config, shapes) = cases[0] else { unreachable!() };
+        let plan = Attention::new(&tuned, config)?.plan(&shapes)?;
         assert!(plan.reason().contains("; tuned: "), "{by}: {}", plan.reason());
     }
     Ok(())

@@ -140,6 +140,7 @@ pub(crate) fn subject(
         class: class(&config, &problem),
         offers: distinct(offers(&config, &problem, capabilities), |a, b| a.kernel == b.kernel, choose)?,
         operands,
+        in_f16: config.matrices == crate::Matrices::F16,
         plan: Box::new(move |context| plan(context, &config, &problem)),
     })
 }

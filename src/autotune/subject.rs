@@ -14,6 +14,8 @@ pub(crate) struct Subject {
     /// What a tuning may take for it, by name, kernel by kernel: no two the same, and none the default.
     pub offers: Vec<Vec<String>>,
     pub operands: Vec<Operand>,
+    /// Whether its products are of f16, rounded in another order by each kernel.
+    pub in_f16: bool,
     pub plan: PlanIn,
 }
 
@@ -122,18 +124,21 @@ impl Content {
 }
 
 /// The root mean square of what two kernels that are both right may differ by, relative to that of their results: each may be
-/// off by 1e-5 of the truth, and by what WGSL grants its exp and division; twice that for logarithms near 0, in nats.
+/// off by 1e-5 of the truth, and by what WGSL grants its exp and division; by 2e-3 with products of f16. For logarithms near
+/// 0, in nats.
 const RMS: f64 = 4e-5;
+const RMS_IN_F16: f64 = 4e-3;
 const ABSOLUTE: f64 = 4e-6;
 /// A single number may be off by more.
 const WORST: f64 = 16.0;
 
 /// Whether a candidate's results are the default's, up to rounding.
-pub(super) fn agree(default: &[Vec<f32>], candidate: &[Vec<f32>]) -> bool {
-    default.len() == candidate.len() && default.iter().zip(candidate).all(|(want, got)| tensor_agrees(want, got))
+pub(super) fn agree(in_f16: bool, default: &[Vec<f32>], candidate: &[Vec<f32>]) -> bool {
+    let part = if in_f16 { RMS_IN_F16 } else { RMS };
+    default.len() == candidate.len() && default.iter().zip(candidate).all(|(want, got)| tensor_agrees(part, want, got))
 }
 
-fn tensor_agrees(want: &[f32], got: &[f32]) -> bool {
+fn tensor_agrees(part: f64, want: &[f32], got: &[f32]) -> bool {
     let pairs = || want.iter().zip(got);
     // Empty rows have a log-sum-exp of minus infinity.
     let both_finite = |(want, got): (&f32, &f32)| want.is_finite() && got.is_finite();
@@ -150,7 +155,7 @@ fn tensor_agrees(want: &[f32], got: &[f32]) -> bool {
     }
     let count = want.len().max(1) as f64;
     let rms = |squares: f64| (squares / count).sqrt();
-    rms(differences) <= RMS * rms(squares) + ABSOLUTE && worst <= WORST * (RMS * largest + ABSOLUTE)
+    rms(differences) <= part * rms(squares) + ABSOLUTE && worst <= WORST * (part * largest + ABSOLUTE)
 }
 
 /// What is missing to a device that has lost its way.
@@ -172,14 +177,14 @@ mod tests {
         let with = |change: &dyn Fn(usize, f32) -> f32| -> Vec<f32> {
             numbers.iter().enumerate().map(|(index, &x)| change(index, x)).collect()
         };
-        let same = |other: Vec<f32>| agree(std::slice::from_ref(&numbers), &[other]);
+        let same = |other: Vec<f32>| agree(false, std::slice::from_ref(&numbers), &[other]);
         assert!(same(with(&|_, x| x * (1.0 + 1e-6))));
         assert!(!same(with(&|_, x| x * 1.001)));
         assert!(!same(with(&|index, x| if index == 500 { 0.0 } else { x })));
         assert!(!same(with(&|index, x| if index == 500 { f32::NAN } else { x })));
         assert!(!same(numbers[1..].to_vec()));
         let empty = [vec![f32::NEG_INFINITY, 1.0]];
-        assert!(agree(&empty, &empty) && !agree(&empty, &[vec![0.0, 1.0]]));
+        assert!(agree(false, &empty, &empty) && !agree(false, &empty, &[vec![0.0, 1.0]]));
         let visible = Content::Mask.bytes(1000, 2).iter().filter(|&&byte| byte == 1).count();
         assert!((3200..3800).contains(&visible), "{visible} of 4000");
     }

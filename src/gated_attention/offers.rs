@@ -121,6 +121,7 @@ pub(crate) fn subject(
         class: class(&config, &problem),
         offers: distinct(offers(&config, &problem, capabilities), |a, b| a.tile == b.tile, choose)?,
         operands,
+        in_f16: false,
         plan: Box::new(move |context| plan(context, &config, &problem)),
     })
 }

@@ -173,6 +173,7 @@ pub(crate) fn subject(
         class: class(&config, &problem),
         offers,
         operands,
+        in_f16: false,
         plan: Box::new(move |context| plan(context, &config, &problem)),
     })
 }

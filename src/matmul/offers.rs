@@ -107,6 +107,7 @@ pub(crate) fn subject(
         class: class(&config, &problem),
         offers: crate::tuning::distinct(offers(&config, capabilities), |a, b| a.tile == b.tile, choose)?,
         operands,
+        in_f16: config.matrices == crate::Matrices::F16,
         plan: Box::new(move |context| plan(context, &config, &problem)),
     })
 }
