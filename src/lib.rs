@@ -54,8 +54,9 @@
 //!
 //! # Features
 //! - `vulkan`, `metal`, `dx12`, `gles` (default): the backends wgpu is built with.
-//! - `blocking` (default): a headless context, and calls that upload, run and read back. Off, the crate needs no executor.
-//! - `serde`: configs as JSON and the like.
+//! - `blocking` (default): a headless context, calls that upload, run and read back, and `Context::autotune`, which measures
+//!   kernels. Off, the crate needs no executor.
+//! - `serde`: configs, and what was measured, as JSON and the like.
 //!
 //! One major version of this crate goes with each of wgpu's, which is re-exported as [`wgpu`].
 
