@@ -2,7 +2,6 @@
 
 mod config;
 mod kernels;
-mod matrices;
 mod offers;
 mod plan;
 pub mod reference;

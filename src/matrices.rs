@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::context::Capabilities;
-use crate::wgsl::{Source, source};
+use crate::wgsl::{Constant, Source, source};
 use crate::{Error, Result};
 
 /// Whether an op's products may run on a device's cooperative matrices (tensor cores, simdgroup matrices).
@@ -124,9 +124,112 @@ impl fmt::Display for MatrixTier {
     }
 }
 
+/// Rows of a tile of `shared/matrix_tile.wgsl` that a subgroup owns.
+pub(crate) const OWN_ROWS: u32 = 16;
+
+/// Subgroups and keys of a step of an attention's tile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RowTile {
+    pub subgroups: u32,
+    pub keys: u32,
+    pub tier: MatrixTier,
+}
+
+impl RowTile {
+    /// The best first: more subgroups share what a step brings, and more keys its barriers. The largest takes 27.5 KiB where both
+    /// dims are 64, so that several workgroups share a multiprocessor.
+    const ALL: [[u32; 2]; 5] = [[4, 32], [2, 32], [2, 16], [1, 32], [1, 16]];
+
+    /// Those for so many rows and these dims of q and of v on a device, the best first.
+    pub fn list(tier: MatrixTier, rows: u32, dims: [u32; 2], limits: &wgpu::Limits) -> Result<Vec<Self>> {
+        let tile = |[subgroups, keys]: [u32; 2]| Self { subgroups, keys, tier };
+        let fits = |own: &Self| {
+            // Of few rows, no subgroup is idle.
+            let used = own.subgroups == 1 || rows > OWN_ROWS * own.subgroups / 2;
+            let shared = tier.subgroup.is_multiple_of(4) && own.keys.is_multiple_of(tier.subgroup / 4);
+            used && shared
+                && own.invocations() <= limits.max_compute_invocations_per_workgroup
+                && own.bytes(dims) <= limits.max_compute_workgroup_storage_size
+        };
+        let found: Vec<_> = Self::ALL.map(tile).into_iter().filter(fits).collect();
+        if found.is_empty() {
+            let (least, most) = (tile([1, 16]).bytes(dims), limits.max_compute_workgroup_storage_size);
+            let reason = format!(
+                "matrices: f16 for q of {} and v of {} dims, by subgroups of {}, needs {least} bytes of workgroup memory, the \
+                 device grants {most}; or its subgroups are too large",
+                dims[0], dims[1], tier.subgroup
+            );
+            return Err(Error::Unsupported { reasons: vec![reason] });
+        }
+        Ok(found)
+    }
+
+    pub fn rows(self) -> u32 {
+        OWN_ROWS * self.subgroups
+    }
+
+    fn invocations(self) -> u32 {
+        self.subgroups * self.tier.subgroup
+    }
+
+    /// Workgroup memory, as the head of `shared/matrix_tile.wgsl` tells it.
+    fn bytes(self, dims: [u32; 2]) -> u32 {
+        let [q_stride, v_stride] = dims.map(|dim| dim.next_multiple_of(self.tier.size) + 8);
+        let (rows, keys) = (self.rows(), self.keys);
+        2 * (rows * q_stride + keys * q_stride.max(v_stride) + rows * (keys + 8))
+            + 4 * (rows * (keys + 4) + self.subgroups)
+    }
+
+    /// Loop iterations of an invocation outside the steps, and in one, exits counted.
+    pub fn iterations(self, dims: [u32; 2]) -> [u32; 2] {
+        let Self { subgroups, keys, tier } = self;
+        let [q_chunks, v_chunks] = dims.map(|dim| dim.next_multiple_of(tier.size) / 4);
+        let width = tier.subgroup / 4;
+        let panels = dims[1].div_ceil(tier.size) * (tier.size.div_ceil(width) + 2) + 1;
+        let bring = |chunks: u32| chunks.div_ceil(self.invocations()) + 1;
+        let brought = bring(keys * q_chunks) + bring(keys * v_chunks);
+        let step = brought + q_chunks + 1 + 2 * (keys / width + 1) + keys + 16 + panels;
+        [bring(subgroups * OWN_ROWS / 4 * q_chunks) + panels + 128, step + 1]
+    }
+
+    pub fn constants(self) -> Vec<(&'static str, Constant)> {
+        vec![
+            ("SUBGROUP", Constant::U32(self.tier.subgroup)),
+            ("SUBGROUPS", Constant::U32(self.subgroups)),
+            ("KEYS", Constant::U32(self.keys)),
+            ("UNROLL", Constant::Bool(self.keys / (self.tier.subgroup / 4) <= 8)),
+        ]
+    }
+
+    pub fn fragments(self) -> Vec<&'static Source> {
+        let own = [source!("shared/matrix_tile"), source!("shared/along_width_subgroup")];
+        own.into_iter().chain(self.tier.fragments()).collect()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn tiles(rows: u32, dim: u32, granted: u32) -> Vec<[u32; 2]> {
+        let limits = wgpu::Limits { max_compute_workgroup_storage_size: granted, ..wgpu::Limits::default() };
+        let found = RowTile::list(MatrixTier::COMMON, rows, [dim; 2], &limits).unwrap_or_default();
+        found.into_iter().map(|tile| [tile.subgroups, tile.keys]).collect()
+    }
+
+    #[test]
+    fn tiles_fit_what_is_granted() {
+        assert_eq!(tiles(1000, 64, 48 << 10)[0], [4, 32]);
+        assert_eq!(tiles(1000, 64, 32 << 10)[0], [4, 32]);
+        assert_eq!(tiles(1000, 64, 16 << 10)[0], [2, 16]);
+        assert_eq!(tiles(1000, 128, 48 << 10)[0], [4, 32]);
+        assert_eq!(tiles(1000, 128, 32 << 10)[0], [2, 32]);
+        assert_eq!(tiles(1000, 256, 32 << 10)[0], [2, 16]);
+        assert_eq!(tiles(1000, 128, 16 << 10)[0], [1, 16]);
+        assert_eq!(tiles(1, 64, 48 << 10)[0], [1, 32], "one row");
+        assert!(tiles(1000, 256, 16 << 10).is_empty(), "refused");
+    }
+
     use wgpu::CooperativeScalarType::{self, F16, F32};
 
     fn listed(

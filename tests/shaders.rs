@@ -343,11 +343,8 @@ fn write_every_specialization() {
         let spirv = |version, buffer| write_spirv(&module, &info, version, buffer).expect("the other tests pass");
         let newest = if specialization.uses_matrices() { "matrices.spv" } else { "1.6.spv" };
         write(newest, bytemuck::cast_slice(&spirv((1, 6), Unchecked)));
-        if sampled.contains(&index) {
+        if sampled.contains(&index) && !specialization.uses_matrices() {
             write("1.3.spv", bytemuck::cast_slice(&spirv((1, 3), Restrict)));
-            if specialization.uses_matrices() {
-                return;
-            }
             write("hlsl", write_hlsl(&module, &info).expect("the other tests pass").as_bytes());
         }
     });

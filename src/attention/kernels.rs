@@ -1,8 +1,8 @@
 //! The kernels of softmax attention: their bindings, their uniforms, and the source of each specialization.
 
 use super::plan::{ALTERNATIVES, Choice, Kernel, Problem, TILES, Tile, can_shuffle};
-use super::{AttentionConfig, AttentionShapes, Causal, Scale, matrices};
-use crate::matrices::MatrixTier;
+use super::{AttentionConfig, AttentionShapes, Causal, Scale};
+use crate::matrices::{MatrixTier, RowTile};
 use crate::params::{ParamsLayout, params};
 use crate::tensor::Layout;
 use crate::wgsl::{Constant, Source, Specialization, source};
@@ -153,7 +153,7 @@ pub(super) fn keys_per_step(problem: &Problem, kernel: Kernel) -> u32 {
                 keys.min(8)
             }
         }
-        Kernel::Subgroup { keys, .. } | Kernel::Matrices { keys, .. } => keys,
+        Kernel::Subgroup { keys, .. } | Kernel::Matrices(RowTile { keys, .. }) => keys,
     }
 }
 
@@ -230,16 +230,9 @@ pub(super) fn walk(
             fragments.extend([source!("attention/block_private"), source!("shared/keys_subgroup")]);
             (source!("attention/rows"), rows(workgroup, workgroup / keys, true))
         }
-        Kernel::Matrices { subgroups, tier, .. } => {
-            let constants = vec![
-                ("SUBGROUP", Constant::U32(tier.subgroup)),
-                ("SUBGROUPS", Constant::U32(subgroups)),
-                ("KEYS", Constant::U32(keys)),
-                ("UNROLL", Constant::Bool(keys / (tier.subgroup / 4) <= 8)),
-            ];
-            fragments.push(source!("shared/along_width_subgroup"));
-            fragments.extend(tier.fragments());
-            (source!("attention/cooperative"), constants)
+        Kernel::Matrices(tile) => {
+            fragments.extend(tile.fragments());
+            (source!("attention/cooperative"), tile.constants())
         }
     };
     constants.extend([
@@ -448,9 +441,10 @@ pub fn specializations() -> Vec<(Specialization, ParamsLayout)> {
                 let limits = wgpu::Limits { max_compute_workgroup_storage_size: 48 << 10, ..wgpu::Limits::default() };
                 for tier in MatrixTier::SAMPLES {
                     for rows in [1, 1000] {
-                        let kernels = matrices::kernels(tier, rows, [head_dim, v_dim], &limits).unwrap_or_default();
-                        found.extend(kernels.into_iter().map(|kernel| {
-                            let walk = walk(&config, &problem, kernel, Block::Private, true, bits(flags, 8));
+                        let tiles = RowTile::list(tier, rows, [head_dim, v_dim], &limits).unwrap_or_default();
+                        found.extend(tiles.into_iter().map(|tile| {
+                            let walk =
+                                walk(&config, &problem, Kernel::Matrices(tile), Block::Private, true, bits(flags, 8));
                             (walk, WalkParams::LAYOUT)
                         }));
                     }

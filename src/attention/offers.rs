@@ -22,7 +22,7 @@ impl fmt::Display for Offer {
             Kernel::Tiled { height, groups, slab } => write!(f, "tiled height={height} groups={groups} slab={slab}")?,
             Kernel::Rows { workgroup, keys } => write!(f, "rows workgroup={workgroup} keys={keys}")?,
             Kernel::Subgroup { workgroup, keys } => write!(f, "rows subgroup={workgroup} keys={keys}")?,
-            Kernel::Matrices { subgroups, keys, .. } => write!(f, "matrices subgroups={subgroups} keys={keys}")?,
+            Kernel::Matrices(tile) => write!(f, "matrices subgroups={} keys={}", tile.subgroups, tile.keys)?,
         }
         match self.range {
             None => Ok(()),

@@ -2,10 +2,10 @@
 
 use super::kernels::{Block, Combine, combine, combine_params, keys_per_step, slot, tile_width, walk, walk_params};
 use super::offers::Offer;
-use super::{AttentionConfig, AttentionShapes, matrices};
+use super::{AttentionConfig, AttentionShapes};
 use crate::context::{Capabilities, Context};
 use crate::dispatch::{Plan, PlanBuilder, Slot};
-use crate::matrices::MatrixTier;
+use crate::matrices::{MatrixTier, RowTile};
 use crate::tensor::{Layout, product};
 use crate::wgsl::Specialization;
 use crate::{Error, Matrices, Result};
@@ -79,7 +79,7 @@ pub(super) enum Kernel {
     /// The same unrolled, where subgroups have the workgroup's size.
     Subgroup { workgroup: u32, keys: u32 },
     /// `attention/cooperative.wgsl`: subgroups of 16 rows, and the device's matrices.
-    Matrices { subgroups: u32, keys: u32, tier: MatrixTier },
+    Matrices(RowTile),
 }
 
 impl Kernel {
@@ -88,7 +88,7 @@ impl Kernel {
         match self {
             Self::Tiled { height, groups, .. } => 4 * height * groups,
             Self::Rows { workgroup, .. } | Self::Subgroup { workgroup, .. } => 4 * workgroup,
-            Self::Matrices { subgroups, .. } => matrices::OWN_ROWS * subgroups,
+            Self::Matrices(tile) => tile.rows(),
         }
     }
 
@@ -175,8 +175,8 @@ pub(super) const ALTERNATIVES: &[Tile] = &[
 /// Those of 16 rows are a quarter as large, and wait for memory more than they compute.
 fn enough(kernel: Kernel) -> (u64, u32) {
     match kernel {
-        Kernel::Tiled { height: ..=4, .. } | Kernel::Matrices { subgroups: 1, .. } => (1024, 128),
-        Kernel::Matrices { .. } => (256, 256),
+        Kernel::Tiled { height: ..=4, .. } | Kernel::Matrices(RowTile { subgroups: 1, .. }) => (1024, 128),
+        Kernel::Matrices(_) => (256, 256),
         Kernel::Tiled { .. } => (256, 256),
         Kernel::Rows { .. } | Kernel::Subgroup { .. } => (8, 256),
     }
@@ -214,7 +214,8 @@ pub(super) fn matrix_kernels(
         return Ok(Vec::new());
     }
     let tier = MatrixTier::of(capabilities)?;
-    matrices::kernels(tier, rows_per_kv_head(shapes), [shapes.head_dim, shapes.v_dim], &capabilities.limits)
+    let (rows, dims) = (rows_per_kv_head(shapes), [shapes.head_dim, shapes.v_dim]);
+    Ok(RowTile::list(tier, rows, dims, &capabilities.limits)?.into_iter().map(Kernel::Matrices).collect())
 }
 
 /// Whether the device's subgroups are as the kernel needs them.
@@ -246,7 +247,7 @@ pub(super) fn select(
     // The fewest splits that the driver, the work bound and the caller's own bound allow.
     let mut bound = capabilities.options.max_keys_per_split.unwrap_or(u32::MAX).max(step);
     let on = match kernel {
-        Kernel::Matrices { tier, .. } => tier.to_string(),
+        Kernel::Matrices(tile) => tile.tier.to_string(),
         _ => format!("on a {adapter:?}"),
     };
     let mut reasons = vec![format!("{} rows of a kv head to a workgroup, {step} keys a step, {on}", kernel.rows())];
@@ -254,7 +255,7 @@ pub(super) fn select(
     match kernel {
         Kernel::Subgroup { workgroup, .. } => reasons.push(format!("subgroups of {workgroup}")),
         Kernel::Tiled { .. } if shuffle => reasons.push("row statistics by subgroup operations".into()),
-        Kernel::Tiled { .. } | Kernel::Rows { .. } | Kernel::Matrices { .. } => {}
+        Kernel::Tiled { .. } | Kernel::Rows { .. } | Kernel::Matrices(_) => {}
     }
     let (enough, least_keys) = enough(kernel);
     if let Some(keys) = offer.and_then(|offer| offer.range) {
@@ -340,9 +341,7 @@ fn keys_under_loop_cap(
     let [outside, per_step] = match kernel {
         // A step walks q and o once.
         Kernel::Rows { .. } | Kernel::Subgroup { .. } => [outside, 1 + (head_chunks + 1) + (v_chunks + 1)],
-        Kernel::Matrices { subgroups, keys, tier } => {
-            matrices::iterations(tier, subgroups, keys, [shapes.head_dim, shapes.v_dim])
-        }
+        Kernel::Matrices(tile) => tile.iterations([shapes.head_dim, shapes.v_dim]),
         // Slabs of q and k, the rows' maximum, slabs of v; and in each slab what an invocation brings and multiplies.
         Kernel::Tiled { height, groups, slab } => {
             let bring_v = (slab * v_chunks).div_ceil(8 * height) + 1;
