@@ -1,6 +1,8 @@
 //! Gated attention on the GPU against its f64 twin.
 
 mod common;
+#[path = "gated_attention/matrices.rs"]
+mod on_matrices;
 #[path = "gated_attention/refusals.rs"]
 mod refusals;
 #[path = "gated_attention/tiles.rs"]
@@ -11,7 +13,7 @@ use wgpu_attention::gated_attention::reference::{self, HostInputs};
 use wgpu_attention::reference::SumOrder;
 use wgpu_attention::{
     Causal, Context, ContextOptions, Divisor, Error, GatedAttention, GatedAttentionConfig, GatedAttentionInputs,
-    GatedAttentionOutputs, GauMode, GauWeights, HostView, LinearDivisor, QuadraticDivisor,
+    GatedAttentionOutputs, GauMode, GauWeights, HostView, LinearDivisor, Matrices, QuadraticDivisor,
 };
 
 /// Where q and k come from.
@@ -170,6 +172,9 @@ impl Case {
     fn assert(&self, what: &str, o: &[f32]) {
         let inputs = self.host();
         let want = reference::gated_attention(&self.config, &inputs).unwrap().o;
+        if self.config.matrices == Matrices::F16 {
+            return self.assert_f16(what, o, &want);
+        }
         let naive: Vec<_> = (0..NAIVE_RUNS)
             .map(|seed| {
                 reference::gated_attention_in::<f32>(&self.config, &inputs, SumOrder::Shuffled(seed)).unwrap().o
@@ -221,6 +226,7 @@ impl Case {
         for (kernels, context) in own_and_any_gpu() {
             self.assert(&format!("{what}{kernels}"), &self.run(context, Placement::Aligned));
         }
+        self.check_on_matrices(what);
     }
 }
 
@@ -284,6 +290,7 @@ const V1: GatedAttentionConfig = GatedAttentionConfig {
     causal: Causal::None,
     window: wgpu_attention::Window { left: None, right: None },
     mode: GauMode::Full,
+    matrices: Matrices::None,
 };
 
 /// One configuration of each kernel: relu², relu² with a row sum, softmax, and mixed chunks of 16 tokens.

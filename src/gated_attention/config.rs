@@ -1,7 +1,7 @@
 //! What the caller asks of gated attention.
 
 use crate::attention::{Visibility, config_error};
-use crate::{Causal, Result, Window};
+use crate::{Causal, Matrices, Result, Window};
 
 /// What relu(q·k)² is divided by. n is the row's own number of visible keys, s the width of q and k.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -154,6 +154,9 @@ pub struct GatedAttentionConfig {
     pub window: Window,
     /// Default: full.
     pub mode: GauMode,
+    /// Whether both products may run on cooperative matrices, with queries, keys, values and weights rounded to f16; not in mixed
+    /// chunks. Weights are in units of their row's largest before they are rounded. Default: none.
+    pub matrices: Matrices,
 }
 
 impl GatedAttentionConfig {
@@ -185,6 +188,12 @@ impl GatedAttentionConfig {
     #[must_use]
     pub fn mode(self, mode: GauMode) -> Self {
         Self { mode, ..self }
+    }
+
+    /// Sets whether both products may run on cooperative matrices.
+    #[must_use]
+    pub fn matrices(self, matrices: Matrices) -> Self {
+        Self { matrices, ..self }
     }
 
     /// Refuses values that mean nothing, and what mixed chunks do not combine with.
@@ -228,6 +237,9 @@ impl GatedAttentionConfig {
         }
         if self.window != Window::default() {
             return Err(config_error("window", "with mixed_chunk, none", format!("{:?}", self.window)));
+        }
+        if self.matrices != Matrices::None {
+            return Err(config_error("matrices", "with mixed_chunk, none", "f16"));
         }
         Ok(())
     }

@@ -3,8 +3,9 @@
 use super::config::{Divisor, GatedAttentionConfig, GauMode, GauWeights, QuadraticDivisor};
 use super::plan::Problem;
 use super::shapes::GatedAttentionShapes;
-use super::tiles::{Adapter, Choice, Kernel, StateKernel, can_shuffle, columns, tile_for, tiles_for, width};
+use super::tiles::{Adapter, Choice, Kernel, StateKernel, can_shuffle, columns, tile_for, tiles_for, tiles_of, width};
 use crate::Causal;
+use crate::matrices::{MatrixTier, RowTile};
 use crate::params::{ParamsLayout, params};
 use crate::wgsl::{Constant, Source, Specialization, source};
 
@@ -269,6 +270,7 @@ pub(super) fn walk(config: &GatedAttentionConfig, problem: &Problem, choice: &Ch
     }
     let (kernel, mut constants, own) = match choice.kernel {
         Kernel::Tiled { height, groups, slab } => tiled(choice, [height, groups, slab], chunked),
+        Kernel::Matrices(tile) => cooperative(tile),
         Kernel::Rows { workgroup, keys } => quadratic([workgroup, keys], false, choice.q_in_storage, chunked),
         Kernel::Subgroup { workgroup, keys } => quadratic([workgroup, keys], true, choice.q_in_storage, chunked),
     };
@@ -307,6 +309,12 @@ fn tiled(choice: &Choice, tile: [u32; 3], chunked: bool) -> Parts {
         pick(chunked, source!("gated_attention/tiled_chunks"), source!("gated_attention/tiled_no_chunks")),
     ];
     (source!("gated_attention/tiled"), tile_constants(choice.v_block, tile), fragments)
+}
+
+fn cooperative(tile: RowTile) -> Parts {
+    let mut fragments = tile.fragments();
+    fragments.extend([source!("shared/walk"), source!("gated_attention/tiled_no_chunks")]);
+    (source!("gated_attention/cooperative"), tile.constants(), fragments)
 }
 
 fn quadratic([workgroup, keys]: [u32; 2], subgroup: bool, q_in_storage: bool, chunked: bool) -> Parts {
@@ -478,7 +486,12 @@ pub fn specializations() -> Vec<(Specialization, ParamsLayout)> {
             // What only a tuning takes: not in every combination.
             let offered = ALL_DEVICES.into_iter().filter(|_| few && key_dim == 64);
             let offered = offered.flat_map(|device| tiles_for(config, &shapes, device));
-            for tile in table.chain(offered) {
+            // On matrices, whose limits are those of GPUs that have them.
+            let limits = wgpu::Limits { max_compute_workgroup_storage_size: 48 << 10, ..wgpu::Limits::default() };
+            let on_matrices = MatrixTier::SAMPLES.into_iter().filter(|_| few && config.chunk().is_none());
+            let on_matrices = on_matrices
+                .flat_map(|tier| [1, 1000].map(|rows| tiles_of(tier, rows, &shapes, &limits).unwrap_or_default()));
+            for tile in table.chain(offered).chain(on_matrices.flatten()) {
                 let adapter = tile.adapter;
                 let splits = if bits(flags, 5) && config.chunk().is_none() { 2 } else { 1 };
                 let v_block = tile.v_block(&shapes);

@@ -5,7 +5,7 @@ use std::fmt;
 use super::GauWeights;
 use super::config::GatedAttentionConfig;
 use super::plan::{self, Problem};
-use super::tiles::{Kernel, Tile, device, tiles_for};
+use super::tiles::{Kernel, Tile, device, matrix_tiles, tiles_for};
 use crate::context::{Capabilities, Context};
 use crate::dispatch::Plan;
 use crate::tensor::Layout;
@@ -25,6 +25,7 @@ impl fmt::Display for Offer {
             Kernel::Tiled { height, groups, slab } => write!(f, "tiled height={height} groups={groups} slab={slab}")?,
             Kernel::Rows { workgroup, keys } => write!(f, "rows workgroup={workgroup} keys={keys}")?,
             Kernel::Subgroup { workgroup, keys } => write!(f, "rows subgroup={workgroup} keys={keys}")?,
+            Kernel::Matrices(tile) => write!(f, "matrices subgroups={} keys={}", tile.subgroups, tile.keys)?,
         }
         write!(f, " value_dims={}", 4 * self.tile.v_chunks)?;
         match self.range {
@@ -40,7 +41,11 @@ const RANGES: [u32; 4] = [u32::MAX, 4096, 1024, 256];
 
 /// Everything that is right for the problem on this device, whatever its number of rows.
 pub(super) fn offers(config: &GatedAttentionConfig, problem: &Problem, capabilities: &Capabilities) -> Vec<Offer> {
-    let tiles = tiles_for(config, &problem.shapes, device(capabilities));
+    let tiles = match matrix_tiles(config, &problem.shapes, capabilities) {
+        Ok(found) if found.is_empty() => tiles_for(config, &problem.shapes, device(capabilities)),
+        // A device that refuses the config is offered nothing.
+        found => found.unwrap_or_default(),
+    };
     // Chunks are not split.
     let ranges: &[u32] = if config.chunk().is_some() { &[] } else { &RANGES };
     let ranges = std::iter::once(None).chain(ranges.iter().copied().map(Some));
@@ -66,6 +71,7 @@ pub(super) fn class(config: &GatedAttentionConfig, problem: &Problem) -> String 
         .with("shared_z", shapes.shared_z)
         .with("gate", shapes.gate)
         .with("kv_lens", shapes.kv_lens)
+        .with("in_f16", config.matrices == crate::Matrices::F16)
         .with("scalar", !vec4)
         .name()
 }

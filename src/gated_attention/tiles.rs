@@ -6,7 +6,8 @@ use super::offers::Offer;
 use super::plan::Problem;
 use super::shapes::GatedAttentionShapes;
 use crate::context::Capabilities;
-use crate::{Error, Result};
+use crate::matrices::{MatrixTier, RowTile};
+use crate::{Error, Matrices, Result};
 
 const ANY: u32 = u32::MAX;
 
@@ -81,9 +82,13 @@ impl Tile {
 
     /// Chunks of four value dims of a workgroup: as few blocks as may be, and those alike.
     pub fn v_block(&self, shapes: &GatedAttentionShapes) -> u32 {
-        let v_chunks = shapes.v_dim.div_ceil(4);
-        v_chunks.div_ceil(v_chunks.div_ceil(self.v_chunks))
+        v_block_of(shapes, self.v_chunks)
     }
+}
+
+fn v_block_of(shapes: &GatedAttentionShapes, most: u32) -> u32 {
+    let v_chunks = shapes.v_dim.div_ceil(4);
+    v_chunks.div_ceil(v_chunks.div_ceil(most))
 }
 
 /// A kernel that walks the keys, and what it is made for.
@@ -97,6 +102,8 @@ pub(super) enum Kernel {
     /// The same for llvmpipe with subgroups of the workgroup's size, and no chunks: each invocation reads one key's part and
     /// tells it to all, and every loop is unrolled, so that q and o are no arrays.
     Subgroup { workgroup: u32, keys: u32 },
+    /// `gated_attention/cooperative.wgsl`, without chunks.
+    Matrices(RowTile),
 }
 
 impl Kernel {
@@ -105,12 +112,13 @@ impl Kernel {
         match self {
             Self::Tiled { height, groups, .. } => 4 * height * groups,
             Self::Rows { workgroup, .. } | Self::Subgroup { workgroup, .. } => 4 * workgroup,
+            Self::Matrices(tile) => tile.rows(),
         }
     }
 
     /// Heads whose rows lie in tiles of their own: those of k if the tiles take all heads that share one, and else of q.
     pub fn heads(self, shapes: &GatedAttentionShapes) -> u32 {
-        if matches!(self, Self::Tiled { .. }) { shapes.kv_heads } else { shapes.q_heads }
+        if matches!(self, Self::Tiled { .. } | Self::Matrices(_)) { shapes.kv_heads } else { shapes.q_heads }
     }
 
     /// Rows that lie in tiles together.
@@ -129,13 +137,17 @@ impl Kernel {
                 let bytes = 16 * (slab.max(width) * row_groups + slab * width.max(v_block));
                 bytes <= granted && slab / 4 * groups <= width
             }
-            Self::Rows { .. } | Self::Subgroup { .. } => true,
+            Self::Rows { .. } | Self::Subgroup { .. } | Self::Matrices(_) => true,
         }
     }
 
     /// Ranges of keys are multiples of this.
     fn step(self, v_block: u32) -> u32 {
-        if matches!(self, Self::Tiled { .. }) { 4 * width(v_block) } else { KEYS_PER_STEP }
+        match self {
+            Self::Tiled { .. } => 4 * width(v_block),
+            Self::Rows { .. } | Self::Subgroup { .. } => KEYS_PER_STEP,
+            Self::Matrices(tile) => tile.keys,
+        }
     }
 }
 
@@ -172,6 +184,33 @@ pub(super) fn tiles_for(
     let widths = |tile: &Tile| [1, 2, 4].map(|part| Tile { v_chunks: (tile.v_chunks / part).max(4), ..*tile });
     let tiles = TILES.iter().chain(ALTERNATIVES).filter(own).flat_map(widths);
     tiles.filter(|tile| tile.runs(shapes, subgroup, granted)).collect()
+}
+
+/// The tiles on cooperative matrices that run on this device, the best first; none unless the config asks for them. Value dims are
+/// in blocks of 128: their sums take 64 registers.
+pub(super) fn matrix_tiles(
+    config: &GatedAttentionConfig,
+    shapes: &GatedAttentionShapes,
+    capabilities: &Capabilities,
+) -> Result<Vec<Tile>> {
+    if config.matrices == Matrices::None {
+        return Ok(Vec::new());
+    }
+    let tier = MatrixTier::of(capabilities)?;
+    let rows = shapes.q_len.saturating_mul(shapes.q_heads / shapes.kv_heads.max(1));
+    tiles_of(tier, rows, shapes, &capabilities.limits)
+}
+
+pub(super) fn tiles_of(
+    tier: MatrixTier,
+    rows: u32,
+    shapes: &GatedAttentionShapes,
+    limits: &wgpu::Limits,
+) -> Result<Vec<Tile>> {
+    const V_CHUNKS: u32 = 32;
+    let on = |kernel| Tile { adapter: Adapter::Gpu, rows: [0, ANY], dims: [ANY, ANY], v_chunks: V_CHUNKS, kernel };
+    let tiles = RowTile::list(tier, rows, [shapes.key_dim, 4 * v_block_of(shapes, V_CHUNKS)], limits)?;
+    Ok(tiles.into_iter().map(|tile| on(Kernel::Matrices(tile))).collect())
 }
 
 /// The rows of the table that are for this device, the size of llvmpipe's subgroups, and bytes of workgroup memory.
@@ -253,7 +292,7 @@ impl Choice {
     /// On a GPU 64 or 128 key dims by up to 128 value dims; on a CPU as the kernel that walks the keys.
     pub fn state(&self, key_dim: u32) -> State {
         match self.kernel {
-            Kernel::Tiled { .. } => State {
+            Kernel::Tiled { .. } | Kernel::Matrices(_) => State {
                 kernel: StateKernel::Tiled { height: if key_dim <= 64 { 8 } else { 16 } },
                 v_block: self.v_block.div_ceil(self.v_block.div_ceil(32)),
             },
@@ -273,18 +312,24 @@ pub(super) fn select(
 ) -> Result<Choice> {
     let shapes = &problem.shapes;
     let (adapter, subgroup, granted) = device(capabilities);
+    let by_matrices = matrix_tiles(config, shapes, capabilities)?;
+    let adapter = if by_matrices.is_empty() { adapter } else { Adapter::Gpu };
     let table = || tile_for(adapter, shapes, config.chunk(), subgroup, granted);
-    let tile = offer.map_or_else(table, |offer| &offer.tile);
+    let tile = offer.map(|offer| &offer.tile).or(by_matrices.first()).unwrap_or_else(table);
     let kernel = tile.kernel;
     let v_block = tile.v_block(shapes);
     let blocks = shapes.v_dim.div_ceil(4).div_ceil(v_block);
     let step = kernel.step(v_block);
-    let mut reasons = vec![format!("{} rows to a workgroup on a {adapter:?}", kernel.rows())];
+    let on = match kernel {
+        Kernel::Matrices(tile) => tile.tier.to_string(),
+        _ => format!("on a {adapter:?}"),
+    };
+    let mut reasons = vec![format!("{} rows to a workgroup {on}", kernel.rows())];
     let shuffle = capabilities.min_subgroup_size.is_some_and(|least| can_shuffle(config, least, v_block));
     match kernel {
         Kernel::Subgroup { workgroup, .. } => reasons.push(format!("subgroups of {workgroup}")),
         Kernel::Tiled { .. } if shuffle => reasons.push("row statistics by subgroup operations".into()),
-        Kernel::Tiled { .. } | Kernel::Rows { .. } => {}
+        Kernel::Tiled { .. } | Kernel::Rows { .. } | Kernel::Matrices(_) => {}
     }
     if blocks > 1 {
         reasons.push(format!("{blocks} blocks of {} value dims", 4 * v_block));
@@ -352,6 +397,7 @@ fn iterations(shapes: &GatedAttentionShapes, choice: &Choice) -> (u32, u32) {
         }
         // Slabs of q and k, and of weights and v: what an invocation brings and multiplies in each. What the rows have along
         // the width, in every step, at the start and at the end.
+        Kernel::Matrices(tile) => tile.iterations([shapes.key_dim, 4 * v_block]).into(),
         Kernel::Tiled { height, groups, slab } => {
             let width = width(v_block);
             let bring_v = (slab * v_block).div_ceil(width * height) + 1;
@@ -369,6 +415,8 @@ fn linear_iterations(shapes: &GatedAttentionShapes, choice: &Choice) -> u32 {
         Kernel::Rows { .. } | Kernel::Subgroup { .. } => {
             shapes.key_dim.div_ceil(4).div_ceil(2) * (choice.v_block + 2) + 1
         }
+        // Without chunks, there is none.
+        Kernel::Matrices(_) => 0,
         Kernel::Tiled { height, slab, .. } => {
             let bring = (slab * choice.v_block).div_ceil(width(choice.v_block) * height) + 1;
             shapes.key_dim.div_ceil(slab) * (slab + bring + 4) + 1
