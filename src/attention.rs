@@ -20,22 +20,22 @@ use crate::dispatch::{Plan, PlanCache, Prepared};
 use crate::tensor::{Access, DType, Operands};
 use crate::{Context, Result, TensorView};
 use kernels::slot;
-use plan::Problem;
+use plan::{Problem, axes};
 use std::sync::Arc;
 
 /// The tensors that softmax attention reads.
 ///
 /// | field | shape | dtype | |
 /// |---|---|---|---|
-/// | `q` | `[batch, q_heads, q_len, head_dim]` | f32 | `head_dim` 1 to 256 |
-/// | `k` | `[batch, kv_heads, kv_len, head_dim]` | f32 | `q_heads` is a multiple of `kv_heads`; query head h reads head h / (`q_heads` / `kv_heads`) |
-/// | `v` | `[batch, kv_heads, kv_len, v_dim]` | f32 | `v_dim` 1 to 256 |
+/// | `q` | `[batch, q_heads, q_len, head_dim]` | float | `head_dim` 1 to 256 |
+/// | `k` | `[batch, kv_heads, kv_len, head_dim]` | float | `q_heads` is a multiple of `kv_heads`; query head h reads head h / (`q_heads` / `kv_heads`) |
+/// | `v` | `[batch, kv_heads, kv_len, v_dim]` | float | `v_dim` 1 to 256 |
 /// | `kv_lens` | `[batch]` | u32 | only the first `kv_lens[b]` keys of batch b are visible; clamped to `kv_len` |
-/// | `bias` | `[batch, q_heads, q_len, kv_len]` | f32 | finite or −∞; added to the scaled scores, which below −1e28 count as that; −∞ hides its key; any outer axis may have stride 0 |
+/// | `bias` | `[batch, q_heads, q_len, kv_len]` | float | finite or −∞; added to the scaled scores, which below −1e28 count as that; −∞ hides its key; any outer axis may have stride 0 |
 /// | `mask` | `[batch, q_heads, q_len, kv_len]` | bool | zero hides its key; any outer axis may have stride 0 |
-/// | `row_scale` | `[batch, q_heads, q_len]` | f32 | required by [`Scale::PerRow`], refused otherwise |
+/// | `row_scale` | `[batch, q_heads, q_len]` | float | required by [`Scale::PerRow`], refused otherwise |
 ///
-/// Keys and values that no row sees, and memory between rows, may hold anything, NaN included.
+/// A float is f32, f16 or bf16, for each tensor its own; see [`DType`]. Keys and values that no row sees, and memory between rows, may hold anything, NaN included.
 #[derive(Clone, Copy, Debug)]
 pub struct AttentionInputs<'a> {
     /// Queries.
@@ -66,9 +66,11 @@ impl<'a> AttentionInputs<'a> {
 ///
 /// | field | shape | dtype | |
 /// |---|---|---|---|
-/// | `o` | `[batch, q_heads, q_len, v_dim]` | f32 | 0 in a row that sees no key |
+/// | `o` | `[batch, q_heads, q_len, v_dim]` | float | 0 in a row that sees no key |
 /// | `lse` | `[batch, q_heads, q_len]` | f32 | natural log; −∞ in a row that sees no key |
 /// | `entropy` | `[batch, q_heads, q_len]` | f32 | nats; 0 in a row that sees no key |
+///
+/// A float is f32, f16 or bf16: rounded to nearest even, once, from f32.
 #[derive(Clone, Copy, Debug)]
 pub struct AttentionOutputs<'a> {
     /// The output.
@@ -138,16 +140,18 @@ impl Attention {
         &self.config
     }
 
-    /// Picks the kernels for contiguous tensors of these shapes and compiles them.
+    /// Picks the kernels for contiguous tensors of these shapes, with q, k, v, bias and o stored as `dtype`, and compiles
+    /// them.
     ///
     /// # Errors
     /// For shapes that do not fit together or the device; [`Error::Pipeline`](crate::Error::Pipeline).
-    pub fn plan(&self, shapes: &AttentionShapes) -> Result<Arc<Plan>> {
+    pub fn plan(&self, shapes: &AttentionShapes, dtype: DType) -> Result<Arc<Plan>> {
         shapes.check(&self.config)?;
-        let problem = Problem::contiguous(*shapes);
-        let limits = &self.context.capabilities().limits;
+        let device = self.context.capabilities();
+        let problem = Problem::contiguous(*shapes).stored(dtype, device)?;
+        let limits = &device.limits;
         for (name, layout) in [("q", problem.q), ("k", problem.k), ("v", problem.v), ("o", problem.o)] {
-            layout.check(name, DType::F32, limits)?;
+            layout.check(name, limits)?;
         }
         self.plan_for(&problem)
     }
@@ -174,32 +178,28 @@ impl Attention {
         use Access::{Read, Write};
         use DType::{Bool, F32, U32};
         const ROWS: [&str; 3] = ["batch", "q_heads", "q_len"];
-        const SCORES: [&str; 4] = ["batch", "q_heads", "q_len", "kv_len"];
-        let limits = &self.context.capabilities().limits;
-        let mut operands: Operands<{ slot::COUNT }> = Operands::new(limits);
-        let queries = ["batch", "q_heads", "q_len", "head_dim"];
-        let q = operands.add(slot::Q, "q", queries, Read, F32, &inputs.q)?;
-        let k = operands.add(slot::K, "k", ["batch", "kv_heads", "kv_len", "head_dim"], Read, F32, &inputs.k)?;
-        let v = operands.add(slot::V, "v", ["batch", "kv_heads", "kv_len", "v_dim"], Read, F32, &inputs.v)?;
-        let o = operands.add(slot::O, "o", ["batch", "q_heads", "q_len", "v_dim"], Write, F32, &outputs.o)?;
-        let mut rows = |slot, name, access, view: Option<TensorView<'a, 3>>| {
-            view.map(|view| operands.add(slot, name, ROWS, access, F32, &view)).transpose()
-        };
-        let row_scale = rows(slot::ROW_SCALE, "row_scale", Read, inputs.row_scale)?;
-        let lse = rows(slot::LSE, "lse", Write, outputs.lse)?;
-        let entropy = rows(slot::ENTROPY, "entropy", Write, outputs.entropy)?;
+        let mut operands: Operands<{ slot::COUNT }> = Operands::new(self.context.capabilities());
+        let mut stored =
+            |slot, name, access, view: &TensorView<'a, 4>| operands.add_stored(slot, name, axes(name), access, view);
+        let q = stored(slot::Q, "q", Read, &inputs.q)?;
+        let k = stored(slot::K, "k", Read, &inputs.k)?;
+        let v = stored(slot::V, "v", Read, &inputs.v)?;
+        let o = stored(slot::O, "o", Write, &outputs.o)?;
+        let bias = inputs.bias.map(|v| stored(slot::BIAS, "bias", Read, &v));
+        let mask = inputs.mask.map(|v| operands.add(slot::MASK, "mask", axes("mask"), Read, Bool, &v));
+        let row_scale = inputs.row_scale.map(|v| operands.add_stored(slot::ROW_SCALE, "row_scale", ROWS, Read, &v));
+        let lse = outputs.lse.map(|v| operands.add(slot::LSE, "lse", ROWS, Write, F32, &v));
+        let entropy = outputs.entropy.map(|v| operands.add(slot::ENTROPY, "entropy", ROWS, Write, F32, &v));
         let kv_lens = inputs.kv_lens.map(|v| operands.add(slot::KV_LENS, "kv_lens", ["batch"], Read, U32, &v));
-        let bias = inputs.bias.map(|v| operands.add(slot::BIAS, "bias", SCORES, Read, F32, &v));
-        let mask = inputs.mask.map(|v| operands.add(slot::MASK, "mask", SCORES, Read, Bool, &v));
         let problem = Problem {
             shapes,
             q,
             k,
             v,
             o,
-            row_scale,
-            lse,
-            entropy,
+            row_scale: row_scale.transpose()?,
+            lse: lse.transpose()?,
+            entropy: entropy.transpose()?,
             kv_lens: kv_lens.transpose()?,
             bias: bias.transpose()?,
             mask: mask.transpose()?,

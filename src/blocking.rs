@@ -1,10 +1,14 @@
 //! A device without a window, and calls that upload, run and read back in one go (feature `blocking`).
 
+use bytemuck::Pod;
+use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
+
 use crate::dispatch::Prepared;
 use crate::host::HostView;
 use crate::matrices::{MatrixSizes, MatrixTier};
 use crate::quirks;
-use crate::tensor::Element;
+use crate::tensor::{DType, Element};
 use crate::{Context, ContextOptions, Error, Result, TensorView};
 
 impl Context {
@@ -98,11 +102,46 @@ impl Context {
         self.storage(bytes.len() as u64, bytes)
     }
 
-    /// A storage buffer for `elements` f32 numbers, zeroed; empty where the device has no room, as in
+    /// A storage buffer for `elements` numbers of 32 bits, zeroed; empty where the device has no room, as in
     /// [`upload`](Self::upload).
     #[must_use]
     pub fn allocate(&self, elements: usize) -> wgpu::Buffer {
         self.storage((elements as u64).saturating_mul(4), &[])
+    }
+
+    /// [`upload`](Self::upload) of numbers that are stored as f32, f16 or bf16: rounded to nearest even.
+    ///
+    /// # Errors
+    /// [`Error::DType`] for a type that is none of them.
+    pub fn upload_as(&self, data: &[f32], dtype: DType) -> Result<wgpu::Buffer> {
+        fn halves<T: Pod>(data: &[f32]) -> Vec<T>
+        where
+            [T]: HalfFloatSliceExt,
+        {
+            let mut halves = vec![T::zeroed(); data.len()];
+            halves.convert_from_f32_slice(data);
+            halves
+        }
+        match dtype {
+            DType::F32 => Ok(self.upload(data)),
+            DType::F16 => Ok(self.upload(&halves::<f16>(data))),
+            DType::BF16 => Ok(self.upload(&halves::<bf16>(data))),
+            DType::U32 | DType::Bool => Err(Error::DType { tensor: "upload", expected: DType::FLOATS, got: dtype }),
+        }
+    }
+
+    /// [`download`](Self::download) of numbers that are stored as f32, f16 or bf16. An odd number of halves comes with the
+    /// one that fills the last word.
+    ///
+    /// # Errors
+    /// As [`download`](Self::download), and [`Error::DType`] for a type that is none of them.
+    pub fn download_as(&self, buffer: &wgpu::Buffer, dtype: DType) -> Result<Vec<f32>> {
+        match dtype {
+            DType::F32 => self.download(buffer),
+            DType::F16 => Ok(self.read_back::<f16>(buffer)?.to_f32_vec()),
+            DType::BF16 => Ok(self.read_back::<bf16>(buffer)?.to_f32_vec()),
+            DType::U32 | DType::Bool => Err(Error::DType { tensor: "download", expected: DType::FLOATS, got: dtype }),
+        }
     }
 
     fn storage(&self, bytes: u64, content: &[u8]) -> wgpu::Buffer {
@@ -117,6 +156,10 @@ impl Context {
     /// # Errors
     /// [`Error::Readback`], [`Error::Usage`].
     pub fn download(&self, buffer: &wgpu::Buffer) -> Result<Vec<f32>> {
+        self.read_back(buffer)
+    }
+
+    fn read_back<T: Pod>(&self, buffer: &wgpu::Buffer) -> Result<Vec<T>> {
         let missing = wgpu::BufferUsages::COPY_SRC - buffer.usage();
         if !missing.is_empty() {
             return Err(Error::Usage { tensor: "download", missing });
@@ -176,7 +219,7 @@ impl Context {
 #[derive(Debug)]
 pub struct Uploaded<const RANK: usize> {
     buffer: wgpu::Buffer,
-    dtype: crate::DType,
+    dtype: DType,
     shape: [u32; RANK],
     strides: [u64; RANK],
 }

@@ -93,6 +93,24 @@ pub struct Capabilities {
     pub options: ContextOptions,
 }
 
+#[cfg(test)]
+impl Capabilities {
+    /// A GPU with what every device has.
+    pub fn plain() -> Self {
+        Self {
+            limits: wgpu::Limits::default(),
+            features: wgpu::Features::empty(),
+            is_cpu: false,
+            loop_cap: None,
+            slow_arrays: false,
+            is_llvmpipe: false,
+            subgroup_size: None,
+            min_subgroup_size: None,
+            options: ContextOptions::default(),
+        }
+    }
+}
+
 /// How kernels are compiled.
 #[derive(Clone, Debug)]
 struct Compiling {

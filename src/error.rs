@@ -31,12 +31,12 @@ pub enum Error {
         got: u64,
     },
     /// A tensor's element type is not the one the op takes.
-    #[error("{tensor}: element type: expected {expected:?}, got {got:?}")]
+    #[error("{tensor}: element type: expected {expected}, got {got:?}")]
     DType {
         /// The field of the op's inputs or outputs.
         tensor: &'static str,
         /// What the op takes.
-        expected: crate::DType,
+        expected: &'static str,
         /// What the view has.
         got: crate::DType,
     },
@@ -68,12 +68,13 @@ pub enum Error {
         /// The other tensor.
         other: &'static str,
     },
-    /// An operand that the config asks for is missing, or one is given that it has no use for.
+    /// An operand that the config asks for is missing, one is given that it has no use for, or it starts where no kernel can
+    /// write it.
     #[error("{tensor}: {problem}")]
     Operand {
         /// The field of the op's inputs or outputs.
         tensor: &'static str,
-        /// What is wrong with its presence or absence.
+        /// What is wrong with it.
         problem: String,
     },
     /// An option of the config has a value that means nothing.

@@ -215,7 +215,7 @@ impl GatedAttention {
         let [q, k] = if shapes.shared_z { ["z", "z"] } else { ["q", "k"] };
         // u lies as o does.
         for (name, layout) in [(q, problem.q), (k, problem.k), ("v", problem.v), ("o", problem.o)] {
-            layout.check(name, DType::F32, limits)?;
+            layout.check(name, limits)?;
         }
         self.plan_for(&problem)
     }
@@ -252,7 +252,7 @@ impl GatedAttention {
         const QUERIES: [&str; 4] = ["batch", "q_heads", "q_len", "key_dim"];
         const KEYS: [&str; 4] = ["batch", "kv_heads", "kv_len", "key_dim"];
         const ROWS: [&str; 4] = ["batch", "q_heads", "q_len", "v_dim"];
-        let mut operands: Operands<{ slot::COUNT }> = Operands::new(&self.context.capabilities().limits);
+        let mut operands: Operands<{ slot::COUNT }> = Operands::new(self.context.capabilities());
         let mut read = |slot, name, axes, view: Option<TensorView<'a, 4>>| {
             view.map(|view| operands.add(slot, name, axes, Read, F32, &view)).transpose()
         };

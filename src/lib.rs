@@ -77,6 +77,7 @@ pub mod merge;
 mod params;
 mod quirks;
 pub mod reference;
+mod storage;
 mod tensor;
 #[cfg(feature = "blocking")]
 mod timer;
@@ -109,12 +110,13 @@ pub use tensor::{DType, Element, TensorView};
 #[cfg(feature = "blocking")]
 pub use timer::Timer;
 pub use tuning::{TunedCase, Tuning};
-pub use wgpu;
+pub use {half, wgpu};
 
 /// What the crate's own tests look at and no user needs.
 #[doc(hidden)]
 pub mod introspect {
     pub use crate::context::Capabilities;
     pub use crate::params::ParamsLayout;
+    pub use crate::tensor::Storage;
     pub use crate::wgsl::{Constant, Source, Specialization};
 }

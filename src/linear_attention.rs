@@ -154,7 +154,7 @@ impl<'a> StateViews<'a> {
 
     fn add(
         &self,
-        operands: &mut Operands<'a, { slot::COUNT }>,
+        operands: &mut Operands<'_, 'a, { slot::COUNT }>,
         slots: [usize; 3],
         access: Access,
     ) -> Result<Option<StateLayout>> {
@@ -198,10 +198,10 @@ impl LinearAttention {
         let problem = Problem::contiguous(&self.config, *shapes);
         let limits = &self.context.capabilities().limits;
         for (name, layout) in [("q", problem.q), ("k", problem.k), ("v", problem.v), ("o", problem.o)] {
-            layout.check(name, DType::F32, limits)?;
+            layout.check(name, limits)?;
         }
         if let Some(state) = problem.state_in.or(problem.state_out) {
-            state.s.check("state_s", DType::F32, limits)?;
+            state.s.check("state_s", limits)?;
         }
         self.plan_for(&problem)
     }
@@ -231,8 +231,7 @@ impl LinearAttention {
 
         use Access::{Read, Write};
         use DType::{F32, U32};
-        let limits = &self.context.capabilities().limits;
-        let mut operands: Operands<{ slot::COUNT }> = Operands::new(limits);
+        let mut operands: Operands<{ slot::COUNT }> = Operands::new(self.context.capabilities());
         let queries = ["batch", "q_heads", "q_len", "head_dim"];
         let q = operands.add(slot::Q, "q", queries, Read, F32, &inputs.q)?;
         let k = operands.add(slot::K, "k", ["batch", "kv_heads", "kv_len", "head_dim"], Read, F32, &inputs.k)?;

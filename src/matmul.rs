@@ -119,7 +119,7 @@ impl MatMul {
         let problem = Problem::contiguous(*shapes);
         let limits = &self.context.capabilities().limits;
         for (name, layout) in [("a", problem.a), ("b", problem.b), ("c", problem.c)] {
-            layout.check(name, DType::F32, limits)?;
+            layout.check(name, limits)?;
         }
         self.plan_for(&problem)
     }
@@ -139,8 +139,7 @@ impl MatMul {
         shapes.a_transposed = is_transposed(&inputs.a);
         shapes.b_transposed = is_transposed(&inputs.b);
 
-        let limits = &self.context.capabilities().limits;
-        let mut operands: Operands<{ slot::COUNT }> = Operands::new(limits);
+        let mut operands: Operands<{ slot::COUNT }> = Operands::new(self.context.capabilities());
         let mut factor = |slot, name, [outer, inner]: [&'static str; 2], view: TensorView<'a, 4>, transposed| {
             let (axes, view) = match transposed {
                 true => (["batch", "heads", inner, outer], view.swap_axes(2, 3)),

@@ -132,9 +132,9 @@ impl Merge {
         shapes.check(&self.config)?;
         let problem = Problem::contiguous(*shapes);
         let limits = &self.context.capabilities().limits;
-        problem.o_parts.check("o_parts", DType::F32, limits)?;
-        problem.lse_parts.check("lse_parts", DType::F32, limits)?;
-        problem.o.check("o", DType::F32, limits)?;
+        problem.o_parts.check("o_parts", limits)?;
+        problem.lse_parts.check("lse_parts", limits)?;
+        problem.o.check("o", limits)?;
         self.plan_for(&problem)
     }
 
@@ -157,7 +157,7 @@ impl Merge {
         const F32: DType = DType::F32;
         const PARTS: [&str; 4] = ["parts", "batch", "heads", "len"];
         const ROWS: [&str; 3] = ["batch", "heads", "len"];
-        let mut operands: Operands<{ slot::COUNT }> = Operands::new(&self.context.capabilities().limits);
+        let mut operands: Operands<{ slot::COUNT }> = Operands::new(self.context.capabilities());
         let axes = ["parts", "batch", "heads", "len", "v_dim"];
         let o_parts = operands.add(slot::O_PARTS, "o_parts", axes, Read, F32, &inputs.o_parts)?;
         let lse_parts = operands.add(slot::LSE_PARTS, "lse_parts", PARTS, Read, F32, &inputs.lse_parts)?;

@@ -1,5 +1,6 @@
 //! Views of tensors in the caller's buffers, and the checks that every operand goes through.
 
+use crate::context::Capabilities;
 use crate::{Error, Result};
 
 /// The type of a tensor's elements in GPU memory.
@@ -8,6 +9,10 @@ use crate::{Error, Result};
 pub enum DType {
     /// 32-bit float.
     F32,
+    /// 16-bit float: 5 bits of exponent, 10 of fraction. Nothing above 65504.
+    F16,
+    /// The upper half of an f32: its range, 7 bits of fraction.
+    BF16,
     /// 32-bit unsigned integer: lengths.
     U32,
     /// One byte; zero is false, anything else true: masks.
@@ -15,12 +20,50 @@ pub enum DType {
 }
 
 impl DType {
+    /// The types that any float operand may be stored in.
+    pub(crate) const FLOATS: &'static str = "F32, F16 or BF16";
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "F32",
+            Self::F16 => "F16",
+            Self::BF16 => "BF16",
+            Self::U32 => "U32",
+            Self::Bool => "Bool",
+        }
+    }
+
     /// Bytes per element.
     #[must_use]
     pub const fn size(self) -> u64 {
         match self {
             Self::F32 | Self::U32 => 4,
+            Self::F16 | Self::BF16 => 2,
             Self::Bool => 1,
+        }
+    }
+}
+
+/// How a kernel finds a tensor's elements in its buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Storage {
+    /// A WGSL type of their own: f32, u32, or bytes that the kernel takes apart itself.
+    Plain(DType),
+    /// The WGSL type f16, which a device may have.
+    NativeF16,
+    /// Two f16 to a word.
+    PackedF16,
+    /// Two bf16 to a word.
+    PackedBF16,
+}
+
+impl Storage {
+    /// Bytes per element.
+    #[must_use]
+    pub const fn size(self) -> u64 {
+        match self {
+            Self::Plain(dtype) => dtype.size(),
+            Self::NativeF16 | Self::PackedF16 | Self::PackedBF16 => 2,
         }
     }
 }
@@ -41,6 +84,14 @@ impl Element for u32 {
 
 impl Element for u8 {
     const DTYPE: DType = DType::Bool;
+}
+
+impl Element for half::f16 {
+    const DTYPE: DType = DType::F16;
+}
+
+impl Element for half::bf16 {
+    const DTYPE: DType = DType::BF16;
 }
 
 /// A tensor in a buffer of the caller's: offset, shape and strides, all in elements.
@@ -149,6 +200,7 @@ pub(crate) struct Layout<const RANK: usize> {
     pub start: u32,
     pub shape: [u32; RANK],
     pub strides: [u32; RANK],
+    pub storage: Storage,
 }
 
 /// A product of 32-bit sizes; saturates.
@@ -157,21 +209,70 @@ pub(crate) fn product(sizes: impl IntoIterator<Item = u32>) -> u64 {
 }
 
 impl<const RANK: usize> Layout<RANK> {
-    /// A contiguous tensor at the start of its buffer, as [`Operands::add`] would lay it out.
+    /// A contiguous tensor of f32 at the start of its buffer, as [`Operands::add`] would lay it out.
     pub fn contiguous(shape: [u32; RANK]) -> Self {
         let strides = contiguous_strides(shape);
         let used = |axis: usize| if shape[axis] > 1 { strides[axis].min(u32::MAX.into()) as u32 } else { 0 };
-        Self { start: 0, shape, strides: std::array::from_fn(used) }
+        Self { start: 0, shape, strides: std::array::from_fn(used), storage: Storage::Plain(DType::F32) }
+    }
+
+    /// The same tensor in the type in which a caller stores it.
+    pub fn stored(
+        self,
+        name: &'static str,
+        axes: [&'static str; RANK],
+        access: Access,
+        dtype: DType,
+        device: &Capabilities,
+    ) -> Result<Self> {
+        let native = device.features.contains(wgpu::Features::SHADER_F16);
+        let storage = match dtype {
+            DType::F32 => Storage::Plain(dtype),
+            // A native element is written alone, whatever the driver's rounding; packed ones are written as they are read.
+            DType::F16 if native && (access == Access::Read || !self.starts_words()) => Storage::NativeF16,
+            DType::F16 => Storage::PackedF16,
+            DType::BF16 => Storage::PackedBF16,
+            DType::U32 | DType::Bool => return Err(Error::DType { tensor: name, expected: DType::FLOATS, got: dtype }),
+        };
+        if matches!(storage, Storage::PackedF16 | Storage::PackedBF16) && access == Access::Write {
+            self.expect_whole_words(name, axes, dtype)?;
+        }
+        Ok(Self { storage, ..self })
+    }
+
+    /// Whether every row starts at a multiple of two elements.
+    fn starts_words(&self) -> bool {
+        self.start.is_multiple_of(2) && self.strides[..RANK - 1].iter().all(|stride| stride.is_multiple_of(2))
+    }
+
+    /// Refuses rows that share a word with others: whoever wrote one would write over the other.
+    fn expect_whole_words(&self, tensor: &'static str, axes: [&'static str; RANK], dtype: DType) -> Result<()> {
+        if let Some(axis) = (0..RANK - 1).find(|&axis| !self.strides[axis].is_multiple_of(2)) {
+            let expected = format!("a multiple of 2, as no two rows of {dtype:?} may share a 32-bit word");
+            return Err(Error::Stride { tensor, axis: axes[axis], expected, got: self.strides[axis].into() });
+        }
+        if !self.start.is_multiple_of(2) {
+            let problem =
+                format!("its {dtype:?} start in the middle of a 32-bit word, which could not be written whole");
+            return Err(Error::Operand { tensor, problem });
+        }
+        Ok(())
     }
 
     /// Refuses what no device could bind, for plans that are made without tensors.
-    pub fn check(&self, name: &str, dtype: DType, limits: &wgpu::Limits) -> Result<()> {
-        let needed = product(self.shape).saturating_mul(dtype.size());
+    pub fn check(&self, name: &str, limits: &wgpu::Limits) -> Result<()> {
+        let needed = product(self.shape).saturating_mul(self.storage.size());
         let limit = limits.max_storage_buffer_binding_size;
         if needed > limit {
             return Err(Error::LimitExceeded { what: format!("{name}: bytes in one binding"), needed, limit });
         }
         Ok(())
+    }
+
+    /// Bytes of its elements; a repeated axis counts once.
+    pub fn bytes(&self) -> u64 {
+        let own = (0..RANK).filter(|&axis| self.strides[axis] > 0).map(|axis| self.shape[axis]);
+        product(own).saturating_mul(self.storage.size())
     }
 
     /// Whether every row starts at a multiple of four elements and has a multiple of four of them.
@@ -214,22 +315,29 @@ struct Checked<'a> {
 /// Collects an op's operands, checking each against the device and, at the end, against each other.
 ///
 /// `SLOTS` is the op's count of possible operands; a slot is an index that the op's steps refer to.
-pub(crate) struct Operands<'a, const SLOTS: usize> {
-    offset_alignment: u64,
-    max_binding_size: u64,
+pub(crate) struct Operands<'d, 'a, const SLOTS: usize> {
+    device: &'d Capabilities,
     slots: [Option<Checked<'a>>; SLOTS],
     /// Pairs of an input and an output that no one dispatch binds, and whether the two are the same view.
     apart: Vec<(usize, usize, bool)>,
 }
 
-impl<'a, const SLOTS: usize> Operands<'a, SLOTS> {
-    pub fn new(limits: &wgpu::Limits) -> Self {
-        Self {
-            offset_alignment: limits.min_storage_buffer_offset_alignment.into(),
-            max_binding_size: limits.max_storage_buffer_binding_size,
-            slots: std::array::from_fn(|_| None),
-            apart: Vec::new(),
-        }
+impl<'d, 'a, const SLOTS: usize> Operands<'d, 'a, SLOTS> {
+    pub fn new(device: &'d Capabilities) -> Self {
+        Self { device, slots: std::array::from_fn(|_| None), apart: Vec::new() }
+    }
+
+    /// Checks one view of floats that the caller stores as f32, f16 or bf16.
+    pub fn add_stored<const RANK: usize>(
+        &mut self,
+        slot: usize,
+        name: &'static str,
+        axes: [&'static str; RANK],
+        access: Access,
+        view: &TensorView<'a, RANK>,
+    ) -> Result<Layout<RANK>> {
+        let layout = self.add(slot, name, axes, access, view.dtype, view)?;
+        layout.stored(name, axes, access, view.dtype, self.device)
     }
 
     /// Checks one view: element type, extents, strides, bounds, usage, limits.
@@ -243,7 +351,7 @@ impl<'a, const SLOTS: usize> Operands<'a, SLOTS> {
         view: &TensorView<'a, RANK>,
     ) -> Result<Layout<RANK>> {
         if view.dtype != dtype {
-            return Err(Error::DType { tensor: name, expected: dtype, got: view.dtype });
+            return Err(Error::DType { tensor: name, expected: dtype.name(), got: view.dtype });
         }
         let inner = RANK - 1;
         if view.strides[inner] != 1 && view.shape[inner] > 1 {
@@ -267,7 +375,7 @@ impl<'a, const SLOTS: usize> Operands<'a, SLOTS> {
         self.slots[slot] = Some(Checked { name, access, bytes, bound: Bound { buffer: view.buffer, offset, size } });
         // The span fits 32 bits, so does every stride that is used; an axis of extent 1 never uses its own.
         let used = |axis: usize| if view.shape[axis] > 1 { view.strides[axis] as u32 } else { 0 };
-        Ok(Layout { start, shape: view.shape, strides: std::array::from_fn(used) })
+        Ok(Layout { start, shape: view.shape, strides: std::array::from_fn(used), storage: Storage::Plain(dtype) })
     }
 
     /// Where a view's elements lie, from element `first` of a buffer of `buffer` bytes on.
@@ -277,19 +385,20 @@ impl<'a, const SLOTS: usize> Operands<'a, SLOTS> {
         let begin = first.checked_mul(dtype.size()).ok_or_else(beyond)?;
         let length = elements.checked_mul(dtype.size()).ok_or_else(beyond)?;
         let end = begin.checked_add(length).ok_or_else(beyond)?;
-        // Kernels read whole words, so a mask's last word must exist.
+        // Kernels read whole words, so the last one must exist.
         let needed = end.checked_next_multiple_of(4).ok_or_else(beyond)?;
         if needed > buffer {
             return Err(Error::BufferTooSmall { tensor: name, needed, got: buffer });
         }
-        let offset = begin - begin % self.offset_alignment;
+        let limits = &self.device.limits;
+        let offset = begin - begin % u64::from(limits.min_storage_buffer_offset_alignment);
         let start = (begin - offset) / dtype.size();
         let last = start + elements;
         if last > u64::from(u32::MAX) {
             return Err(index_limit(name, last));
         }
         let size = needed - offset;
-        let limit = self.max_binding_size;
+        let limit = limits.max_storage_buffer_binding_size;
         if size > limit {
             return Err(Error::LimitExceeded { what: format!("{name}: bytes in one binding"), needed: size, limit });
         }
@@ -403,7 +512,8 @@ pub(crate) fn expect_nonzero(tensor: &'static str, axis: &'static str, got: u32)
 
 #[cfg(test)]
 mod tests {
-    use super::{DType, Layout, Operands, Place, contiguous_strides, span};
+    use super::{Access, DType, Layout, Operands, Place, Storage, contiguous_strides, span};
+    use crate::context::Capabilities;
 
     /// What most adapters grant: one byte less than 2³¹ in a binding.
     const GRANTED: u64 = (1 << 31) - 1;
@@ -412,9 +522,15 @@ mod tests {
         wgpu::Limits { max_storage_buffer_binding_size, ..wgpu::Limits::default() }
     }
 
+    fn device(limit: u64, features: wgpu::Features) -> Capabilities {
+        Capabilities { limits: limits(limit), features, ..Capabilities::plain() }
+    }
+
     fn place(limit: u64, dtype: DType, first: u64, elements: u64) -> Result<Place, String> {
-        let operands = Operands::<1>::new(&limits(limit));
-        operands.place("k", dtype, first, Some(elements), u64::MAX).map_err(|error| error.to_string())
+        let device = device(limit, wgpu::Features::empty());
+        Operands::<1>::new(&device)
+            .place("k", dtype, first, Some(elements), u64::MAX)
+            .map_err(|error| error.to_string())
     }
 
     #[test]
@@ -450,7 +566,8 @@ mod tests {
             let refused = place(u64::MAX, DType::F32, first, elements).unwrap_err();
             assert!(refused.contains("k: elements addressed by a 32-bit index"), "{refused}");
         }
-        let short = Operands::<1>::new(&limits(GRANTED)).place("k", DType::F32, 2, Some(3), 19);
+        let device = device(GRANTED, wgpu::Features::empty());
+        let short = Operands::<1>::new(&device).place("k", DType::F32, 2, Some(3), 19);
         assert!(short.unwrap_err().to_string().contains("20"), "its buffer ends before it");
     }
 
@@ -466,9 +583,36 @@ mod tests {
 
     #[test]
     fn plans_without_tensors_meet_the_same_edge() {
-        let check = |shape| Layout::<4>::contiguous(shape).check("k", DType::F32, &limits(GRANTED));
+        let check = |shape| Layout::<4>::contiguous(shape).check("k", &limits(GRANTED));
         assert!(check([1, 1, (1 << 23) - 1, 64]).is_ok());
         assert!(check([1, 1, 1 << 23, 64]).is_err());
         assert!(check([u32::MAX; 4]).is_err(), "the product does not wrap");
+    }
+
+    #[test]
+    fn an_output_of_halves_shares_no_word_between_rows() {
+        const AXES: [&str; 2] = ["len", "dim"];
+        let (none, f16) = (wgpu::Features::empty(), wgpu::Features::SHADER_F16);
+        let stored = |shape, start, access, dtype, features| {
+            let layout = Layout { start, ..Layout::<2>::contiguous(shape) };
+            let stored = layout.stored("o", AXES, access, dtype, &device(GRANTED, features));
+            stored.map(|layout| layout.storage).map_err(|error| error.to_string())
+        };
+        use Access::{Read, Write};
+        use DType::{BF16, F16, U32};
+        assert_eq!(stored([4, 6], 2, Write, F16, none), Ok(Storage::PackedF16));
+        assert_eq!(stored([4, 6], 2, Write, F16, f16), Ok(Storage::PackedF16), "words, whatever the device has");
+        assert_eq!(stored([4, 7], 3, Write, F16, f16), Ok(Storage::NativeF16));
+        assert_eq!(stored([4, 7], 3, Read, F16, f16), Ok(Storage::NativeF16));
+        assert_eq!(stored([4, 7], 3, Read, F16, none), Ok(Storage::PackedF16), "reading shares nothing");
+        assert_eq!(stored([4, 7], 3, Read, BF16, f16), Ok(Storage::PackedBF16));
+        assert_eq!(stored([1, 7], 2, Write, BF16, f16), Ok(Storage::PackedBF16), "one row");
+        for (dtype, features) in [(F16, none), (BF16, f16)] {
+            let refused = stored([4, 7], 2, Write, dtype, features).unwrap_err();
+            assert!(refused.contains("o: stride of axis len") && refused.contains("got 7"), "{refused}");
+            let refused = stored([4, 6], 3, Write, dtype, features).unwrap_err();
+            assert!(refused.contains("in the middle of a 32-bit word"), "{refused}");
+        }
+        assert!(stored([4, 6], 2, Read, U32, f16).unwrap_err().contains("F32, F16 or BF16"));
     }
 }

@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use crate::storage;
+use crate::tensor::Storage;
+
 /// A file under `shaders/`.
 #[derive(Debug)]
 pub struct Source {
@@ -70,15 +73,29 @@ pub struct Specialization {
     pub constants: Vec<(&'static str, Constant)>,
     /// Files appended to the kernel's: optional operands and shared functions.
     pub fragments: Vec<&'static Source>,
+    /// Operands that are not stored as the files declare them.
+    pub storage: Vec<(&'static str, Storage)>,
 }
 
 impl Specialization {
-    /// The WGSL to compile: the kernel's file with its constants replaced, then the fragments, with loops unrolled that
-    /// ask for it (see [`unroll`]). Lines keep their numbers.
+    /// The kernel with these operands stored as the caller has them.
+    pub(crate) fn stored(mut self, operands: impl IntoIterator<Item = (&'static str, Storage)>) -> Self {
+        for (name, storage) in operands {
+            let Some(conversions) = storage::conversions(storage) else { continue };
+            self.storage.push((name, storage));
+            if !self.fragments.contains(&conversions) {
+                self.fragments.push(conversions);
+            }
+        }
+        self
+    }
+
+    /// The WGSL to compile: the kernel's file with its constants replaced, then the fragments, with operands stored as they
+    /// are (see [`storage::store`]) and loops unrolled that ask for it (see [`unroll`]). Lines keep their numbers.
     ///
     /// # Panics
-    /// If a constant does not stand exactly once in the kernel's file, or a loop cannot be unrolled;
-    /// `tests/shaders.rs` meets that first.
+    /// If a constant does not stand exactly once in the kernel's file, an operand is used in a way that cannot be stored, or
+    /// a loop cannot be unrolled; `tests/shaders.rs` meets that first.
     #[must_use]
     pub fn wgsl(&self) -> String {
         let mut lines: Vec<String> = self.kernel.text.lines().map(str::to_owned).collect();
@@ -96,8 +113,16 @@ impl Specialization {
         for fragment in &self.fragments {
             text.push_str(fragment.text);
         }
+        for (name, storage) in &self.storage {
+            text = storage::store(&text, name, *storage);
+        }
         // Directives come before all else; on the first line, they move no other.
-        let directives = if self.uses_matrices() { MATRICES } else { "" };
+        let native = self.storage.iter().any(|(_, storage)| *storage == Storage::NativeF16);
+        let directives = match (self.uses_matrices(), native) {
+            (true, _) => MATRICES,
+            (false, true) => "enable f16; ",
+            (false, false) => "",
+        };
         directives.to_owned() + &unroll(&text)
     }
 
@@ -236,6 +261,9 @@ impl fmt::Display for Specialization {
                 Constant::Bool(false) => {}
                 Constant::Type(ty) => write!(f, " {ty}")?,
             }
+        }
+        for (name, storage) in &self.storage {
+            write!(f, " {name}:{storage:?}")?;
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use wgpu_attention::attention::reference::{self, HostInputs};
 use wgpu_attention::reference::SumOrder;
 use wgpu_attention::{
-    Attention, AttentionConfig, AttentionInputs, AttentionOutputs, AttentionShapes, Causal, Context, ContextOptions,
+    Attention, AttentionConfig, AttentionInputs, AttentionOutputs, AttentionShapes, Causal, Context, ContextOptions, DType,
     HostView, Matrices, Scale, TensorView,
 };
 
@@ -454,7 +454,7 @@ fn every_operand_at_once_fits_eight_storage_buffers() {
     let context = common::device_with(wgpu::Limits::default()).expect("a device with default limits");
     case.assert("ten tensors", &case.run(&context, Placement::Aligned));
     let shapes = AttentionShapes { lse: true, entropy: true, ..case.host().shapes(&config).unwrap() };
-    let plan = Attention::new(&context, config).unwrap().plan(&shapes).unwrap();
+    let plan = Attention::new(&context, config).unwrap().plan(&shapes, DType::F32).unwrap();
     assert!(plan.reason().contains("under the device's 8 storage buffers"), "{}", plan.reason());
     assert_eq!(plan.dispatches(), 2);
 }
@@ -464,7 +464,7 @@ fn a_plan_made_ahead_is_the_one_that_runs() {
     for batch in [1, 2] {
         let case = Case::new(AttentionConfig::new(), [batch, 1, 1, 5, 6, 8, 8]);
         let attention = Attention::new(context(), case.config).unwrap();
-        let ahead = attention.plan(&case.host().shapes(&case.config).unwrap()).unwrap();
+        let ahead = attention.plan(&case.host().shapes(&case.config).unwrap(), DType::F32).unwrap();
         let [q, k, v] = [&case.q, &case.k, &case.v].map(|tensor| context().upload_view(&tensor.view()));
         let o = context().allocate(batch * 5 * 8);
         let o = TensorView::f32(&o, [batch as u32, 1, 5, 8]);

@@ -370,7 +370,7 @@ fn options_that_mean_nothing_are_named() {
         );
     }
     let per_row = Attention::new(context, config().scale(Scale::PerRow)).unwrap();
-    let message = per_row.plan(&AttentionShapes::new(1, 1, 4, 4)).expect_err("row_scale is missing").to_string();
+    let message = per_row.plan(&AttentionShapes::new(1, 1, 4, 4), DType::F32).expect_err("row_scale is missing").to_string();
     assert!(message.contains("row_scale"), "{message}");
     let weights = GauWeights::SoftmaxLogN { base: 0.5, floor: 1 };
     let gated = GatedAttentionConfig { weights, ..Default::default() };
@@ -398,7 +398,7 @@ fn sizes_beyond_32_bits_are_refused_by_the_plan() {
         ("kv_len", AttentionShapes { q_len: 1, ..AttentionShapes::new(1, 1, (1 << 30) + 1, 64) }),
     ];
     for (what, shapes) in cases {
-        let message = attention.plan(&shapes).expect_err(what).to_string();
+        let message = attention.plan(&shapes, DType::F32).expect_err(what).to_string();
         assert!(message.contains(what) && message.contains("the limit is"), "{message}");
     }
     let linear = LinearAttention::new(context, LinearAttentionConfig::new()).unwrap();
@@ -430,7 +430,7 @@ fn sizes_beyond_32_bits_are_refused_by_the_plan() {
     let small = ContextOptions { max_workspace_bytes: 1 << 10, max_keys_per_split: Some(8), ..Default::default() };
     let small = Context::with_options(context.device().clone(), context.queue().clone(), small);
     let attention = Attention::new(&small, AttentionConfig::new()).unwrap();
-    let message = attention.plan(&AttentionShapes::new(1, 1, 256, 64)).expect_err("workspace").to_string();
+    let message = attention.plan(&AttentionShapes::new(1, 1, 256, 64), DType::F32).expect_err("workspace").to_string();
     assert!(message.contains("partial results") && message.contains("the limit is 1024"), "{message}");
 }
 

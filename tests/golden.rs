@@ -9,11 +9,11 @@ use std::fs;
 use std::path::Path;
 
 use common::{Expected, NAIVE_RUNS, ULP, context};
-use half::{bf16, f16};
 use run::{Output, Request};
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::Value;
+use wgpu_attention::half::{bf16, f16};
 use wgpu_attention::reference::SumOrder;
 
 /// One file.

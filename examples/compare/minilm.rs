@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
-use half::f16;
 use safetensors::SafeTensors;
+use wgpu_attention::half::f16;
 
 use crate::harness::tensors::{HostTensors, Shape};
 use crate::options::Sizes;

@@ -3,12 +3,12 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
-use half::f16;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand_distr::{Distribution, StandardNormal};
 use safetensors::SafeTensors;
 use wgpu_attention::attention::reference::{HostInputs, attention_row};
+use wgpu_attention::half::f16;
 use wgpu_attention::reference::SumOrder;
 use wgpu_attention::{
     Attention, AttentionConfig, AttentionInputs, AttentionOutputs, Context, HostView, Scale, TensorView, wgpu,

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, bail};
-use half::{bf16, f16};
 use safetensors::tensor::{Dtype, TensorView};
+use wgpu_attention::half::{bf16, f16};
 use wgpu_attention::{Error, HostView};
 
 /// Tensors by name, until an op takes them.

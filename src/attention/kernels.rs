@@ -244,7 +244,14 @@ pub(super) fn walk(
         ("ROW_MASK", Constant::Bool(shapes.bias || shapes.mask)),
         ("Elem", Constant::Type(if vec4 { "vec4<f32>" } else { "f32" })),
     ]);
-    Specialization { kernel: source, constants, fragments }
+    let specialization = Specialization { kernel: source, constants, fragments, storage: Vec::new() };
+    let optional = [
+        problem.bias.map(|bias| ("bias", bias.storage)),
+        problem.row_scale.map(|row_scale| ("row_scale", row_scale.storage)),
+        (!partial).then_some(("o", problem.o.storage)),
+    ];
+    let inputs = [("q", problem.q.storage), ("k", problem.k.storage), ("v", problem.v.storage)];
+    specialization.stored(inputs.into_iter().chain(optional.into_iter().flatten()))
 }
 
 /// The kernel that combines partial rows.
@@ -260,7 +267,9 @@ pub(super) fn combine(problem: &Problem, shared: Combine) -> Specialization {
             ("ENTROPY", Constant::Bool(problem.shapes.entropy)),
         ],
         fragments,
+        storage: Vec::new(),
     }
+    .stored([("o", problem.o.storage)])
 }
 
 /// The files by which a kernel writes o, lse and entropy.

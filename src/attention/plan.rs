@@ -6,7 +6,7 @@ use super::{AttentionConfig, AttentionShapes};
 use crate::context::{Capabilities, Context};
 use crate::dispatch::{Plan, PlanBuilder, Slot};
 use crate::matrices::{MatrixTier, RowTile};
-use crate::tensor::{Layout, product};
+use crate::tensor::{Access, DType, Layout, product};
 use crate::wgsl::Specialization;
 use crate::{Error, Matrices, Result};
 
@@ -27,7 +27,7 @@ pub(super) struct Problem {
 }
 
 impl Problem {
-    /// Contiguous tensors, each at the start of its buffer.
+    /// Contiguous tensors, each at the start of its buffer, stored as f32.
     pub fn contiguous(shapes: AttentionShapes) -> Self {
         let AttentionShapes { batch, q_heads, kv_heads, q_len, kv_len, head_dim, v_dim, .. } = shapes;
         let scores = |on: bool| on.then(|| Layout::contiguous([batch, q_heads, q_len, kv_len]));
@@ -45,6 +45,30 @@ impl Problem {
             lse: rows(shapes.lse),
             entropy: rows(shapes.entropy),
         }
+    }
+
+    /// The same with q, k, v, bias and o in another type.
+    pub fn stored(self, dtype: DType, device: &Capabilities) -> Result<Self> {
+        let stored = |layout: Layout<4>, name, access| layout.stored(name, axes(name), access, dtype, device);
+        Ok(Self {
+            q: stored(self.q, "q", Access::Read)?,
+            k: stored(self.k, "k", Access::Read)?,
+            v: stored(self.v, "v", Access::Read)?,
+            o: stored(self.o, "o", Access::Write)?,
+            bias: self.bias.map(|bias| stored(bias, "bias", Access::Read)).transpose()?,
+            ..self
+        })
+    }
+}
+
+/// What the axes of an operand of rank four are called.
+pub(super) fn axes(name: &str) -> [&'static str; 4] {
+    match name {
+        "q" => ["batch", "q_heads", "q_len", "head_dim"],
+        "k" => ["batch", "kv_heads", "kv_len", "head_dim"],
+        "v" => ["batch", "kv_heads", "kv_len", "v_dim"],
+        "o" => ["batch", "q_heads", "q_len", "v_dim"],
+        _ => ["batch", "q_heads", "q_len", "kv_len"],
     }
 }
 
@@ -294,7 +318,9 @@ pub(super) fn select(
     inputs += u32::from(shapes.row_scale);
     let outputs = 1 + u32::from(shapes.lse) + u32::from(shapes.entropy);
     let bindings = capabilities.limits.max_storage_buffers_per_shader_stage;
-    let crowded = inputs + outputs > bindings;
+    // Where o stays in storage during the walk, it is summed up as f32.
+    let narrow = block == Block::Storage && problem.o.storage.size() < 4;
+    let crowded = inputs + outputs > bindings || narrow;
     if inputs + 1 > bindings {
         return Err(Error::Unsupported {
             reasons: vec![format!(
@@ -302,7 +328,9 @@ pub(super) fn select(
             )],
         });
     }
-    if crowded && splits == 1 {
+    if narrow && splits == 1 {
+        reasons.push("o summed up in the workspace, then stored".into());
+    } else if crowded && splits == 1 {
         reasons.push(format!("inputs and outputs in two kernels, under the device's {bindings} storage buffers"));
     }
     let partial = splits > 1 || crowded;
@@ -421,14 +449,12 @@ pub(super) fn build(
 
 /// Every operand once, in bytes; a repeated axis counts once.
 fn least_bytes(problem: &Problem) -> u64 {
-    fn elements<const RANK: usize>(layout: Layout<RANK>) -> u64 {
-        product((0..RANK).filter(|&axis| layout.strides[axis] > 0).map(|axis| layout.shape[axis]))
-    }
-    let rows = [problem.row_scale, problem.lse, problem.entropy].map(|layout| layout.map_or(0, elements));
-    let tensors = [problem.q, problem.k, problem.v, problem.o].map(elements);
-    let others = [problem.bias.map_or(0, elements), problem.kv_lens.map_or(0, elements)];
-    let words = tensors.iter().chain(&rows).chain(&others).fold(0, |sum, &count| u64::saturating_add(sum, count));
-    words.saturating_mul(4).saturating_add(problem.mask.map_or(0, elements))
+    let Problem { q, k, v, o, bias, mask, kv_lens, row_scale, lse, entropy, .. } = problem;
+    let scores = [bias, mask].map(|layout| layout.as_ref().map_or(0, Layout::bytes));
+    let rows = [row_scale, lse, entropy].map(|layout| layout.as_ref().map_or(0, Layout::bytes));
+    let lens = kv_lens.as_ref().map_or(0, Layout::bytes);
+    let tensors = [q, k, v, o].map(Layout::bytes);
+    tensors.into_iter().chain(scores).chain(rows).fold(lens, u64::saturating_add)
 }
 
 #[cfg(test)]
@@ -436,30 +462,16 @@ mod tests {
     use super::*;
     use crate::{ContextOptions, Scale};
 
-    fn capabilities() -> Capabilities {
-        Capabilities {
-            limits: wgpu::Limits::default(),
-            features: wgpu::Features::empty(),
-            is_cpu: false,
-            loop_cap: None,
-            slow_arrays: false,
-            is_llvmpipe: false,
-            subgroup_size: None,
-            min_subgroup_size: None,
-            options: ContextOptions::default(),
-        }
-    }
-
     fn choose(shapes: AttentionShapes, capabilities: &Capabilities) -> Choice {
         select(&AttentionConfig::new(), &Problem::contiguous(shapes), capabilities, None).expect("a plan")
     }
 
     #[test]
     fn one_kernel_does_where_nothing_is_in_the_way() {
-        let choice = choose(AttentionShapes::new(1, 8, 4096, 64), &capabilities());
+        let choice = choose(AttentionShapes::new(1, 8, 4096, 64), &Capabilities::plain());
         assert_eq!((choice.splits, choice.combine), (1, None));
         assert_eq!(choice.row_tiles, 4096 / 128);
-        assert_eq!(choose(AttentionShapes::new(64, 8, 32, 64), &capabilities()).row_tiles, 1, "few queries");
+        assert_eq!(choose(AttentionShapes::new(64, 8, 32, 64), &Capabilities::plain()).row_tiles, 1, "few queries");
     }
 
     #[test]
@@ -467,7 +479,7 @@ mod tests {
         let rich = |bytes, least| Capabilities {
             limits: wgpu::Limits { max_compute_workgroup_storage_size: bytes, ..wgpu::Limits::default() },
             min_subgroup_size: least,
-            ..capabilities()
+            ..Capabilities::plain()
         };
         let picks = |bytes, least, dim| {
             let choice = choose(AttentionShapes::new(1, 8, 4096, dim), &rich(bytes, least));
@@ -484,15 +496,15 @@ mod tests {
     #[test]
     fn few_tiles_split_the_keys_to_occupy_a_gpu() {
         let decode = AttentionShapes { q_len: 1, kv_heads: 1, ..AttentionShapes::new(1, 8, 32_768, 64) };
-        let choice = choose(decode, &capabilities());
+        let choice = choose(decode, &Capabilities::plain());
         assert_eq!((choice.row_tiles, choice.split_keys, choice.splits), (1, 128, 256), "heads share a tile");
         let short = AttentionShapes { kv_len: 100, ..decode };
-        assert_eq!(choose(short, &capabilities()).splits, 1, "nothing to split");
+        assert_eq!(choose(short, &Capabilities::plain()).splits, 1, "nothing to split");
     }
 
     #[test]
     fn keys_are_split_under_a_loop_cap() {
-        let capped = Capabilities { loop_cap: Some(65_535), is_cpu: true, ..capabilities() };
+        let capped = Capabilities { loop_cap: Some(65_535), is_cpu: true, ..Capabilities::plain() };
         for len in [1024, 16_384, 1 << 20] {
             for dim in [1, 64, 256] {
                 let choice = choose(AttentionShapes::new(1, 1, len, dim), &capped);
@@ -509,7 +521,7 @@ mod tests {
     #[test]
     fn splits_that_the_combine_kernel_cannot_walk_grow() {
         let options = ContextOptions { max_keys_per_split: Some(8), ..Default::default() };
-        let capped = Capabilities { loop_cap: Some(65_535), is_cpu: true, options, ..capabilities() };
+        let capped = Capabilities { loop_cap: Some(65_535), is_cpu: true, options, ..Capabilities::plain() };
         let choice = choose(AttentionShapes::new(1, 1, 600_000, 1), &capped);
         assert!(choice.splits + 64 <= 65_535 && choice.split_keys > 8, "{choice:?}");
     }
@@ -528,7 +540,7 @@ mod tests {
                 ..AttentionShapes::new(1, 1, 8, 8)
             };
             let config = AttentionConfig::new().scale(if on(5) { Scale::PerRow } else { Scale::InvSqrtDim });
-            let choice = select(&config, &Problem::contiguous(shapes), &capabilities(), None).expect("a plan");
+            let choice = select(&config, &Problem::contiguous(shapes), &Capabilities::plain(), None).expect("a plan");
             let storage = |specialization: &Specialization| {
                 specialization.wgsl().lines().filter(|line| line.contains("var<storage")).count()
             };
@@ -541,8 +553,8 @@ mod tests {
     fn ten_tensors_take_two_kernels() {
         let one = AttentionShapes::new(1, 1, 8, 8);
         let all = AttentionShapes { kv_lens: true, bias: true, mask: true, lse: true, entropy: true, ..one };
-        assert!(choose(all, &capabilities()).combine.is_some(), "nine on a default device");
+        assert!(choose(all, &Capabilities::plain()).combine.is_some(), "nine on a default device");
         let roomy = wgpu::Limits { max_storage_buffers_per_shader_stage: 16, ..wgpu::Limits::default() };
-        assert!(choose(all, &Capabilities { limits: roomy, ..capabilities() }).combine.is_none());
+        assert!(choose(all, &Capabilities { limits: roomy, ..Capabilities::plain() }).combine.is_none());
     }
 }

@@ -283,7 +283,7 @@ pub(super) fn walk(config: &GatedAttentionConfig, problem: &Problem, choice: &Ch
         ("LOG_N", Constant::Bool(weighing.log_n)),
         ("DIVISOR", Constant::U32(weighing.divisor_law)),
     ]);
-    Specialization { kernel, constants, fragments }
+    Specialization { kernel, constants, fragments, storage: Vec::new() }
 }
 
 /// A kernel's file, its own constants and its own fragments.
@@ -368,6 +368,7 @@ pub(super) fn combine(config: &GatedAttentionConfig, problem: &Problem) -> Speci
             ("DIVISOR", Constant::U32(weighing.divisor_law)),
         ],
         fragments,
+        storage: Vec::new(),
     }
 }
 
@@ -379,6 +380,7 @@ pub(super) fn gather_maps(problem: &Problem) -> Specialization {
             ("KEY_DIM", Constant::U32(problem.shapes.key_dim)),
         ],
         fragments: vec![source!("shared/workgroup_index")],
+        storage: Vec::new(),
     }
 }
 
@@ -409,7 +411,7 @@ pub(super) fn chunk_state(problem: &Problem, choice: &Choice) -> Specialization 
         ("V_DIM", Constant::U32(shapes.v_dim)),
         ("V_BLOCK", Constant::U32(state.v_block)),
     ]);
-    Specialization { kernel, constants, fragments }
+    Specialization { kernel, constants, fragments, storage: Vec::new() }
 }
 
 pub(super) fn prefix(config: &GatedAttentionConfig) -> Specialization {
@@ -420,6 +422,7 @@ pub(super) fn prefix(config: &GatedAttentionConfig) -> Specialization {
             ("CAUSAL", Constant::Bool(config.causal != Causal::None)),
         ],
         fragments: vec![source!("shared/workgroup_index")],
+        storage: Vec::new(),
     }
 }
 

@@ -155,6 +155,7 @@ impl Kernels {
                 source!("linear_attention/within"),
                 source!("shared/workgroup_index"),
             ],
+            storage: Vec::new(),
         };
 
         let load_kv =
@@ -240,11 +241,13 @@ impl Kernels {
                 ]
                 .concat(),
                 fragments: chunk_state,
+                storage: Vec::new(),
             },
             prefix: Specialization {
                 kernel: source!("linear_attention/prefix"),
                 constants: [&copies[..], &[flag("CAUSAL", causal)]].concat(),
                 fragments: vec![source!("shared/workgroup_index")],
+                storage: Vec::new(),
             },
             output: Specialization {
                 kernel: source!("linear_attention/output"),
@@ -255,6 +258,7 @@ impl Kernels {
                 ]
                 .concat(),
                 fragments: output,
+                storage: Vec::new(),
             },
             load_state: Specialization {
                 kernel: source!("linear_attention/load_state"),
@@ -266,6 +270,7 @@ impl Kernels {
                     },
                     source!("shared/workgroup_index"),
                 ],
+                storage: Vec::new(),
             },
             store_state: Specialization {
                 kernel: source!("linear_attention/store_state"),
@@ -278,6 +283,7 @@ impl Kernels {
                     },
                     source!("shared/workgroup_index"),
                 ],
+                storage: Vec::new(),
             },
             step: Specialization {
                 kernel: source!("linear_attention/step"),
@@ -290,6 +296,7 @@ impl Kernels {
                     flag("PER_HEAD", config.feature_map.running_max() == Some(RunningMax::PerHead)),
                 ],
                 fragments: step,
+                storage: Vec::new(),
             },
         }
     }

@@ -139,7 +139,12 @@ impl Tiles {
             }
             Kind::Taylor2 => vec![source!("linear_attention/keys_taylor2")],
         });
-        Specialization { kernel: source!("linear_attention/tiled_chunk_state"), constants, fragments }
+        Specialization {
+            kernel: source!("linear_attention/tiled_chunk_state"),
+            constants,
+            fragments,
+            storage: Vec::new(),
+        }
     }
 
     /// The kernel that computes rows.
@@ -191,7 +196,7 @@ impl Tiles {
             ),
         ];
         fragments.extend_from_slice(pick(causal, own_keys, &[source!("linear_attention/no_own_keys")]));
-        Specialization { kernel: source!("linear_attention/tiled_output"), constants, fragments }
+        Specialization { kernel: source!("linear_attention/tiled_output"), constants, fragments, storage: Vec::new() }
     }
 
     /// The most loop iterations of an invocation of either kernel, counting one more for the exit of each run of a loop.

@@ -115,7 +115,7 @@ pub(super) fn kernel(config: &MatMulConfig, problem: &Problem, tile: &Tile, part
     }
     fragments.push(source!("matmul/params"));
     fragments.push(source!("shared/workgroup_index"));
-    Specialization { kernel, constants, fragments }
+    Specialization { kernel, constants, fragments, storage: Vec::new() }
 }
 
 /// The kernel that adds the sums of all ranges of k.
@@ -125,7 +125,7 @@ pub(super) fn combine(config: &MatMulConfig, problem: &Problem) -> Specializatio
     fragments.push(source!("shared/workgroup_index"));
     let constants =
         vec![("WORKGROUP", Constant::U32(COMBINE_WORKGROUP)), ("IN_FLIGHT", Constant::U32(COMBINE_IN_FLIGHT))];
-    Specialization { kernel: source!("matmul/combine"), constants, fragments }
+    Specialization { kernel: source!("matmul/combine"), constants, fragments, storage: Vec::new() }
 }
 
 /// The files by which a kernel writes c.

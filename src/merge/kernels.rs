@@ -84,6 +84,7 @@ pub(super) fn kernel(config: &MergeConfig, problem: &Problem) -> Specialization 
             pick(shapes.entropy, source!("merge/entropy"), source!("merge/no_entropy")),
             source!("shared/workgroup_index"),
         ],
+        storage: Vec::new(),
     }
 }
 

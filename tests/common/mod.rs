@@ -6,7 +6,8 @@ use std::sync::{Once, OnceLock};
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use rand_distr::StandardNormal;
-use wgpu_attention::{Context, ContextOptions, HostView, TensorView};
+use wgpu_attention::half::{bf16, f16};
+use wgpu_attention::{Context, ContextOptions, DType, HostView, TensorView};
 
 /// The context of this thread's test; a device each, so that software drivers compile on more than one core. Without an
 /// adapter the test fails.
@@ -117,6 +118,17 @@ impl<const RANK: usize> Tensor<RANK> {
         self
     }
 
+    /// What is left of it once it was stored in this type.
+    pub fn rounded(mut self, dtype: DType) -> Self {
+        let round = |x: f32| match dtype {
+            DType::F16 => f16::from_f32(x).to_f32(),
+            DType::BF16 => bf16::from_f32(x).to_f32(),
+            _ => x,
+        };
+        self.data.iter_mut().for_each(|x| *x = round(*x));
+        self
+    }
+
     pub fn view(&self) -> HostView<'_, f32, RANK> {
         HostView::new(&self.data, self.shape).expect("the shape fits the data")
     }
@@ -172,6 +184,7 @@ impl Placement {
 /// A tensor in a GPU buffer whose every other element is NaN: before it, between its rows, and after it.
 pub struct Placed {
     buffer: wgpu::Buffer,
+    dtype: DType,
     offset: usize,
     strides: [usize; 4],
     shape: [usize; 4],
@@ -182,16 +195,26 @@ const GUARD: usize = 64;
 impl Placed {
     /// An input.
     pub fn input(context: &Context, tensor: &Tensor<4>, placement: Placement) -> Self {
+        Self::input_as(context, tensor, placement, DType::F32)
+    }
+
+    /// An input stored in this type.
+    pub fn input_as(context: &Context, tensor: &Tensor<4>, placement: Placement, dtype: DType) -> Self {
         let mut placed = Self::layout(tensor.shape, placement);
         for (index, value) in placed.1.iter().zip(&tensor.data) {
             placed.0[*index] = *value;
         }
-        placed.finish(context, tensor.shape, placement)
+        placed.finish(context, tensor.shape, placement, dtype)
     }
 
     /// An output, itself filled with NaN.
     pub fn output(context: &Context, shape: [usize; 4], placement: Placement) -> Self {
-        Self::layout(shape, placement).finish(context, shape, placement)
+        Self::output_as(context, shape, placement, DType::F32)
+    }
+
+    /// An output stored in this type.
+    pub fn output_as(context: &Context, shape: [usize; 4], placement: Placement, dtype: DType) -> Self {
+        Self::layout(shape, placement).finish(context, shape, placement, dtype)
     }
 
     fn layout(shape: [usize; 4], placement: Placement) -> Layout {
@@ -200,7 +223,7 @@ impl Placed {
     }
 
     pub fn view(&self) -> TensorView<'_, 4> {
-        TensorView::f32(&self.buffer, self.shape.map(|x| x as u32))
+        TensorView::new(&self.buffer, self.dtype, self.shape.map(|x| x as u32))
             .with_offset(self.offset as u64)
             .with_strides(self.strides.map(|x| x as u64))
     }
@@ -211,12 +234,12 @@ impl Placed {
         let [b, h, l, _] = self.shape.map(|x| x as u32);
         let [sb, sh, sl, _] = self.strides.map(|x| x as u64);
         // Rows of one element: the innermost stride must be 1, so the placement must be contiguous.
-        TensorView::f32(&self.buffer, [b, h, l]).with_offset(self.offset as u64).with_strides([sb, sh, sl])
+        TensorView::new(&self.buffer, self.dtype, [b, h, l]).with_offset(self.offset as u64).with_strides([sb, sh, sl])
     }
 
     /// The tensor's elements; checks that nothing else was written.
     pub fn read(&self, context: &Context, what: &str) -> Vec<f32> {
-        let all = context.download(&self.buffer).expect("the output reads back");
+        let all = context.download_as(&self.buffer, self.dtype).expect("the output reads back");
         let own = indices(self.shape, self.strides, self.offset);
         let mut untouched = vec![true; all.len()];
         own.iter().for_each(|&index| untouched[index] = false);
@@ -230,9 +253,10 @@ impl Placed {
 struct Layout(Vec<f32>, Vec<usize>);
 
 impl Layout {
-    fn finish(self, context: &Context, shape: [usize; 4], placement: Placement) -> Placed {
+    fn finish(self, context: &Context, shape: [usize; 4], placement: Placement, dtype: DType) -> Placed {
         let (strides, _) = placement.strides(shape);
-        Placed { buffer: context.upload(&self.0), offset: placement.offset(), strides, shape }
+        let buffer = context.upload_as(&self.0, dtype).expect("a float");
+        Placed { buffer, dtype, offset: placement.offset(), strides, shape }
     }
 }
 
@@ -249,6 +273,11 @@ fn indices(shape: [usize; 4], strides: [usize; 4], offset: usize) -> Vec<usize> 
     }
     found
 }
+
+/// The types that an operand may be stored in, beside f32, and what rounding a number to each adds: relative to it, and
+/// in absolute terms.
+pub const STORED: [(DType, f64, f64); 2] =
+    [(DType::F16, 1.0 / 2048.0, 1.0 / (1 << 25) as f64), (DType::BF16, 1.0 / 512.0, 0.0)];
 
 /// One unit in the last place of a number near 1.
 pub const ULP: f64 = 1.0 / (1 << 23) as f64;

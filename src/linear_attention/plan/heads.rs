@@ -133,6 +133,7 @@ fn specialization(config: &LinearAttentionConfig, problem: &Problem, tile: &Tile
             source!("shared/along_width_memory"),
             source!("shared/workgroup_index"),
         ],
+        storage: Vec::new(),
     }
 }
 

@@ -125,6 +125,7 @@ fn specialization(config: &LinearAttentionConfig, problem: &Problem, tile: &Tile
             source!("linear_attention/within"),
             source!("shared/workgroup_index"),
         ],
+        storage: Vec::new(),
     }
 }
 
