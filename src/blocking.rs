@@ -28,7 +28,7 @@ impl Context {
     /// # Errors
     /// [`Error::NoDevice`], which lists the adapters there are.
     pub fn headless_with(name: &str, options: ContextOptions) -> Result<Self> {
-        let wanted = wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SUBGROUP;
+        let wanted = wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SUBGROUP | wgpu::Features::SHADER_F16;
         Self::headless_device(name, options, wanted, wgpu::ExperimentalFeatures::disabled())
     }
 
@@ -212,6 +212,18 @@ impl Context {
     pub fn upload_view<T: Element, const RANK: usize>(&self, view: &HostView<'_, T, RANK>) -> Uploaded<RANK> {
         let (data, strides) = view.parts();
         Uploaded { buffer: self.upload(data), dtype: T::DTYPE, shape: view.shape_u32(), strides }
+    }
+    /// As [`upload_view`](Self::upload_view), of numbers that are stored as f32, f16 or bf16.
+    ///
+    /// # Errors
+    /// As [`upload_as`](Self::upload_as).
+    pub fn upload_view_as<const RANK: usize>(
+        &self,
+        view: &HostView<'_, f32, RANK>,
+        dtype: DType,
+    ) -> Result<Uploaded<RANK>> {
+        let (data, strides) = view.parts();
+        Ok(Uploaded { buffer: self.upload_as(data, dtype)?, dtype, shape: view.shape_u32(), strides })
     }
 }
 

@@ -3,14 +3,18 @@
 mod common;
 #[path = "attention/matrices.rs"]
 mod on_matrices;
+#[path = "attention/storage.rs"]
+mod storage;
 
-use common::{Expected, NAIVE_RUNS, Placed, Placement, Tensor, ULP, assert_same_bits, context, contexts};
+use common::{
+    Expected, NAIVE_RUNS, Placed, Placement, Tensor, ULP, assert_same_bits, context, contexts, rounding, stored_view,
+};
 use proptest::prelude::*;
 use wgpu_attention::attention::reference::{self, HostInputs};
 use wgpu_attention::reference::SumOrder;
 use wgpu_attention::{
-    Attention, AttentionConfig, AttentionInputs, AttentionOutputs, AttentionShapes, Causal, Context, ContextOptions, DType,
-    HostView, Matrices, Scale, TensorView,
+    Attention, AttentionConfig, AttentionInputs, AttentionOutputs, AttentionShapes, Causal, Context, ContextOptions,
+    DType, HostView, Matrices, Scale, TensorView,
 };
 
 /// A problem with all its tensors in host memory.
@@ -25,6 +29,23 @@ struct Case {
     bias: Option<Tensor<4>>,
     mask: Option<(Vec<u8>, [usize; 4])>,
     row_scale: Option<Tensor<3>>,
+    stored: Stored,
+}
+
+/// The types of the operands that may have another than f32.
+#[derive(Clone, Copy, Debug)]
+struct Stored {
+    q: DType,
+    k: DType,
+    v: DType,
+    bias: DType,
+    row_scale: DType,
+    o: DType,
+}
+
+impl Stored {
+    const F32: Self =
+        Self { q: DType::F32, k: DType::F32, v: DType::F32, bias: DType::F32, row_scale: DType::F32, o: DType::F32 };
 }
 
 /// `[batch, q_heads, kv_heads, q_len, kv_len, head_dim, v_dim]`.
@@ -47,6 +68,20 @@ impl Case {
             bias: None,
             mask: None,
             row_scale,
+            stored: Stored::F32,
+        }
+    }
+
+    /// The same with operands stored in these types, and with the numbers that they hold then.
+    fn stored(self, stored: Stored) -> Self {
+        Self {
+            q: self.q.rounded(stored.q),
+            k: self.k.rounded(stored.k),
+            v: self.v.rounded(stored.v),
+            bias: self.bias.map(|bias| bias.rounded(stored.bias)),
+            row_scale: self.row_scale.map(|scale| scale.rounded(stored.row_scale)),
+            stored,
+            ..self
         }
     }
 
@@ -88,13 +123,15 @@ impl Case {
     fn run(&self, context: &Context, placement: Placement) -> [Vec<f32>; 3] {
         let inputs = self.host();
         let [batch, heads, q_len, _] = self.q.shape;
-        let [q, k, v] = [&self.q, &self.k, &self.v].map(|tensor| Placed::input(context, tensor, placement));
-        let o = Placed::output(context, [batch, heads, q_len, self.v.shape[3]], placement);
+        let Stored { q, k, v, .. } = self.stored;
+        let [q, k, v] = [(&self.q, q), (&self.k, k), (&self.v, v)]
+            .map(|(tensor, dtype)| Placed::input_as(context, tensor, placement, dtype));
+        let o = Placed::output_as(context, [batch, heads, q_len, self.v.shape[3]], placement, self.stored.o);
         let [lse, entropy] = [0; 2].map(|_| Placed::output(context, [batch, heads, q_len, 1], Placement::Odd));
         let kv_lens = inputs.kv_lens.map(|view| context.upload_view(&view));
-        let bias = inputs.bias.map(|view| context.upload_view(&view));
+        let bias = inputs.bias.map(|view| stored_view(context, &view, self.stored.bias));
         let mask = inputs.mask.map(|view| context.upload_view(&view));
-        let row_scale = inputs.row_scale.map(|view| context.upload_view(&view));
+        let row_scale = inputs.row_scale.map(|view| stored_view(context, &view, self.stored.row_scale));
 
         let attention = Attention::new(context, self.config).unwrap();
         let prepared = attention
@@ -116,7 +153,7 @@ impl Case {
     }
 
     /// Compares a result with the twin.
-    fn assert(&self, what: &str, [o, lse, entropy]: &[Vec<f32>; 3]) {
+    pub fn assert(&self, what: &str, [o, lse, entropy]: &[Vec<f32>; 3]) {
         let inputs = self.host();
         let want = reference::attention(&self.config, &inputs).unwrap();
         if self.config.matrices == Matrices::F16 {
@@ -154,7 +191,18 @@ impl Case {
             Expected { case: &case, name, shape, want, naive: &naive, floor, absolute_floor }.assert(got);
         };
         let o_shape = [batch, heads, q_len, self.v.shape[3]];
-        check("o", &o_shape, o, &want.o, naive.iter().map(|run| run.o.clone()).collect(), 0.0);
+        let (rounding, least) = rounding(self.stored.o);
+        let naive_o: Vec<_> = naive.iter().map(|run| run.o.clone()).collect();
+        Expected {
+            case: &case,
+            name: "o",
+            shape: &o_shape,
+            want: &want.o,
+            naive: &naive_o,
+            floor: floor + rounding,
+            absolute_floor: least,
+        }
+        .assert(o);
         // log is only good to 2^-20 near 1; lse and entropy also carry the score's own error.
         let absolute = 1.0 / f64::from(1 << 20) + if indirect { 6.0 * ULP * score } else { 0.0 };
         check("lse", &rows, lse, &want.lse, naive.iter().map(|run| run.lse.clone()).collect(), absolute);

@@ -370,7 +370,8 @@ fn options_that_mean_nothing_are_named() {
         );
     }
     let per_row = Attention::new(context, config().scale(Scale::PerRow)).unwrap();
-    let message = per_row.plan(&AttentionShapes::new(1, 1, 4, 4), DType::F32).expect_err("row_scale is missing").to_string();
+    let message =
+        per_row.plan(&AttentionShapes::new(1, 1, 4, 4), DType::F32).expect_err("row_scale is missing").to_string();
     assert!(message.contains("row_scale"), "{message}");
     let weights = GauWeights::SoftmaxLogN { base: 0.5, floor: 1 };
     let gated = GatedAttentionConfig { weights, ..Default::default() };

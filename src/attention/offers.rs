@@ -111,9 +111,10 @@ pub(crate) fn subject(
     use super::kernels::slot;
     use super::plan::select;
     use crate::autotune::{Content, Operand, Subject};
+    use crate::tensor::DType;
     use crate::tuning::distinct;
 
-    super::Attention::new(context, config)?.plan(&shapes)?;
+    super::Attention::new(context, config)?.plan(&shapes, DType::F32)?;
     let problem = Problem::contiguous(shapes);
     let capabilities = context.capabilities();
     let choose = |offer: Option<&Offer>| {

@@ -42,7 +42,7 @@ impl Case {
 fn a_plan_names_matrices() {
     let Some(context) = matrices() else { return };
     let attention = Attention::new(context, AttentionConfig::new().matrices(Matrices::F16)).unwrap();
-    let plan = attention.plan(&AttentionShapes::new(1, 64, 4096, 64)).unwrap();
+    let plan = attention.plan(&AttentionShapes::new(1, 64, 4096, 64), wgpu_attention::DType::F32).unwrap();
     assert!(plan.kernel().starts_with("attention/cooperative "), "{}", plan.kernel());
     assert!(plan.reason().contains("in f16, as asked, and subgroups of"), "{}", plan.reason());
 }

@@ -46,6 +46,25 @@ pub fn with_matrices() -> Context {
     if std::env::var_os("UNCHECKED").is_some() { without_bounds_checks(&context) } else { context }
 }
 
+/// The contexts that storage in 16 bits is tested on: with native f16 where the device has it, and without; on software
+/// drivers the second has a GPU's kernels.
+pub fn stored_everywhere() -> Vec<(&'static str, &'static Context)> {
+    let mut contexts = contexts();
+    if contexts.len() == 3 {
+        contexts.remove(1);
+    }
+    contexts
+}
+
+/// A host tensor on the device, with the same strides, stored in this type.
+pub fn stored_view<const RANK: usize>(
+    context: &Context,
+    view: &HostView<'_, f32, RANK>,
+    dtype: DType,
+) -> wgpu_attention::Uploaded<RANK> {
+    context.upload_view_as(view, dtype).expect("a float")
+}
+
 fn as_gpu(context: &Context) -> &'static Context {
     let options = ContextOptions { assume_gpu: true, ..Default::default() };
     Box::leak(Box::new(Context::with_options(context.device().clone(), context.queue().clone(), options)))
@@ -219,7 +238,11 @@ impl Placed {
 
     fn layout(shape: [usize; 4], placement: Placement) -> Layout {
         let (strides, span) = placement.strides(shape);
-        Layout(vec![f32::NAN; placement.offset() + span + GUARD], indices(shape, strides, placement.offset()))
+        // Whole words, whatever the type.
+        Layout(
+            vec![f32::NAN; (placement.offset() + span + GUARD).next_multiple_of(2)],
+            indices(shape, strides, placement.offset()),
+        )
     }
 
     pub fn view(&self) -> TensorView<'_, 4> {
@@ -239,7 +262,7 @@ impl Placed {
 
     /// The tensor's elements; checks that nothing else was written.
     pub fn read(&self, context: &Context, what: &str) -> Vec<f32> {
-        let all = context.download_as(&self.buffer, self.dtype).expect("the output reads back");
+        let mut all = context.download_as(&self.buffer, self.dtype).expect("the output reads back");
         let own = indices(self.shape, self.strides, self.offset);
         let mut untouched = vec![true; all.len()];
         own.iter().for_each(|&index| untouched[index] = false);
@@ -274,10 +297,14 @@ fn indices(shape: [usize; 4], strides: [usize; 4], offset: usize) -> Vec<usize> 
     found
 }
 
-/// The types that an operand may be stored in, beside f32, and what rounding a number to each adds: relative to it, and
-/// in absolute terms.
-pub const STORED: [(DType, f64, f64); 2] =
-    [(DType::F16, 1.0 / 2048.0, 1.0 / (1 << 25) as f64), (DType::BF16, 1.0 / 512.0, 0.0)];
+/// What rounding a number to this type adds to its error: relative to it, and in absolute terms.
+pub fn rounding(dtype: DType) -> (f64, f64) {
+    match dtype {
+        DType::F16 => (1.0 / f64::from(1 << 11), 1.0 / f64::from(1 << 25)),
+        DType::BF16 => (1.0 / f64::from(1 << 8), 0.0),
+        _ => (0.0, 0.0),
+    }
+}
 
 /// One unit in the last place of a number near 1.
 pub const ULP: f64 = 1.0 / (1 << 23) as f64;
