@@ -67,6 +67,7 @@ mod autotune;
 mod blocking;
 mod context;
 mod dispatch;
+mod dtype;
 mod error;
 pub mod gated_attention;
 mod host;

@@ -10,7 +10,7 @@ use wgpu_attention::attention::reference::{HostInputs, attention, attention_in};
 use wgpu_attention::reference::SumOrder;
 use wgpu_attention::{
     Attention, AttentionConfig, AttentionInputs, AttentionOutputs, AttentionShapes, AutotuneOptions, Causal, Context,
-    Error, FeatureMap, GatedAttentionConfig, GatedAttentionShapes, GauMode, LinearAttentionConfig,
+    DType, Error, FeatureMap, GatedAttentionConfig, GatedAttentionShapes, GauMode, LinearAttentionConfig,
     LinearAttentionShapes, LinearMode, MatMul, MatMulConfig, MatMulShapes, Matrices, Result, Scale, TensorView, Tuning,
     TuningCase,
 };
@@ -87,7 +87,7 @@ fn every_candidate_gives_the_result_of_the_default() -> Result<()> {
         let tuned = context.with_tuning(tuning.clone())?;
         assert_eq!(tuned.autotune(&[], &LITTLE, |_| ())?, tuning, "{by}");
         let TuningCase::Attention(config, shapes) = cases[0] else { unreachable!() };
-        let plan = Attention::new(&tuned, config)?.plan(&shapes)?;
+        let plan = Attention::new(&tuned, config)?.plan(&shapes, DType::F32)?;
         assert!(plan.reason().contains("; tuned: "), "{by}: {}", plan.reason());
     }
     Ok(())
@@ -103,7 +103,7 @@ fn what_a_tuning_names_runs_and_is_right() -> Result<()> {
         let measured = context.autotune(&[(config, shapes).into()], &LITTLE, |_| ())?;
         for kernel in [kernel.to_owned(), format!("{kernel} unsplit"), format!("{kernel} range=256")] {
             let tuned = context.with_tuning(forged(&measured, &kernel))?;
-            let plan = Attention::new(&tuned, config)?.plan(&shapes)?;
+            let plan = Attention::new(&tuned, config)?.plan(&shapes, DType::F32)?;
             assert!(plan.reason().contains("of the default"), "{by}: {kernel}: {}", plan.reason());
             let case = format!("{kernel}{by}");
             compare(&tuned, config, &case)?;

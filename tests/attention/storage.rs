@@ -3,8 +3,38 @@
 use wgpu_attention::{AttentionConfig, Causal, Context, ContextOptions, DType, Error, Scale, wgpu};
 
 use super::common::{Placed, Placement, Tensor, assert_same_bits, context, contexts, device_with, stored_everywhere};
-use super::{Attention, AttentionInputs, AttentionOutputs, Case, Stored};
+use super::{Attention, AttentionInputs, AttentionOutputs, Case};
 use DType::{BF16, F16, F32};
+
+/// The types of the operands that may have another than f32.
+#[derive(Clone, Copy, Debug)]
+pub struct Stored {
+    pub q: DType,
+    pub k: DType,
+    pub v: DType,
+    pub bias: DType,
+    pub row_scale: DType,
+    pub o: DType,
+}
+
+impl Stored {
+    pub const F32: Self = Self { q: F32, k: F32, v: F32, bias: F32, row_scale: F32, o: F32 };
+}
+
+impl Case {
+    /// The same with operands stored in these types, and with the numbers that they hold then.
+    fn stored(self, stored: Stored) -> Self {
+        Self {
+            q: self.q.rounded(stored.q),
+            k: self.k.rounded(stored.k),
+            v: self.v.rounded(stored.v),
+            bias: self.bias.map(|bias| bias.rounded(stored.bias)),
+            row_scale: self.row_scale.map(|scale| scale.rounded(stored.row_scale)),
+            stored,
+            ..self
+        }
+    }
+}
 
 /// All of them, and each with others.
 const STORED: [Stored; 5] = [
@@ -80,7 +110,7 @@ fn numbers_go_through_as_the_cpu_rounds_them() {
         1e30,
         3.3e38,
         6.1035156e-5,
-        6.0975552e-5,
+        6.097_555e-5,
         5.9604645e-8,
         2.9802322e-8,
         2.9802326e-8,
@@ -91,7 +121,7 @@ fn numbers_go_through_as_the_cpu_rounds_them() {
         1.003_906_3,
         1.0117188,
         0.1,
-        1.17549435e-38,
+        f32::MIN_POSITIVE,
         2047.5,
         2049.0,
         2051.0,
@@ -168,4 +198,17 @@ fn a_default_device_packs() {
         assert!(kernel.contains(storage), "{kernel}");
     }
     assert!(matches!(plan.plan(&shapes, DType::U32), Err(Error::DType { tensor: "q", .. })));
+}
+
+#[test]
+fn every_operand_at_once_fits_eight_storage_buffers() {
+    let config = AttentionConfig::new().scale(Scale::PerRow).causal(Causal::TopLeft).softcap(4.0);
+    let case = Case::new(config, [2, 2, 2, 9, 21, 8, 8]);
+    let case = case.with_lens(&[21, 9]).with_bias([2, 2, 9, 21]).with_mask([1, 1, 9, 21]);
+    let context = common::device_with(wgpu::Limits::default()).expect("a device with default limits");
+    case.assert("ten tensors", &case.run(&context, Placement::Aligned));
+    let shapes = AttentionShapes { lse: true, entropy: true, ..case.host().shapes(&config).unwrap() };
+    let plan = Attention::new(&context, config).unwrap().plan(&shapes, DType::F32).unwrap();
+    assert!(plan.reason().contains("under the device's 8 storage buffers"), "{}", plan.reason());
+    assert_eq!(plan.dispatches(), 2);
 }
