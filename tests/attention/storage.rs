@@ -205,10 +205,10 @@ fn every_operand_at_once_fits_eight_storage_buffers() {
     let config = AttentionConfig::new().scale(Scale::PerRow).causal(Causal::TopLeft).softcap(4.0);
     let case = Case::new(config, [2, 2, 2, 9, 21, 8, 8]);
     let case = case.with_lens(&[21, 9]).with_bias([2, 2, 9, 21]).with_mask([1, 1, 9, 21]);
-    let context = common::device_with(wgpu::Limits::default()).expect("a device with default limits");
+    let context = device_with(wgpu::Limits::default()).expect("a device with default limits");
     case.assert("ten tensors", &case.run(&context, Placement::Aligned));
-    let shapes = AttentionShapes { lse: true, entropy: true, ..case.host().shapes(&config).unwrap() };
-    let plan = Attention::new(&context, config).unwrap().plan(&shapes, DType::F32).unwrap();
+    let shapes = super::AttentionShapes { lse: true, entropy: true, ..case.host().shapes(&config).unwrap() };
+    let plan = Attention::new(&context, config).unwrap().plan(&shapes, F32).unwrap();
     assert!(plan.reason().contains("under the device's 8 storage buffers"), "{}", plan.reason());
     assert_eq!(plan.dispatches(), 2);
 }
