@@ -127,7 +127,7 @@ fn in_turns(contexts: [&Context; 2], case: &TuningCase, samples: usize) -> Resul
         }))
     };
     match *case {
-        TuningCase::Attention(config, shapes) => {
+        TuningCase::Attention(config, shapes, _) => {
             let [q_shape, k_shape] = [shapes.q_len, shapes.kv_len].map(|len| [1, HEADS, len, shapes.head_dim]);
             let [q, k, o] = buffers([q_shape, k_shape, q_shape].map(|shape| shape.iter().product()));
             let [q, k, o] = [(&q, q_shape), (&k, k_shape), (&o, q_shape)].map(|(b, shape)| TensorView::f32(b, shape));
@@ -135,7 +135,7 @@ fn in_turns(contexts: [&Context; 2], case: &TuningCase, samples: usize) -> Resul
             let call = |op: &Attention| op.prepare(AttentionInputs::new(q, k, k), AttentionOutputs::new(o));
             time([call(&ops[0])?, call(&ops[1])?])
         }
-        TuningCase::LinearAttention(config, shapes) => {
+        TuningCase::LinearAttention(config, shapes, _) => {
             let shape = [1, HEADS, shapes.q_len, shapes.head_dim];
             let buffers = buffers([shape.iter().product(); 3]);
             let [q, k, o] = buffers.each_ref().map(|buffer| TensorView::f32(buffer, shape));
@@ -144,7 +144,7 @@ fn in_turns(contexts: [&Context; 2], case: &TuningCase, samples: usize) -> Resul
             let call = |op: &LinearAttention| op.prepare(inputs, LinearAttentionOutputs::new(o));
             time([call(&ops[0])?, call(&ops[1])?])
         }
-        TuningCase::MatMul(config, MatMulShapes { m, n, k, .. }) => {
+        TuningCase::MatMul(config, MatMulShapes { m, n, k, .. }, _) => {
             let [a, b, c] = buffers([m * k, k * n, m * n]);
             let inputs = MatMulInputs::new(TensorView::f32(&a, [1, 1, m, k]), TensorView::f32(&b, [1, 1, k, n]));
             let ops = [MatMul::new(contexts[0], config)?, MatMul::new(contexts[1], config)?];

@@ -7,34 +7,41 @@ use std::time::{Duration, Instant};
 
 use crate::tuning::{TunedCase, Tuning};
 use crate::{
-    AttentionConfig, AttentionShapes, Context, GatedAttentionConfig, GatedAttentionShapes, LinearAttentionConfig,
-    LinearAttentionShapes, MatMulConfig, MatMulShapes, Prepared, Result, Timer, attention, gated_attention,
-    linear_attention, matmul,
+    AttentionConfig, AttentionShapes, Context, DType, GatedAttentionConfig, GatedAttentionShapes,
+    LinearAttentionConfig, LinearAttentionShapes, MatMulConfig, MatMulShapes, Prepared, Result, Timer, attention,
+    gated_attention, linear_attention, matmul,
 };
 use judge::{FEWEST_PAIRS, clearly_faster, median, ranked};
-pub(crate) use subject::{Content, Operand, Subject};
+pub(crate) use subject::{Content, Operand, Subject, expect_f32};
 use subject::{Tensors, agree, is_fatal};
 
 /// Declares [`TuningCase`].
 macro_rules! cases {
     ($($op:ident, $config:ident, $shapes:ident, $module:ident;)*) => {
-        /// A call to measure: an op by its config, on contiguous tensors of these shapes. `(config, shapes).into()` makes one.
+        /// A call to measure: an op by its config, on contiguous tensors of these shapes, stored in this type as far as the
+        /// op's `plan` stores them. `(config, shapes).into()` makes one of f32, `(config, shapes, dtype).into()` any.
         #[derive(Clone, Copy, Debug)]
         #[non_exhaustive]
         pub enum TuningCase {
-            $(#[doc = concat!("[`", stringify!($op), "`](crate::", stringify!($op), ").")] $op($config, $shapes),)*
+            $(#[doc = concat!("[`", stringify!($op), "`](crate::", stringify!($op), ").")] $op($config, $shapes, DType),)*
         }
 
         $(impl From<($config, $shapes)> for TuningCase {
             fn from((config, shapes): ($config, $shapes)) -> Self {
-                Self::$op(config, shapes)
+                Self::$op(config, shapes, DType::F32)
+            }
+        }
+
+        impl From<($config, $shapes, DType)> for TuningCase {
+            fn from((config, shapes, dtype): ($config, $shapes, DType)) -> Self {
+                Self::$op(config, shapes, dtype)
             }
         })*
 
         impl TuningCase {
             fn subject(&self, context: &Context) -> Result<Subject> {
                 match *self {
-                    $(Self::$op(config, shapes) => $module::subject(context, config, shapes),)*
+                    $(Self::$op(config, shapes, dtype) => $module::subject(context, config, shapes, dtype),)*
                 }
             }
         }

@@ -6,6 +6,7 @@ use std::fmt;
 
 use crate::context::Context;
 use crate::dispatch::Plan;
+use crate::tensor::{DType, Layout, Storage};
 use crate::{Error, Result};
 
 /// What was measured on one device, and won: kernels by classes of calls.
@@ -157,6 +158,12 @@ impl Class {
     /// What the call has or is.
     pub fn with(self, name: &str, on: bool) -> Self {
         if on { Self(format!("{} {name}", self.0)) } else { self }
+    }
+
+    /// How tensors are stored, where it is not as f32.
+    pub fn stored<const RANK: usize, const COUNT: usize>(self, tensors: [(&str, Layout<RANK>); COUNT]) -> Self {
+        let others = tensors.into_iter().filter(|(_, layout)| layout.storage != Storage::Plain(DType::F32));
+        others.fold(self, |class, (name, layout)| Self(format!("{} {name}={:?}", class.0, layout.storage)))
     }
 
     pub fn name(self) -> String {

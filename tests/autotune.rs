@@ -36,6 +36,8 @@ fn cases() -> Vec<TuningCase> {
     vec![
         (plain, shapes(70, 600, 16)).into(),
         (causal.softcap(20.0), options).into(),
+        (causal, shapes(70, 90, 12), DType::F16).into(),
+        (plain, shapes(3, 300, 20), DType::BF16).into(),
         (linear.feature_map(FeatureMap::Exp), state).into(),
         (LinearAttentionConfig::new(), LinearAttentionShapes::new(2, 1, 300, 8)).into(),
         (gau.causal(Causal::TopLeft), GatedAttentionShapes::gau(1, 1, 300, 8, 40)).into(),
@@ -86,8 +88,8 @@ fn every_candidate_gives_the_result_of_the_default() -> Result<()> {
         // What was measured is kept, and said.
         let tuned = context.with_tuning(tuning.clone())?;
         assert_eq!(tuned.autotune(&[], &LITTLE, |_| ())?, tuning, "{by}");
-        let TuningCase::Attention(config, shapes) = cases[0] else { unreachable!() };
-        let plan = Attention::new(&tuned, config)?.plan(&shapes, DType::F32)?;
+        let TuningCase::Attention(config, shapes, dtype) = cases[0] else { unreachable!() };
+        let plan = Attention::new(&tuned, config)?.plan(&shapes, dtype)?;
         assert!(plan.reason().contains("; tuned: "), "{by}: {}", plan.reason());
     }
     Ok(())

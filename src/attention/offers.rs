@@ -89,6 +89,7 @@ pub(super) fn class(config: &AttentionConfig, problem: &Problem) -> String {
         .with("entropy", shapes.entropy)
         .with("in_f16", config.matrices == crate::Matrices::F16)
         .with("scalar", !vec4)
+        .stored([("q", problem.q), ("k", problem.k), ("v", problem.v), ("o", problem.o)])
         .name()
 }
 
@@ -107,16 +108,16 @@ pub(crate) fn subject(
     context: &Context,
     config: AttentionConfig,
     shapes: super::AttentionShapes,
+    dtype: crate::DType,
 ) -> Result<crate::autotune::Subject> {
     use super::kernels::slot;
     use super::plan::select;
     use crate::autotune::{Content, Operand, Subject};
-    use crate::tensor::DType;
     use crate::tuning::distinct;
 
-    super::Attention::new(context, config)?.plan(&shapes, DType::F32)?;
-    let problem = Problem::contiguous(shapes);
+    super::Attention::new(context, config)?.plan(&shapes, dtype)?;
     let capabilities = context.capabilities();
+    let problem = Problem::contiguous(shapes).stored(dtype, capabilities)?;
     let choose = |offer: Option<&Offer>| {
         let mut choice = select(&config, &problem, capabilities, offer)?;
         choice.reason.clear();

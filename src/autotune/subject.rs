@@ -3,8 +3,8 @@
 use crate::context::Context;
 use crate::dispatch::{Plan, Prepared};
 use crate::reference::split_mix;
-use crate::tensor::{Bound, Layout, product};
-use crate::{Error, Result};
+use crate::tensor::{Bound, Layout, Storage, product};
+use crate::{DType, Error, Result};
 use std::sync::Arc;
 
 /// A call of contiguous tensors, made by its op.
@@ -26,29 +26,36 @@ type PlanIn = Box<dyn Fn(&Context) -> Result<Plan>>;
 pub(crate) struct Operand {
     slot: usize,
     elements: u64,
+    /// Of numbers; lengths and masks have types of their own.
+    dtype: DType,
     content: Content,
 }
 
 /// What an operand holds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Content {
-    /// f32 near a standard normal distribution.
+    /// Near a standard normal distribution.
     Normal,
     /// The same without signs.
     Positive,
-    /// The same f32 everywhere.
+    /// The same number everywhere.
     Constant(f32),
     /// The same u32 everywhere.
     Length(u32),
     /// Bytes of which one in eight is 0.
     Mask,
-    /// f32, compared.
+    /// Compared.
     Output,
 }
 
 impl Operand {
     pub fn new<const RANK: usize>(slot: usize, layout: &Layout<RANK>, content: Content) -> Self {
-        Self { slot, elements: product(layout.shape), content }
+        let dtype = match layout.storage {
+            Storage::Plain(dtype) => dtype,
+            Storage::NativeF16 | Storage::PackedF16 => DType::F16,
+            Storage::PackedBF16 => DType::BF16,
+        };
+        Self { slot, elements: product(layout.shape), dtype, content }
     }
 }
 
@@ -56,86 +63,99 @@ impl Operand {
 pub(super) struct Tensors {
     /// By slot.
     buffers: Vec<Option<wgpu::Buffer>>,
-    outputs: Vec<usize>,
+    outputs: Vec<(usize, DType)>,
 }
 
 impl Tensors {
     pub fn new(context: &Context, operands: &[Operand]) -> Result<Self> {
         let slots = operands.iter().map(|operand| operand.slot + 1).max().unwrap_or(0);
         let mut tensors = Self { buffers: vec![None; slots], outputs: Vec::new() };
-        for Operand { slot, elements, content } in operands {
-            let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
-            let element = if *content == Content::Mask { 1 } else { 4 };
-            let size = elements.saturating_mul(element).max(4).checked_next_multiple_of(4).unwrap_or(u64::MAX - 3);
-            let bytes = match content {
-                Content::Output => Vec::new(),
-                _ => content.bytes(size as usize / 4, *slot as u64),
+        for Operand { slot, elements, dtype, content } in operands {
+            let elements = usize::try_from(*elements).unwrap_or(usize::MAX);
+            let buffer = match content {
+                Content::Length(length) => context.upload(&vec![*length; elements]),
+                Content::Mask => context.upload(&content.numbers(elements, 1).map(|x| x as u8).collect::<Vec<_>>()),
+                Content::Output => context.upload_as(&vec![0.0; elements], *dtype)?,
+                _ => context.upload_as(&content.numbers(elements, *slot as u64).collect::<Vec<_>>(), *dtype)?,
             };
-            tensors.buffers[*slot] = Some(context.create_buffer("tensor to measure with", size, usage, &bytes)?);
-            tensors.outputs.extend((*content == Content::Output).then_some(*slot));
+            if buffer.size() == 0 {
+                let size = (elements as u64).saturating_mul(dtype.size());
+                let message = "the device has no room".into();
+                return Err(Error::Buffer { what: "tensor to measure with".into(), size, message });
+            }
+            tensors.buffers[*slot] = Some(buffer);
+            tensors.outputs.extend((*content == Content::Output).then_some((*slot, *dtype)));
         }
         Ok(tensors)
     }
 
     pub fn prepare(&self, context: &Context, plan: Plan) -> Prepared<'_> {
-        let bound = |buffer: &'_ wgpu::Buffer| (buffer.size(), 0);
-        let operands = self.buffers.iter().map(|buffer| {
-            let buffer = buffer.as_ref()?;
-            let (size, offset) = bound(buffer);
-            Some(Bound { buffer, offset, size })
-        });
+        let operands =
+            self.buffers.iter().map(|buffer| buffer.as_ref().map(|b| Bound { buffer: b, offset: 0, size: b.size() }));
         Prepared::new(context, Arc::new(plan), &operands.collect::<Vec<_>>())
     }
 
     /// Runs a call on cleared outputs and reads them.
-    pub fn results(&self, context: &Context, prepared: &Prepared<'_>) -> Result<Vec<Vec<f32>>> {
+    pub fn results(&self, context: &Context, prepared: &Prepared<'_>) -> Result<Vec<Output>> {
         let mut encoder = context.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        let outputs = || self.outputs.iter().filter_map(|&slot| self.buffers[slot].as_ref());
-        outputs().for_each(|buffer| encoder.clear_buffer(buffer, 0, None));
+        let outputs = || self.outputs.iter().filter_map(|&(slot, dtype)| Some((self.buffers[slot].as_ref()?, dtype)));
+        outputs().for_each(|(buffer, _)| encoder.clear_buffer(buffer, 0, None));
         context.queue().submit([encoder.finish()]);
         context.run(prepared)?;
-        outputs().map(|buffer| context.download(buffer)).collect()
+        outputs().map(|(buffer, dtype)| Ok((dtype, context.download_as(buffer, dtype)?))).collect()
     }
 }
 
+/// How an output is stored, and its numbers.
+pub(super) type Output = (DType, Vec<f32>);
+
 impl Content {
-    /// Some words of it.
-    fn bytes(self, words: usize, seed: u64) -> Vec<u8> {
+    /// So many numbers of it.
+    fn numbers(self, count: usize, seed: u64) -> impl Iterator<Item = f32> {
         let mut state = seed;
-        let mut normal = || {
+        let mut normal = move || {
             // The sum of four even distributions.
             let bits = split_mix(&mut state);
             let sum: u64 = (0..4).map(|part| bits >> (16 * part) & 0xffff).sum();
             ((sum as f64 / 65_536.0 - 2.0) * 3f64.sqrt()) as f32
         };
-        let mut word = |_| match self {
-            Self::Normal => normal().to_bits(),
-            Self::Positive => normal().abs().to_bits(),
-            Self::Constant(value) => value.to_bits(),
-            Self::Length(length) => length,
-            Self::Mask => {
-                let bytes = [(); 4].map(|()| u8::from(normal() > -1.15));
-                u32::from_le_bytes(bytes)
-            }
-            Self::Output => 0,
-        };
-        (0..words).flat_map(|index| word(index).to_le_bytes()).collect()
+        (0..count).map(move |_| match self {
+            Self::Normal => normal(),
+            Self::Positive => normal().abs(),
+            Self::Constant(value) => value,
+            Self::Mask => f32::from(u8::from(normal() > -1.15)),
+            Self::Length(_) | Self::Output => 0.0,
+        })
+    }
+}
+
+/// For ops whose tensors are f32 alone.
+pub(crate) fn expect_f32(op: &'static str, dtype: DType) -> Result<()> {
+    match dtype {
+        DType::F32 => Ok(()),
+        got => Err(Error::DType { tensor: op, expected: "F32", got }),
     }
 }
 
 /// The root mean square of what two kernels that are both right may differ by, relative to that of their results: each may be
-/// off by 1e-5 of the truth, and by what WGSL grants its exp and division; by 2e-3 with products of f16. For logarithms near
-/// 0, in nats.
-const RMS: f64 = 4e-5;
-const RMS_IN_F16: f64 = 4e-3;
+/// off by 1e-5 of the truth, and by what WGSL grants its exp and division; by 2e-3 with products of f16; and by the rounding of
+/// what is stored. For logarithms near 0, in nats.
+fn granted(in_f16: bool, dtype: DType) -> f64 {
+    let products = if in_f16 { 4e-3 } else { 4e-5 };
+    match dtype {
+        DType::F16 => products + 1e-3,
+        DType::BF16 => products + 8e-3,
+        DType::F32 | DType::U32 | DType::Bool => products,
+    }
+}
 const ABSOLUTE: f64 = 4e-6;
 /// A single number may be off by more.
 const WORST: f64 = 16.0;
 
 /// Whether a candidate's results are the default's, up to rounding.
-pub(super) fn agree(in_f16: bool, default: &[Vec<f32>], candidate: &[Vec<f32>]) -> bool {
-    let part = if in_f16 { RMS_IN_F16 } else { RMS };
-    default.len() == candidate.len() && default.iter().zip(candidate).all(|(want, got)| tensor_agrees(part, want, got))
+pub(super) fn agree(in_f16: bool, default: &[Output], candidate: &[Output]) -> bool {
+    let same = |((dtype, want), (_, got)): (&Output, &Output)| tensor_agrees(granted(in_f16, *dtype), want, got);
+    default.len() == candidate.len() && default.iter().zip(candidate).all(same)
 }
 
 fn tensor_agrees(part: f64, want: &[f32], got: &[f32]) -> bool {
@@ -169,23 +189,25 @@ mod tests {
 
     #[test]
     fn rounding_agrees_and_a_wrong_number_does_not() {
-        let bytes = Content::Normal.bytes(1000, 1);
-        let numbers: Vec<f32> = bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        let numbers: Vec<f32> = Content::Normal.numbers(1000, 1).collect();
         let mean = numbers.iter().sum::<f32>() / 1000.0;
         let variance = numbers.iter().map(|x| x * x).sum::<f32>() / 1000.0;
         assert!(mean.abs() < 0.1 && (variance - 1.0).abs() < 0.1, "{mean} {variance}");
         let with = |change: &dyn Fn(usize, f32) -> f32| -> Vec<f32> {
             numbers.iter().enumerate().map(|(index, &x)| change(index, x)).collect()
         };
-        let same = |other: Vec<f32>| agree(false, std::slice::from_ref(&numbers), &[other]);
+        let output = |numbers: Vec<f32>| [(DType::F32, numbers)];
+        let same = |other| agree(false, &output(numbers.clone()), &output(other));
         assert!(same(with(&|_, x| x * (1.0 + 1e-6))));
         assert!(!same(with(&|_, x| x * 1.001)));
         assert!(!same(with(&|index, x| if index == 500 { 0.0 } else { x })));
         assert!(!same(with(&|index, x| if index == 500 { f32::NAN } else { x })));
         assert!(!same(numbers[1..].to_vec()));
-        let empty = [vec![f32::NEG_INFINITY, 1.0]];
-        assert!(agree(false, &empty, &empty) && !agree(false, &empty, &[vec![0.0, 1.0]]));
-        let visible = Content::Mask.bytes(1000, 2).iter().filter(|&&byte| byte == 1).count();
+        let stored = |dtype| agree(false, &[(dtype, numbers.clone())], &[(dtype, with(&|_, x| x * 1.0005))]);
+        assert!(stored(DType::F16) && stored(DType::BF16) && !stored(DType::F32));
+        let empty = output(vec![f32::NEG_INFINITY, 1.0]);
+        assert!(agree(false, &empty, &empty) && !agree(false, &empty, &output(vec![0.0, 1.0])));
+        let visible = Content::Mask.numbers(4000, 2).filter(|&byte| byte == 1.0).count();
         assert!((3200..3800).contains(&visible), "{visible} of 4000");
     }
 }

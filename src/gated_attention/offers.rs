@@ -91,12 +91,14 @@ pub(crate) fn subject(
     context: &Context,
     config: GatedAttentionConfig,
     shapes: super::GatedAttentionShapes,
+    dtype: crate::DType,
 ) -> Result<crate::autotune::Subject> {
     use super::kernels::slot;
     use super::tiles::select;
     use crate::autotune::{Content, Operand, Subject};
     use crate::tuning::distinct;
 
+    crate::autotune::expect_f32("gated_attention", dtype)?;
     super::GatedAttention::new(context, config)?.plan(&shapes)?;
     let problem = Problem::contiguous(shapes);
     let capabilities = context.capabilities();
@@ -127,7 +129,7 @@ pub(crate) fn subject(
         class: class(&config, &problem),
         offers: distinct(offers(&config, &problem, capabilities), |a, b| a.tile == b.tile, choose)?,
         operands,
-        in_f16: false,
+        in_f16: config.matrices == crate::Matrices::F16,
         plan: Box::new(move |context| plan(context, &config, &problem)),
     })
 }

@@ -141,10 +141,12 @@ pub(crate) fn subject(
     context: &Context,
     config: LinearAttentionConfig,
     shapes: LinearAttentionShapes,
+    dtype: crate::DType,
 ) -> Result<crate::autotune::Subject> {
     use super::plan::slot;
     use crate::autotune::{Content, Operand, Subject};
 
+    crate::autotune::expect_f32("linear_attention", dtype)?;
     super::LinearAttention::new(context, config)?.plan(&shapes)?;
     let problem = Problem { in_place: false, ..Problem::contiguous(&config, shapes) };
     let capabilities = context.capabilities();

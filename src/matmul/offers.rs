@@ -83,11 +83,13 @@ pub(crate) fn subject(
     context: &Context,
     config: MatMulConfig,
     shapes: super::MatMulShapes,
+    dtype: crate::DType,
 ) -> Result<crate::autotune::Subject> {
     use super::kernels::slot;
     use super::plan::select;
     use crate::autotune::{Content, Operand, Subject};
 
+    crate::autotune::expect_f32("matmul", dtype)?;
     super::MatMul::new(context, config)?.plan(&shapes)?;
     let problem = Problem::contiguous(shapes);
     let capabilities = context.capabilities();
