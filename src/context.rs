@@ -145,7 +145,7 @@ impl Context {
             loop_cap: quirks::loop_cap(&info),
             slow_arrays: quirks::slow_arrays(&info),
             is_llvmpipe: quirks::is_llvmpipe(&info) && !options.assume_gpu,
-            subgroup_size: min_subgroup_size.filter(|&least| least == info.subgroup_max_size),
+            subgroup_size: min_subgroup_size.and_then(|_| quirks::subgroup_size(&info)),
             min_subgroup_size,
             options,
         };
@@ -329,6 +329,8 @@ impl Context {
                 // Integer division: every divisor is a constant above 0 or an unsigned field of the uniform in which
                 // `PlanBuilder::dispatch` refuses a zero; `tests/shaders.rs` finds every division. As no divisor is
                 // negative, none overflows.
+                // Matrices: wgpu checks the first number of one that is loaded or stored, not the others. All lie in workgroup memory,
+                // at places made of constants, of loop counters that end at constants, and of the subgroup's number.
                 // Bounds: off only in a context of `without_bounds_checks`, whose caller answers for them.
                 // The text is the crate's own, so that no other can get here.
                 unsafe { device.create_shader_module_trusted(descriptor, checks) }

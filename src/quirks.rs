@@ -32,6 +32,15 @@ fn is_llvmpipe_before(info: &wgpu::AdapterInfo, version: (u32, u32)) -> bool {
     is_llvmpipe(info) && mesa_version(&info.driver_info).is_none_or(|own| own < version)
 }
 
+/// Invocations in every subgroup, if that is one number. Of Metal, wgpu 30 tells what any device may have, 4 to 64; those of
+/// Apple have 32, by Apple's feature tables. No Mac has run this.
+pub(crate) fn subgroup_size(info: &wgpu::AdapterInfo) -> Option<u32> {
+    if info.backend == wgpu::Backend::Metal && info.name.starts_with("Apple") {
+        return Some(32);
+    }
+    Some(info.subgroup_min_size).filter(|&least| least == info.subgroup_max_size)
+}
+
 /// llvmpipe with vectors of four lanes lists cooperative matrices but has not the Vulkan feature (Mesa 26.2.6); wgpu 30 goes by the
 /// list, and panics when a device is asked for.
 #[cfg(feature = "blocking")]

@@ -6,7 +6,8 @@ mod common;
 
 use common::{context, matrices, with_matrices};
 use wgpu_attention::{
-    Context, ContextOptions, Error, MatMul, MatMulConfig, MatMulInputs, MatMulOutputs, MatMulShapes, Matrices,
+    Attention, AttentionConfig, AttentionShapes, Context, ContextOptions, Error, GatedAttention, GatedAttentionConfig,
+    GatedAttentionShapes, GauMode, MatMul, MatMulConfig, MatMulInputs, MatMulOutputs, MatMulShapes, Matrices,
     TensorView,
 };
 
@@ -44,6 +45,22 @@ fn a_device_without_matrices_refuses_and_says_what_is_missing() {
         let reasons = refusal(plan_of_a_product(&untold));
         assert!(!reasons.contains("EXPERIMENTAL") && reasons.contains("matrix_sizes"), "{reasons}");
     }
+}
+
+#[test]
+fn every_op_refuses_them_alike() {
+    let attention = Attention::new(context(), AttentionConfig::new().matrices(Matrices::F16)).unwrap();
+    let gated = GatedAttention::new(context(), GatedAttentionConfig::new().matrices(Matrices::F16)).unwrap();
+    let reasons = [
+        refusal(attention.plan(&AttentionShapes::new(1, 1, 70, 16))),
+        refusal(gated.plan(&GatedAttentionShapes::gau(1, 1, 70, 16, 16))),
+    ];
+    for reasons in reasons {
+        assert!(reasons.contains("EXPERIMENTAL_COOPERATIVE_MATRIX"), "{reasons}");
+    }
+    let chunks = GatedAttentionConfig::new().mode(GauMode::MIXED_CHUNK).matrices(Matrices::F16);
+    let error = GatedAttention::new(context(), chunks).unwrap_err().to_string();
+    assert!(error.contains("matrices") && error.contains("mixed_chunk"), "{error}");
 }
 
 #[test]
