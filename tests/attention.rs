@@ -219,8 +219,9 @@ fn lengths_around_every_tile() {
         for causal in [Causal::None, Causal::BottomRight] {
             Case::new(AttentionConfig::new().causal(causal), [1, 2, 2, len, len, 64, 64]).check("self");
         }
-        Case::new(AttentionConfig::new().causal(Causal::BottomRight), [1, 1, 1, 3, len, 16, 16]).check("cross");
-        Case::new(AttentionConfig::new().causal(Causal::TopLeft), [1, 1, 1, len, 6, 16, 16]).check("cross");
+        Case::new(AttentionConfig::new().causal(Causal::BottomRight), [1, 1, 1, 3, len, 16, 16])
+            .check_portable("cross");
+        Case::new(AttentionConfig::new().causal(Causal::TopLeft), [1, 1, 1, len, 6, 16, 16]).check_portable("cross");
     }
 }
 
@@ -246,9 +247,13 @@ fn more_queries_at_head_dims_around_every_tile() {
     {
         let config = AttentionConfig::new().causal(Causal::BottomRight);
         let sizes = [1, 2, 1, 70, 90, head_dim, v_dim];
-        Case::new(config, sizes).check("causal");
+        Case::new(config, sizes).check_portable("causal");
         let config = config.window(Some(40), Some(3)).scale(Scale::LOG_N).softcap(4.0);
-        Case::new(config, sizes).with_lens(&[83]).with_mask([1, 2, 70, 90]).with_bias([1, 1, 70, 90]).check("all");
+        let all = Case::new(config, sizes).with_lens(&[83]).with_mask([1, 2, 70, 90]).with_bias([1, 1, 70, 90]);
+        all.check_portable("all");
+        if [3, 66].contains(&v_dim) {
+            all.check_on_matrices("all");
+        }
     }
 }
 
@@ -258,7 +263,7 @@ fn every_scale_and_causal_mask() {
         for causal in CAUSALS {
             let config = AttentionConfig::new().scale(scale).causal(causal);
             Case::new(config, [2, 2, 1, 13, 21, 16, 12]).check("more keys");
-            Case::new(config, [1, 2, 2, 21, 13, 16, 12]).with_lens(&[7]).check("fewer keys");
+            Case::new(config, [1, 2, 2, 21, 13, 16, 12]).with_lens(&[7]).check_portable("fewer keys");
         }
     }
 }
@@ -459,7 +464,9 @@ fn any_split_of_keys_and_work_agrees_with_the_twin() {
 fn one_query_over_many_ranges_of_keys() {
     // Rows of 24 and of 5 chunks, more and fewer than the combine kernel's workgroup owns; most ranges of a batch are empty.
     for [v_dim, heads] in [[96, 1], [20, 4]] {
-        Case::new(AttentionConfig::new(), [2, heads, 1, 1, 2500, 24, v_dim]).with_lens(&[2500, 130]).check("one query");
+        Case::new(AttentionConfig::new(), [2, heads, 1, 1, 2500, 24, v_dim])
+            .with_lens(&[2500, 130])
+            .check_portable("one query");
     }
 }
 
@@ -511,11 +518,11 @@ fn a_long_sequence_is_right_on_every_driver() {
     let mut case = Case::new(AttentionConfig::new(), sizes);
     case.q.shape[2] = 40;
     case.q.data.truncate(40 * 64);
-    case.check("16384 keys");
+    case.check_portable("16384 keys");
     // Counting what a mask leaves is a loop of its own.
     let mut counted = Case::new(AttentionConfig::new().scale(Scale::LOG_N), [1, 1, 1, 5, len, 8, 8]);
     counted = counted.with_mask([1, 1, 1, len]);
-    counted.check("16384 keys, counted");
+    counted.check_portable("16384 keys, counted");
 }
 
 #[test]

@@ -87,6 +87,8 @@ impl Tile {
     pub fn with(self, own: MatrixTier) -> Self {
         match self.kernel {
             Kernel::Matrices { subgroups, block, .. } => {
+                // Subgroups as small are those of software drivers, which compile a quarter of the matrices in a quarter of the time.
+                let block = if own.subgroup < 16 { block.map(|extent| extent / 2) } else { block };
                 Self { kernel: Kernel::Matrices { subgroups, block, tier: own }, ..self }
             }
             _ => self,

@@ -50,7 +50,7 @@ fn a_plan_names_matrices() {
 #[test]
 fn head_dims_and_placements() {
     let Some(context) = matrices() else { return };
-    for (head_dim, v_dim) in [(3, 64), (33, 20), (130, 7), (256, 256)] {
+    for (head_dim, v_dim) in [(33, 20), (130, 7), (256, 40)] {
         let case = Case::new(AttentionConfig::new(), [1, 2, 1, 5, 40, head_dim, v_dim]).on_matrices();
         for placement in [Placement::Odd, Placement::Interleaved { gap: 4 }] {
             case.assert(&format!("{placement:?}"), &case.run(context, placement));
