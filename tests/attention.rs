@@ -183,13 +183,6 @@ impl Case {
         self.check_portable(what);
         self.check_on_matrices(what);
     }
-
-    /// By every kernel that gives f32.
-    fn check_portable(&self, what: &str) {
-        for (kernels, context) in contexts() {
-            self.assert(&format!("{what}{kernels}"), &self.run(context, Placement::Aligned));
-        }
-    }
 }
 
 const CAUSALS: [Causal; 6] = [

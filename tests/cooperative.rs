@@ -6,9 +6,9 @@ mod common;
 
 use common::{context, matrices, with_matrices};
 use wgpu_attention::{
-    Attention, AttentionConfig, AttentionShapes, Context, ContextOptions, Error, GatedAttention, GatedAttentionConfig,
-    GatedAttentionShapes, GauMode, MatMul, MatMulConfig, MatMulInputs, MatMulOutputs, MatMulShapes, Matrices,
-    TensorView,
+    Attention, AttentionConfig, AttentionShapes, Context, ContextOptions, DType, Error, GatedAttention,
+    GatedAttentionConfig, GatedAttentionShapes, GauMode, MatMul, MatMulConfig, MatMulInputs, MatMulOutputs,
+    MatMulShapes, Matrices, TensorView,
 };
 
 /// The reasons of a refusal.
@@ -52,7 +52,7 @@ fn every_op_refuses_them_alike() {
     let attention = Attention::new(context(), AttentionConfig::new().matrices(Matrices::F16)).unwrap();
     let gated = GatedAttention::new(context(), GatedAttentionConfig::new().matrices(Matrices::F16)).unwrap();
     let reasons = [
-        refusal(attention.plan(&AttentionShapes::new(1, 1, 70, 16))),
+        refusal(attention.plan(&AttentionShapes::new(1, 1, 70, 16), DType::F32)),
         refusal(gated.plan(&GatedAttentionShapes::gau(1, 1, 70, 16, 16))),
     ];
     for reasons in reasons {

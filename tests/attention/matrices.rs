@@ -3,12 +3,19 @@
 use wgpu_attention::attention::reference::HostOutputs;
 use wgpu_attention::{AttentionConfig, Causal, Context, ContextOptions, Matrices, Scale};
 
-use super::common::{Expected, Placement, Tensor, assert_same_bits, matrices};
+use super::common::{Expected, Placement, Tensor, assert_same_bits, contexts, matrices};
 use super::{Attention, AttentionShapes, Case};
 
 impl Case {
     fn on_matrices(&self) -> Self {
         Self { config: self.config.matrices(Matrices::F16), ..self.clone() }
+    }
+
+    /// By every kernel that gives f32.
+    pub fn check_portable(&self, what: &str) {
+        for (kernels, context) in contexts() {
+            self.assert(&format!("{what}{kernels}"), &self.run(context, Placement::Aligned));
+        }
     }
 
     /// Against the twin, if there are matrices.
