@@ -7,7 +7,7 @@ use super::common::{Expected, Placement, Tensor, assert_same_bits, contexts, mat
 use super::{Attention, AttentionShapes, Case};
 
 impl Case {
-    fn on_matrices(&self) -> Self {
+    pub fn on_matrices(&self) -> Self {
         Self { config: self.config.matrices(Matrices::F16), ..self.clone() }
     }
 

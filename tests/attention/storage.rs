@@ -2,7 +2,9 @@
 
 use wgpu_attention::{AttentionConfig, Causal, Context, ContextOptions, DType, Error, Scale, wgpu};
 
-use super::common::{Placed, Placement, Tensor, assert_same_bits, context, contexts, device_with, stored_everywhere};
+use super::common::{
+    Placed, Placement, Tensor, assert_same_bits, context, contexts, device_with, matrices, stored_everywhere,
+};
 use super::{Attention, AttentionInputs, AttentionOutputs, Case};
 use DType::{BF16, F16, F32};
 
@@ -68,6 +70,16 @@ fn every_type_and_placement() {
             }
         }
     }
+}
+
+#[test]
+fn on_cooperative_matrices() {
+    let Some(context) = matrices() else { return };
+    let config = AttentionConfig::new().causal(Causal::BottomRight).scale(Scale::PerRow).softcap(4.0);
+    // One kernel: it takes a software driver long to compile.
+    let (stored, placement) = (STORED[3], Placement::Interleaved { gap: 2 });
+    let case = Case::new(config, [1, 2, 1, 9, 21, 12, 20]).with_bias([1, 1, 9, 21]).stored(stored).on_matrices();
+    case.assert(&format!("{stored:?}, {placement:?}, by matrices"), &case.run(context, placement));
 }
 
 #[test]
