@@ -8,7 +8,7 @@ fn main() {
     let mut bench = common::Bench::new();
     bench.family(common::Family::Softmax);
     for head_dim in [64, 128] {
-        let shape = Shape { batch: 1, heads: 8, kv_heads: 8, len: 2048, head_dim, causal: false };
+        let shape = Shape::new(2048, head_dim);
         for variant in ["softmax", "three_dispatches"] {
             bench.variant("prefill", &format!("2048x{head_dim}/{variant}"), variant, shape);
         }

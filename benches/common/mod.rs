@@ -61,8 +61,7 @@ impl Bench {
         let fits = |variant: &&Variant| variant.family() == family && !matches!(variant.kind, Kind::ThreeDispatches);
         for variant in VARIANTS.iter().filter(fits) {
             for &len in lengths {
-                let shape = Shape { batch: 1, heads: 8, kv_heads: 8, len, head_dim: 64, causal: false };
-                self.variant(variant.name, &len.to_string(), variant.name, shape);
+                self.variant(variant.name, &len.to_string(), variant.name, Shape::new(len, 64));
             }
         }
     }

@@ -15,13 +15,13 @@ mod report;
 mod run;
 mod schedule;
 mod table;
+mod tier;
 
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::Parser;
-use wgpu_attention::{Context, ContextOptions};
 
 use crossover::{Point, crossover};
 use harness::variants::{Family, VARIANTS};
@@ -49,12 +49,8 @@ fn main() -> ExitCode {
 /// Whether all went well: something was measured and nothing was wrong.
 fn compare(options: &Options) -> Result<bool> {
     options.check()?;
-    let context = if options.adapter.is_empty() {
-        Context::headless().context("compare needs an adapter; on Linux, scripts/compare installs a software one")?
-    } else {
-        Context::headless_with(&options.adapter, ContextOptions::default())?
-    };
-    let mut comparison = Comparison::new(context, options)?;
+    let (context, tier) = tier::open(&options.adapter, options.tier)?;
+    let mut comparison = Comparison::new(context, tier, options)?;
     comparison.run()?;
     let crossovers = crossovers(&comparison.records);
     for sentence in &crossovers {

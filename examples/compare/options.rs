@@ -5,9 +5,11 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use clap::{Parser, ValueEnum};
+use wgpu_attention::DType;
 
 use crate::harness::variants::{VARIANTS, Variant};
 use crate::minilm;
+use crate::tier::Tier;
 
 /// What runs if nothing is asked for.
 const DEFAULT: &[&str] = &["softmax", "log_n", "squared_relu", "gau", "linear_elu"];
@@ -41,6 +43,12 @@ pub struct Options {
     /// Where q, k and v come from
     #[arg(long, value_enum, default_value_t = Data::Random)]
     pub data: Data,
+    /// What q, k, v, o and everything else of a call is stored as; sums and softmax are f32 in every case
+    #[arg(long, value_enum, default_value_t = Stored::F32)]
+    pub dtype: Stored,
+    /// What of the device kernels may use. Default: what it has, but no cooperative matrices
+    #[arg(long, value_enum)]
+    pub tier: Option<Tier>,
     /// Take the adapter whose name contains this
     #[arg(long, value_name = "SUBSTRING", default_value = "", hide_default_value = true)]
     pub adapter: String,
@@ -74,6 +82,24 @@ impl Data {
         match self {
             Self::Random => "random",
             Self::Minilm => "minilm",
+        }
+    }
+}
+
+/// What tensors are stored as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Stored {
+    F32,
+    F16,
+    Bf16,
+}
+
+impl From<Stored> for DType {
+    fn from(stored: Stored) -> Self {
+        match stored {
+            Stored::F32 => Self::F32,
+            Stored::F16 => Self::F16,
+            Stored::Bf16 => Self::BF16,
         }
     }
 }

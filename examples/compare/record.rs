@@ -8,9 +8,10 @@ use serde_json::Value;
 use wgpu_attention::wgpu;
 
 use crate::ceilings::Ceilings;
-use crate::harness::tensors::Shape;
+use crate::harness::tensors::{self, Shape};
 use crate::harness::verify::Checked;
 use crate::table::{bytes, significant};
+use crate::tier::Tier;
 
 /// What was measured of one variant at one length.
 #[derive(Clone, Debug)]
@@ -47,6 +48,7 @@ pub struct Setting {
     pub backend: String,
     pub timer: &'static str,
     pub data: &'static str,
+    pub tier: Tier,
     /// Measured at the start of the run.
     pub ceilings: Option<Ceilings>,
 }
@@ -61,8 +63,18 @@ impl Record {
     }
 }
 
+impl Record {
+    /// Of those that the run was given, what the call used: not every op has matrices.
+    fn tier(&self, given: Tier) -> Tier {
+        match given {
+            Tier::Cooperative if !self.checked.by_matrices => Tier::Subgroup,
+            given => given,
+        }
+    }
+}
+
 impl Setting {
-    pub fn new(info: &wgpu::AdapterInfo, timer: &'static str, data: &'static str) -> Self {
+    pub fn new(info: &wgpu::AdapterInfo, timer: &'static str, data: &'static str, tier: Tier) -> Self {
         let driver = [info.driver.as_str(), info.driver_info.as_str()].map(str::trim);
         Self {
             adapter: info.name.clone(),
@@ -70,6 +82,7 @@ impl Setting {
             backend: info.backend.to_string(),
             timer,
             data,
+            tier,
             ceilings: None,
         }
     }
@@ -97,6 +110,14 @@ impl Setting {
         }
     }
 
+    pub fn tier_in_words(&self) -> &'static str {
+        match self.tier {
+            Tier::Portable => "portable: what WebGPU promises on any device",
+            Tier::Subgroup => "subgroup: subgroup operations, and f16 where the device has it",
+            Tier::Cooperative => "cooperative: matrices with factors in f16, where an op has them; else as subgroup",
+        }
+    }
+
     pub fn data_in_words(&self) -> &'static str {
         match self.data {
             "random" => "random normal",
@@ -107,7 +128,7 @@ impl Setting {
 
 /// The fields of `results.json` and the columns of `results.csv`, in order.
 fn fields(record: &Record, setting: &Setting) -> Vec<(&'static str, Value)> {
-    let Shape { batch, heads, kv_heads, len, head_dim, causal } = record.shape;
+    let Shape { batch, heads, kv_heads, len, head_dim, causal, dtype, .. } = record.shape;
     let ceiling = |of: fn(&Ceilings) -> f64| setting.ceilings.as_ref().map(of).into();
     vec![
         ("variant", record.variant.into()),
@@ -117,7 +138,8 @@ fn fields(record: &Record, setting: &Setting) -> Vec<(&'static str, Value)> {
         ("kv_heads", kv_heads.into()),
         ("head_dim", head_dim.into()),
         ("causal", causal.into()),
-        ("dtype", "f32".into()),
+        ("dtype", tensors::name(dtype).into()),
+        ("tier", record.tier(setting.tier).name().into()),
         ("data", setting.data.into()),
         ("adapter", setting.adapter.as_str().into()),
         ("driver", setting.driver.as_str().into()),

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 use wgpu_attention::Tuning;
 
 use crate::figures;
+use crate::harness::tensors;
 use crate::record::{Record, Setting, write_csv, write_json};
 use crate::table;
 
@@ -101,6 +102,7 @@ fn setting(records: &[Record], setting: &Setting) -> String {
     let mut list = vec![
         ("adapter", setting.adapter.clone()),
         ("driver", format!("{} ({})", setting.driver, setting.backend)),
+        ("tier", setting.tier_in_words().to_string()),
         ("timer", setting.timer_in_words().to_string()),
         ("data", setting.data_in_words().to_string()),
         ("ceilings", setting.ceilings_in_words()),
@@ -111,8 +113,8 @@ fn setting(records: &[Record], setting: &Setting) -> String {
             fewer => format!(" ({fewer} of keys and values)"),
         };
         let mask = if shape.causal { "causal" } else { "every key visible" };
-        let text =
-            format!("batch {}, {} heads{kv_heads}, head_dim {}, f32, {mask}", shape.batch, shape.heads, shape.head_dim);
+        let (batch, heads, dtype) = (shape.batch, shape.heads, tensors::name(shape.dtype));
+        let text = format!("batch {batch}, {heads} heads{kv_heads}, head_dim {}, {dtype}, {mask}", shape.head_dim);
         list.push(("tensors", text));
     }
     let items = list.iter().map(|(name, value)| format!("<dt>{name}</dt><dd>{}</dd>\n", escape(value)));
@@ -143,7 +145,8 @@ fn method(setting: &Setting) -> String {
         "<h2>How it was measured</h2>\n<p class=\"method\">Every result was compared with a reference in f64 on the CPU \
          before it was timed: all rows where that is cheap, rows spread over batch, heads and positions where not \
          (column rows). Errors are absolute. The largest error may be twice the worst of eight plain f32 computations with shuffled sums, \
-         plus what WGSL grants its exp and division. Times are medians of the samples, taken {clock}, after a \
+         plus what WGSL grants its exp and division, the rounding to the type of the output, and with cooperative \
+         matrices what factors in f16 cost. The reference takes the numbers as they are stored. Times are medians of the samples, taken {clock}, after a \
          warm-up and in turns over the variants; a sample of a call shorter than a millisecond is the mean of several \
          in one pass. Entropy, in nats, comes from a separate call, so that it costs the timed one nothing. TFLOP/s counts two \
          for each multiply-add of the products and nothing for the weights; GB/s takes every tensor as moved once. \

@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use indicatif::{ProgressBar, ProgressStyle};
-use wgpu_attention::{AutotuneOptions, Context, wgpu};
+use wgpu_attention::{AutotuneOptions, Context, DType, wgpu};
 
 use crate::ceilings::Ceilings;
 use crate::harness::Failure;
 use crate::harness::case::{Case, case};
-use crate::harness::tensors::{HostTensors, Shape, Tensors};
+use crate::harness::tensors::{self, HostTensors, Shape, Tensors};
 use crate::harness::timer::{Timed, Timer, median};
 use crate::harness::variants::Variant;
 use crate::harness::verify::{Checked, verify};
@@ -20,6 +20,7 @@ use crate::options::{Data, Options, Sizes};
 use crate::record::{Record, Setting};
 use crate::schedule::{self, Cost};
 use crate::table;
+use crate::tier::Tier;
 
 /// Seconds for a run with default lengths.
 const BUDGET_ON_CPU: f64 = 60.0;
@@ -35,6 +36,7 @@ pub struct Comparison {
     timer: Timer,
     sizes: Sizes,
     causal: bool,
+    dtype: DType,
     samples: Option<u32>,
     lengths: Vec<u32>,
     budget: Option<Duration>,
@@ -74,7 +76,7 @@ struct Ready<'t, 'a> {
 }
 
 impl Comparison {
-    pub fn new(context: Context, options: &Options) -> Result<Self> {
+    pub fn new(context: Context, tier: Tier, options: &Options) -> Result<Self> {
         let (active, sizes) = (options.chosen()?, options.sizes()?);
         let info = context.device().adapter_info();
         let on_cpu = info.device_type == wgpu::DeviceType::Cpu;
@@ -91,7 +93,7 @@ impl Comparison {
             lengths = schedule::doubling(default_lengths);
         }
         let timer = Timer::new(&context);
-        let setting = Setting::new(&info, timer.name(), options.data.name());
+        let setting = Setting::new(&info, timer.name(), options.data.name(), tier);
         let bar = ProgressBar::new(0);
         bar.set_style(ProgressStyle::with_template("{bar:24} {elapsed} {wide_msg}")?);
         bar.enable_steady_tick(Duration::from_millis(500));
@@ -99,6 +101,7 @@ impl Comparison {
             timer,
             sizes,
             causal: options.causal,
+            dtype: options.dtype.into(),
             autotune: options.autotune.map(Duration::from_secs_f64),
             tuned: context.clone(),
             samples: options.samples,
@@ -200,10 +203,12 @@ impl Comparison {
         let Sizes { batch, heads, kv_heads, head_dim } = self.sizes;
         vec![
             format!("adapter  {adapter} ({backend}; {driver})"),
+            format!("tier     {}", self.setting.tier_in_words()),
             format!("timer    {}", self.setting.timer_in_words()),
             format!("ceilings {}", self.setting.ceilings_in_words()),
             format!(
-                "tensors  {batch} x {heads} heads x n x {head_dim}, f32, {kv_heads} key and value heads, {}, {}",
+                "tensors  {batch} x {heads} heads x n x {head_dim}, {}, {kv_heads} key and value heads, {}, {}",
+                tensors::name(self.dtype),
                 if self.causal { "causal" } else { "every key visible" },
                 self.setting.data_in_words(),
             ),
@@ -242,7 +247,8 @@ impl Comparison {
     /// Every active variant at one length, and how long autotune took.
     fn measure(&mut self, len: u32) -> (Vec<(Run, Outcome)>, Duration) {
         let Sizes { batch, heads, kv_heads, head_dim } = self.sizes;
-        let shape = Shape { batch, heads, kv_heads, len, head_dim, causal: self.causal };
+        let (causal, dtype, matrices) = (self.causal, self.dtype, self.setting.tier.matrices());
+        let shape = Shape { batch, heads, kv_heads, causal, dtype, matrices, ..Shape::new(len, head_dim) };
         let runs: Vec<Run> = self.active.iter().map(|&variant| Run { variant, tuned: false }).collect();
         if runs.is_empty() {
             return (Vec::new(), Duration::ZERO);

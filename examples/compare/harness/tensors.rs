@@ -3,11 +3,12 @@
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand_distr::{Distribution, StandardNormal};
-use wgpu_attention::{Context, HostView, TensorView, wgpu};
+use wgpu_attention::half::{bf16, f16};
+use wgpu_attention::{Context, DType, HostView, Matrices, TensorView, wgpu};
 
 use super::Failure;
 
-/// The sizes of one case. Every variant gets the same, so that their times compare.
+/// The sizes of one case, and how it is computed. Every variant gets the same, so that their times compare.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
     pub batch: u32,
@@ -16,9 +17,19 @@ pub struct Shape {
     pub len: u32,
     pub head_dim: u32,
     pub causal: bool,
+    /// What the tensors are stored as.
+    pub dtype: DType,
+    /// For the ops that have them.
+    pub matrices: Matrices,
 }
 
 impl Shape {
+    /// Eight heads, every key visible, in f32.
+    pub fn new(len: u32, head_dim: u32) -> Self {
+        let (dtype, matrices) = (DType::F32, Matrices::None);
+        Self { batch: 1, heads: 8, kv_heads: 8, len, head_dim, causal: false, dtype, matrices }
+    }
+
     pub fn q(&self) -> [u32; 4] {
         [self.batch, self.heads, self.len, self.head_dim]
     }
@@ -31,6 +42,39 @@ impl Shape {
     pub fn rows(&self) -> [u32; 3] {
         [self.batch, self.heads, self.len]
     }
+}
+
+/// As tables and files name a type.
+pub fn name(dtype: DType) -> &'static str {
+    match dtype {
+        DType::F16 => "f16",
+        DType::BF16 => "bf16",
+        _ => "f32",
+    }
+}
+
+/// What is left of numbers that are stored as `dtype`.
+pub fn round(numbers: &mut [f32], dtype: DType) {
+    let stored = |x: f32| match dtype {
+        DType::F16 => f16::from_f32(x).to_f32(),
+        DType::BF16 => bf16::from_f32(x).to_f32(),
+        _ => x,
+    };
+    numbers.iter_mut().for_each(|x| *x = stored(*x));
+}
+
+/// What that adds to the error of a number: relative to it, and in absolute terms.
+pub fn rounding(dtype: DType) -> [f64; 2] {
+    match dtype {
+        DType::F16 => [1.0 / f64::from(1 << 11), 1.0 / f64::from(1 << 25)],
+        DType::BF16 => [1.0 / f64::from(1 << 8), 0.0],
+        _ => [0.0; 2],
+    }
+}
+
+/// A buffer for so many numbers of this type.
+pub fn allocate(context: &Context, elements: usize, dtype: DType) -> wgpu::Buffer {
+    context.allocate((elements as u64 * dtype.size()).div_ceil(4) as usize)
 }
 
 /// Numbers from N(0, 1).
@@ -53,7 +97,7 @@ impl HostTensors {
     }
 }
 
-/// The tensors on the device, with their host copies for the twin.
+/// The tensors on the device, with the numbers that they hold for the twin.
 pub struct Tensors {
     pub shape: Shape,
     pub host: HostTensors,
@@ -69,17 +113,20 @@ impl Tensors {
     pub fn check(context: &Context, shape: &Shape) -> Result<(), Failure> {
         let limits = context.device().limits();
         let limit = limits.max_buffer_size.min(limits.max_storage_buffer_binding_size);
-        let bytes = shape.q().iter().fold(4u64, |product, &extent| product.saturating_mul(extent.into()));
+        let bytes = shape.q().iter().fold(shape.dtype.size(), |product, &extent| product.saturating_mul(extent.into()));
         if bytes > limit {
             return Err(Failure::Refused(format!("q is {bytes} bytes, the device binds at most {limit}")));
         }
         Ok(())
     }
 
-    pub fn upload(context: &Context, shape: Shape, host: HostTensors) -> Result<Self, Failure> {
+    pub fn upload(context: &Context, shape: Shape, mut host: HostTensors) -> Result<Self, Failure> {
         let scope = context.device().push_error_scope(wgpu::ErrorFilter::OutOfMemory);
-        let [q, k, v] = [&host.q, &host.k, &host.v].map(|data| context.upload(data));
-        let o = context.allocate(elements(shape.q()));
+        let dtype = shape.dtype;
+        [&mut host.q, &mut host.k, &mut host.v].into_iter().for_each(|data| round(data, dtype));
+        let upload = |data| context.upload_as(data, dtype);
+        let (q, k, v) = (upload(&host.q)?, upload(&host.k)?, upload(&host.v)?);
+        let o = allocate(context, elements(shape.q()), dtype);
         let entropy = context.allocate(elements(shape.rows()));
         // On native backends a scope is ready as soon as it is popped.
         let mut popped = std::pin::pin!(scope.pop());
@@ -99,19 +146,26 @@ impl Tensors {
     }
 
     pub fn q(&self) -> TensorView<'_, 4> {
-        TensorView::f32(&self.q, self.shape.q())
+        TensorView::new(&self.q, self.shape.dtype, self.shape.q())
     }
 
     pub fn k(&self) -> TensorView<'_, 4> {
-        TensorView::f32(&self.k, self.shape.kv())
+        TensorView::new(&self.k, self.shape.dtype, self.shape.kv())
     }
 
     pub fn v(&self) -> TensorView<'_, 4> {
-        TensorView::f32(&self.v, self.shape.kv())
+        TensorView::new(&self.v, self.shape.dtype, self.shape.kv())
     }
 
     pub fn o(&self) -> TensorView<'_, 4> {
-        TensorView::f32(&self.o, self.shape.q())
+        TensorView::new(&self.o, self.shape.dtype, self.shape.q())
+    }
+
+    /// A tensor of a variant's own, stored as the others are, and the numbers that it holds.
+    pub fn own(&self, context: &Context, mut host: Vec<f32>) -> wgpu_attention::Result<(Vec<f32>, wgpu::Buffer)> {
+        round(&mut host, self.shape.dtype);
+        let buffer = context.upload_as(&host, self.shape.dtype)?;
+        Ok((host, buffer))
     }
 
     pub fn host_q(&self) -> HostView<'_, f32, 4> {

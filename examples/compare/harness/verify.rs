@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use wgpu_attention::{Context, Result};
 
 use super::case::{Arithmetic, Case, Part, Twin};
-use super::tensors::{Tensors, elements};
+use super::tensors::{Tensors, elements, rounding};
 use super::{Failure, parallel};
 
 /// Multiply-adds of the twin within which every row is compared: about a quarter of a second of one core.
@@ -20,6 +20,9 @@ const TWIN_MEMORY: u64 = 1 << 30;
 const ULP: f64 = f32::EPSILON as f64;
 const DIVISION_ULPS: f64 = 2.5;
 const RMS_RATIO: f64 = 1e-5;
+/// Products whose factors are rounded to f16, each by up to 2⁻¹¹ at random: relative to the largest number, to the root mean
+/// square, and of a row's entropy in absolute terms.
+const F16_PRODUCTS: [f64; 3] = [2e-2, 2e-3, 4e-3];
 /// WGSL's log is within 2⁻²¹ near 1, in absolute terms; the entropy has one, and a quotient that is subtracted.
 const LOG_ERROR: f64 = 1.0 / (1 << 20) as f64;
 
@@ -39,6 +42,8 @@ pub struct Checked {
     /// What the twin took, and the multiply-adds of its truth.
     pub twin_time: Duration,
     pub twin_work: u64,
+    /// On cooperative matrices.
+    pub by_matrices: bool,
     /// What planning, compiling and the first calls took.
     pub first_calls: Duration,
 }
@@ -65,7 +70,8 @@ struct Numbers {
 /// Runs the call once and compares it with the twin.
 ///
 /// The largest error may be twice that of naive f32 runs, plus what weights and division are granted; the root mean square,
-/// relative to that of the truth, 1e-5 plus the same.
+/// relative to that of the truth, 1e-5 plus the same. To both comes the rounding to the type of the output, and what factors
+/// of f16 cost where there are matrices.
 pub fn verify(context: &Context, case: &dyn Case, tensors: &Tensors) -> Result<Checked, Failure> {
     let start = Instant::now();
     let parts = case.parts(WORK_FOR_ALL);
@@ -87,8 +93,11 @@ pub fn verify(context: &Context, case: &dyn Case, tensors: &Tensors) -> Result<C
         want.entropy.extend(twin.entropy);
     }
 
-    let allowed = 2.0 * naive.o + floor * largest(want.o.iter().copied());
-    let rms_allowed = (RMS_RATIO + floor) * root_mean_square(want.o.iter().copied());
+    let by_matrices = case.by_matrices();
+    let [of_largest, of_rms, of_entropy] = if by_matrices { F16_PRODUCTS } else { [0.0; 3] };
+    let [relative, absolute] = rounding(tensors.shape.dtype);
+    let allowed = 2.0 * naive.o + (floor + relative + of_largest) * largest(want.o.iter().copied()) + absolute;
+    let rms_allowed = (RMS_RATIO + floor + relative + of_rms) * root_mean_square(want.o.iter().copied()) + absolute;
     let max_abs_err = largest(differences(&got.o, &want.o));
     let rms_err = root_mean_square(differences(&got.o, &want.o));
     if !(max_abs_err <= allowed && rms_err <= rms_allowed) {
@@ -101,7 +110,7 @@ pub fn verify(context: &Context, case: &dyn Case, tensors: &Tensors) -> Result<C
     }
     let entropy_err = largest(differences(&got.entropy, &want.entropy));
     let highest = largest(want.entropy.iter().copied());
-    let entropy_allowed = 2.0 * naive.entropy + LOG_ERROR + floor * (1.0 + highest);
+    let entropy_allowed = 2.0 * naive.entropy + LOG_ERROR + floor * (1.0 + highest) + of_entropy;
     if mean_entropy.is_some() && (entropy_err > entropy_allowed || entropy_err.is_nan()) {
         return Err(Failure::Failed(format!(
             "row entropy differs from the twin by {entropy_err:.2e} (allowed {entropy_allowed:.2e})"
@@ -110,7 +119,18 @@ pub fn verify(context: &Context, case: &dyn Case, tensors: &Tensors) -> Result<C
     let twin_work = parts.iter().map(|part| part.work).sum();
     let all_rows = got.o.len() == elements(tensors.shape.q());
     let rows = parts.iter().map(|part| part.rows.len()).sum();
-    Ok(Checked { rows, all_rows, max_abs_err, rms_err, allowed, mean_entropy, twin_time, twin_work, first_calls })
+    Ok(Checked {
+        rows,
+        all_rows,
+        max_abs_err,
+        rms_err,
+        allowed,
+        mean_entropy,
+        twin_time,
+        twin_work,
+        by_matrices,
+        first_calls,
+    })
 }
 
 /// The call without and with entropies: what stands in the parts, the mean entropy of all rows, and how long it took.
@@ -126,7 +146,7 @@ fn run(
     let start = Instant::now();
     case.prepare()?.run(context)?;
     let mut took = start.elapsed();
-    let o = context.download(&tensors.o)?;
+    let o = context.download_as(&tensors.o, tensors.shape.dtype)?;
     let o = rows().flat_map(|row| &o[row * width..(row + 1) * width]).map(|&value| f64::from(value)).collect();
 
     let start = Instant::now();

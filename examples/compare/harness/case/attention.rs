@@ -5,8 +5,8 @@ use std::f64::consts::LOG2_E;
 use wgpu_attention::attention::reference::{HostInputs, Row, attention_row};
 use wgpu_attention::reference::{Real, SumOrder};
 use wgpu_attention::{
-    Attention, AttentionConfig, AttentionInputs, AttentionOutputs, AttentionShapes, Causal, Context, Prepared, Result,
-    Scale, TensorView, TuningCase,
+    Attention, AttentionConfig, AttentionInputs, AttentionOutputs, AttentionShapes, Causal, Context, Matrices,
+    Prepared, Result, Scale, TensorView, TuningCase,
 };
 
 use super::super::call::Call;
@@ -20,7 +20,8 @@ pub struct SoftmaxCase<'t> {
 
 impl<'t> SoftmaxCase<'t> {
     pub fn new(context: &Context, causal: Causal, scale: Scale, tensors: &'t Tensors) -> Result<Self> {
-        let op = Attention::new(context, AttentionConfig::new().causal(causal).scale(scale))?;
+        let config = AttentionConfig::new().causal(causal).scale(scale).matrices(tensors.shape.matrices);
+        let op = Attention::new(context, config)?;
         Ok(Self { tensors, op })
     }
 
@@ -47,10 +48,14 @@ impl Case for SoftmaxCase<'_> {
         Some(self.op.prepare(self.inputs(), AttentionOutputs { entropy, ..AttentionOutputs::new(self.tensors.o()) }))
     }
 
+    fn by_matrices(&self) -> bool {
+        self.op.config().matrices != Matrices::None
+    }
+
     fn tuning_case(&self) -> Option<TuningCase> {
-        let Shape { batch, heads, kv_heads, len, head_dim, .. } = self.tensors.shape;
+        let Shape { batch, heads, kv_heads, len, head_dim, dtype, .. } = self.tensors.shape;
         let shapes = AttentionShapes { kv_heads, ..AttentionShapes::new(batch, heads, len, head_dim) };
-        Some((*self.op.config(), shapes).into())
+        Some((*self.op.config(), shapes, dtype).into())
     }
 
     fn parts(&self, work: u64) -> Vec<Part> {

@@ -6,7 +6,7 @@ use wgpu_attention::gated_attention::reference::{HostInputs, gated_attention_row
 use wgpu_attention::reference::{Real, SumOrder};
 use wgpu_attention::{
     Causal, Context, GatedAttention, GatedAttentionConfig, GatedAttentionInputs, GatedAttentionOutputs,
-    GatedAttentionShapes, GauMode, GauWeights, Result, TensorView, TuningCase, wgpu,
+    GatedAttentionShapes, GauMode, GauWeights, Matrices, Result, TensorView, TuningCase, wgpu,
 };
 
 use super::super::call::Call;
@@ -19,16 +19,14 @@ pub struct GatedCase<'t> {
     maps: Option<Maps>,
 }
 
-/// γ and β of q, k, q_lin and k_lin: near 1 and near 0.
-struct Maps {
-    host: [Vec<f32>; 8],
-    buffers: [wgpu::Buffer; 8],
-}
+/// γ and β of q, k, q_lin and k_lin, on the host and on the device: near 1 and near 0.
+type Maps = Vec<(Vec<f32>, wgpu::Buffer)>;
 
 impl<'t> GatedCase<'t> {
     /// Weights of the given q and k, without a gate.
     pub fn plain(context: &Context, causal: Causal, weights: GauWeights, tensors: &'t Tensors) -> Result<Self> {
-        let op = GatedAttention::new(context, GatedAttentionConfig::new().causal(causal).weights(weights))?;
+        let config = GatedAttentionConfig::new().causal(causal).weights(weights).matrices(tensors.shape.matrices);
+        let op = GatedAttention::new(context, config)?;
         Ok(Self { tensors, op, maps: None })
     }
 
@@ -40,15 +38,18 @@ impl<'t> GatedCase<'t> {
         mode: GauMode,
         tensors: &'t Tensors,
     ) -> Result<Self> {
-        let config = GatedAttentionConfig::new().causal(causal).weights(weights).mode(mode);
+        // Mixed chunks have no matrices.
+        let matrices = if mode == GauMode::Full { tensors.shape.matrices } else { Matrices::None };
+        let config = GatedAttentionConfig::new().causal(causal).weights(weights).mode(mode).matrices(matrices);
         let op = GatedAttention::new(context, config)?;
         let count = elements(Self::map_shape(tensors));
-        let host: [Vec<f32>; 8] = std::array::from_fn(|index| {
-            let center = if index % 2 == 0 { 1.0 } else { 0.0 };
-            normal(10 + index as u64, count).into_iter().map(|value| center + 0.1 * value).collect()
-        });
-        let buffers = std::array::from_fn(|index| context.upload(&host[index]));
-        Ok(Self { tensors, op, maps: Some(Maps { host, buffers }) })
+        let map = |index: u64| {
+            let center = if index.is_multiple_of(2) { 1.0 } else { 0.0 };
+            let numbers = normal(10 + index, count).into_iter().map(|value| center + 0.1 * value);
+            tensors.own(context, numbers.collect())
+        };
+        let maps = (0..8).map(map).collect::<Result<_>>()?;
+        Ok(Self { tensors, op, maps: Some(maps) })
     }
 
     fn map_shape(tensors: &Tensors) -> [u32; 2] {
@@ -63,7 +64,7 @@ impl<'t> GatedCase<'t> {
         let Self { tensors, maps: Some(maps), .. } = self else {
             return GatedAttentionInputs::new(self.tensors.q(), self.tensors.k(), self.tensors.v());
         };
-        let map = |index: usize| TensorView::f32(&maps.buffers[index], Self::map_shape(tensors));
+        let map = |index: usize| TensorView::new(&maps[index].1, tensors.shape.dtype, Self::map_shape(tensors));
         let linear = |index| self.is_mixed_chunk().then(|| map(index));
         GatedAttentionInputs {
             beta_q: Some(map(1)),
@@ -81,7 +82,7 @@ impl<'t> GatedCase<'t> {
         let Self { tensors, maps: Some(maps), .. } = self else {
             return HostInputs::new(self.tensors.host_q(), self.tensors.host_k(), self.tensors.host_v());
         };
-        let map = |index: usize| view(&maps.host[index], Self::map_shape(tensors));
+        let map = |index: usize| view(&maps[index].0, Self::map_shape(tensors));
         let linear = |index| self.is_mixed_chunk().then(|| map(index));
         HostInputs {
             beta_q: Some(map(1)),
@@ -107,15 +108,19 @@ impl Case for GatedCase<'_> {
         self.op.prepare(self.inputs(), GatedAttentionOutputs::new(self.tensors.o())).map(Call::from)
     }
 
+    fn by_matrices(&self) -> bool {
+        self.op.config().matrices != Matrices::None
+    }
+
     fn tuning_case(&self) -> Option<TuningCase> {
-        let Shape { batch, heads, kv_heads, len, head_dim, .. } = self.tensors.shape;
+        let Shape { batch, heads, kv_heads, len, head_dim, dtype, .. } = self.tensors.shape;
         let shapes = match self.maps {
             Some(_) => GatedAttentionShapes::gau(batch, heads, len, head_dim, head_dim),
             None => {
                 GatedAttentionShapes { kv_heads, ..GatedAttentionShapes::new(batch, heads, len, head_dim, head_dim) }
             }
         };
-        Some((*self.op.config(), shapes).into())
+        Some((*self.op.config(), shapes, dtype).into())
     }
 
     fn parts(&self, work: u64) -> Vec<Part> {

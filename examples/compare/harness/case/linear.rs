@@ -37,11 +37,12 @@ impl<'t> LinearCase<'t> {
             }
             _ => config,
         };
-        let projection = matches!(feature_map, FeatureMap::Favor { .. }).then(|| {
+        let projection = || {
             let shape = [4 * tensors.shape.head_dim, tensors.shape.head_dim];
-            let host = normal(20, elements(shape));
-            Projection { shape, buffer: context.upload(&host), host }
-        });
+            let (host, buffer) = tensors.own(context, normal(20, elements(shape)))?;
+            Ok(Projection { shape, host, buffer })
+        };
+        let projection = matches!(feature_map, FeatureMap::Favor { .. }).then(projection).transpose()?;
         Ok(Self { tensors, op: LinearAttention::new(context, config)?, projection })
     }
 
@@ -89,17 +90,17 @@ impl Case for LinearCase<'_> {
     fn prepare(&self) -> Result<Call<'_>> {
         let projection = self.projection.as_ref();
         let inputs = LinearAttentionInputs {
-            projection: projection.map(|projection| TensorView::f32(&projection.buffer, projection.shape)),
+            projection: projection.map(|own| TensorView::new(&own.buffer, self.tensors.shape.dtype, own.shape)),
             ..LinearAttentionInputs::new(self.tensors.q(), self.tensors.k(), self.tensors.v())
         };
         self.op.prepare(inputs, LinearAttentionOutputs::new(self.tensors.o())).map(Call::from)
     }
 
     fn tuning_case(&self) -> Option<TuningCase> {
-        let Shape { batch, heads, kv_heads, len, head_dim, .. } = self.tensors.shape;
+        let Shape { batch, heads, kv_heads, len, head_dim, dtype, .. } = self.tensors.shape;
         let projection_rows = self.projection.as_ref().map(|projection| projection.shape[0]);
         let shapes = LinearAttentionShapes::new(batch, heads, len, head_dim);
-        Some((*self.op.config(), LinearAttentionShapes { kv_heads, projection_rows, ..shapes }).into())
+        Some((*self.op.config(), LinearAttentionShapes { kv_heads, projection_rows, ..shapes }, dtype).into())
     }
 
     fn parts(&self, work: u64) -> Vec<Part> {

@@ -27,6 +27,11 @@ pub trait Case: Sync {
         None
     }
 
+    /// Whether its products are those of cooperative matrices.
+    fn by_matrices(&self) -> bool {
+        false
+    }
+
     /// The call as autotune takes it, where it is one op's.
     fn tuning_case(&self) -> Option<TuningCase> {
         None

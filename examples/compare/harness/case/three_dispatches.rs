@@ -41,7 +41,7 @@ impl<'t> ThreeDispatches<'t> {
             context: context.clone(),
             tensors,
             fused: SoftmaxCase::new(context, Causal::None, Scale::InvSqrtDim, tensors)?,
-            product: MatMul::new(context, MatMulConfig::new())?,
+            product: MatMul::new(context, MatMulConfig::new().matrices(shape.matrices))?,
             softmax: Kernel::new(
                 context.device(),
                 "softmax",
@@ -77,6 +77,10 @@ impl Case for ThreeDispatches<'_> {
             steps: vec![Step::Op(q_k), Step::Kernel(softmax), Step::Op(p_v)],
             carried_bytes: self.scores.size(),
         })
+    }
+
+    fn by_matrices(&self) -> bool {
+        self.fused.by_matrices()
     }
 
     fn parts(&self, work: u64) -> Vec<Part> {
