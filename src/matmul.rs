@@ -19,16 +19,16 @@ use crate::dispatch::{Plan, PlanCache, Prepared};
 use crate::tensor::{Access, DType, Operands};
 use crate::{Context, Result, TensorView};
 use kernels::slot;
-use plan::Problem;
+use plan::{Problem, RESULT};
 use std::sync::Arc;
 
 /// The tensors that a matrix product reads.
 ///
 /// | field | shape | dtype | |
 /// |---|---|---|---|
-/// | `a` | `[batch, heads, m, k]` | f32 | either of the last two axes has stride 1 |
-/// | `b` | `[batch, heads, k, n]` | f32 | the same; `batch` and `heads` may have stride 0, as in `a` |
-/// | `bias` | `[batch, heads, m, n]` | f32 | any outer axis may have stride 0: `[1, 1, 1, n]` broadcast is a bias per column |
+/// | `a` | `[batch, heads, m, k]` | float | either of the last two axes has stride 1 |
+/// | `b` | `[batch, heads, k, n]` | float | the same; `batch` and `heads` may have stride 0, as in `a` |
+/// | `bias` | `[batch, heads, m, n]` | float | any outer axis may have stride 0: `[1, 1, 1, n]` broadcast is a bias per column |
 ///
 /// A transposed matrix is a view with its last two axes swapped: q kᵀ takes `k.swap_axes(2, 3)` as `b`.
 #[derive(Clone, Copy, Debug)]
@@ -53,7 +53,7 @@ impl<'a> MatMulInputs<'a> {
 ///
 /// | field | shape | dtype | |
 /// |---|---|---|---|
-/// | `c` | `[batch, heads, m, n]` | f32 | the last axis has stride 1 |
+/// | `c` | `[batch, heads, m, n]` | float | the last axis has stride 1 |
 #[derive(Clone, Copy, Debug)]
 pub struct MatMulOutputs<'a> {
     /// The product.
@@ -66,7 +66,7 @@ pub struct MatMulOutputs<'a> {
 /// c = activation(a b + bias)
 /// ```
 ///
-/// Accumulation is f32; the same call on the same device gives the same bits.
+/// A float is f32, f16 or bf16, for each tensor its own; see [`DType`]. Accumulation is f32; the same call on the same device gives the same bits.
 ///
 /// ```no_run
 /// use wgpu_attention::{Activation, Context, MatMul, MatMulConfig, MatMulInputs, MatMulOutputs, TensorView};
@@ -110,14 +110,15 @@ impl MatMul {
         &self.config
     }
 
-    /// Picks the kernel for contiguous tensors of these shapes and compiles it.
+    /// Picks the kernel for contiguous tensors of these shapes, all stored as `dtype`, and compiles it.
     ///
     /// # Errors
     /// For shapes that do not fit the device; [`Error::Pipeline`](crate::Error::Pipeline).
-    pub fn plan(&self, shapes: &MatMulShapes) -> Result<Arc<Plan>> {
+    pub fn plan(&self, shapes: &MatMulShapes, dtype: DType) -> Result<Arc<Plan>> {
         shapes.check()?;
-        let problem = Problem::contiguous(*shapes);
-        let limits = &self.context.capabilities().limits;
+        let device = self.context.capabilities();
+        let problem = Problem::contiguous(*shapes).stored(dtype, device)?;
+        let limits = &device.limits;
         for (name, layout) in [("a", problem.a), ("b", problem.b), ("c", problem.c)] {
             layout.check(name, limits)?;
         }
@@ -145,14 +146,13 @@ impl MatMul {
                 true => (["batch", "heads", inner, outer], view.swap_axes(2, 3)),
                 false => (["batch", "heads", outer, inner], view),
             };
-            operands.add(slot, name, axes, Access::Read, DType::F32, &view)
+            operands.add_stored(slot, name, axes, Access::Read, &view)
         };
         let a = factor(slot::A, "a", ["m", "k"], inputs.a, shapes.a_transposed)?;
         let b = factor(slot::B, "b", ["k", "n"], inputs.b, shapes.b_transposed)?;
-        const RESULT: [&str; 4] = ["batch", "heads", "m", "n"];
-        let bias = inputs.bias.map(|view| operands.add(slot::BIAS, "bias", RESULT, Access::Read, DType::F32, &view));
+        let bias = inputs.bias.map(|view| operands.add_stored(slot::BIAS, "bias", RESULT, Access::Read, &view));
         let bias = bias.transpose()?;
-        let c = operands.add(slot::C, "c", RESULT, Access::Write, DType::F32, &outputs.c)?;
+        let c = operands.add_stored(slot::C, "c", RESULT, Access::Write, &outputs.c)?;
         let operands = operands.finish()?;
         let problem = Problem { shapes, a, b, c, bias };
         Ok(Prepared::new(&self.context, self.plan_for(&problem)?, &operands))

@@ -156,15 +156,15 @@ fn a_tuning_is_refused_elsewhere_and_ignored_where_it_names_nothing() -> Result<
         assert!(message.contains(what) && message.contains("another"), "{message}");
     }
 
-    let default = MatMul::new(context, config)?.plan(&shapes)?;
+    let default = MatMul::new(context, config)?.plan(&shapes, DType::F32)?;
     for kernel in ["rows workgroup=4096 columns=1 span=1 depth=3", "", "tiles groups=64x64 blocks=9x9 depth=1"] {
         let tuned = context.with_tuning(forged(&tuning, kernel))?;
-        let plan = MatMul::new(&tuned, config)?.plan(&shapes)?;
+        let plan = MatMul::new(&tuned, config)?.plan(&shapes, DType::F32)?;
         assert_eq!(plan.kernel(), default.kernel());
         assert!(plan.reason().contains("not offered"), "{}", plan.reason());
     }
     let tuned = context.with_tuning(tuning)?;
-    let other = MatMul::new(&tuned, config)?.plan(&MatMulShapes::new(400, 30, 20))?;
+    let other = MatMul::new(&tuned, config)?.plan(&MatMulShapes::new(400, 30, 20), DType::F32)?;
     assert!(other.reason().ends_with("not tuned for this class of calls"), "{}", other.reason());
     Ok(())
 }

@@ -247,7 +247,7 @@ fn matmul_names_every_spoiled_tensor() {
         ("c: bytes", MatMulShapes::new(1 << 20, 1 << 20, 1)),
     ];
     for (what, shapes) in cases {
-        let message = product.plan(&shapes).expect_err(what).to_string();
+        let message = product.plan(&shapes, DType::F32).expect_err(what).to_string();
         assert!(message.contains(what) && message.contains("the limit is"), "{message}");
     }
 }

@@ -4,13 +4,14 @@ mod common;
 
 use common::{
     Expected, NAIVE_RUNS, Placed, Placement, Tensor, ULP, assert_same_bits, context, contexts, device_with, matrices,
+    rounding, stored_everywhere,
 };
 use proptest::prelude::*;
 use wgpu_attention::matmul::reference::{HostInputs, matmul, matmul_in};
 use wgpu_attention::reference::SumOrder;
 use wgpu_attention::{
-    Activation, Context, ContextOptions, MatMul, MatMulConfig, MatMulInputs, MatMulOutputs, MatMulShapes, Matrices,
-    TensorView,
+    Activation, Context, ContextOptions, DType, MatMul, MatMulConfig, MatMulInputs, MatMulOutputs, MatMulShapes,
+    Matrices, TensorView,
 };
 
 const ACTIVATIONS: [Activation; 4] = [Activation::None, Activation::Silu, Activation::Relu, Activation::GeluTanh];
@@ -28,6 +29,8 @@ struct Case {
     bias: Option<Tensor<4>>,
     /// `[batch, heads, m, n]`.
     c: [usize; 4],
+    /// The types of a, b, the bias and c.
+    stored: [DType; 4],
 }
 
 impl Case {
@@ -49,6 +52,18 @@ impl Case {
             transposed,
             bias: None,
             c,
+            stored: [DType::F32; 4],
+        }
+    }
+
+    /// The same with operands stored in these types, and with the numbers that they hold then.
+    fn stored(self, [a, b, bias, c]: [DType; 4]) -> Self {
+        Self {
+            a: self.a.rounded(a),
+            b: self.b.rounded(b),
+            bias: self.bias.map(|tensor| tensor.rounded(bias)),
+            stored: [a, b, bias, c],
+            ..self
         }
     }
 
@@ -78,9 +93,11 @@ impl Case {
     fn run(&self, context: &Context, placement: Placement) -> Vec<f32> {
         let extents = |shape: [usize; 4]| shape.map(|extent| extent as u32);
         let [batch, heads, m, n] = self.c;
-        let [a, b] = [&self.a, &self.b].map(|tensor| Placed::input(context, tensor, placement));
-        let bias = self.bias.as_ref().map(|bias| Placed::input(context, bias, placement));
-        let c = Placed::output(context, self.c, placement);
+        let [a_type, b_type, bias_type, c_type] = self.stored;
+        let [a, b] = [(&self.a, a_type), (&self.b, b_type)]
+            .map(|(tensor, dtype)| Placed::input_as(context, tensor, placement, dtype));
+        let bias = self.bias.as_ref().map(|bias| Placed::input_as(context, bias, placement, bias_type));
+        let c = Placed::output_as(context, self.c, placement, c_type);
         fn view(placed: &Placed, transposed: bool) -> TensorView<'_, 4> {
             if transposed { placed.view().swap_axes(2, 3) } else { placed.view() }
         }
@@ -126,7 +143,8 @@ impl Case {
         };
         // A sum of few terms may be rounded in other places than the naive ones: an ulp of a product, and one of a sum.
         let largest = |tensor: &Tensor<4>| tensor.data.iter().fold(0.0, |most: f64, x| most.max(f64::from(x.abs())));
-        let absolute_floor = 2.0 * ULP * largest(&self.a) * largest(&self.b);
+        let (stored, least) = rounding(self.stored[3]);
+        let (floor, absolute_floor) = (floor + stored, 2.0 * ULP * largest(&self.a) * largest(&self.b) + least);
         let expected =
             Expected { case: &case, name: "c", shape: &self.c, want: &want, naive: &naive, floor, absolute_floor };
         expected.assert(got);
@@ -150,6 +168,33 @@ impl Case {
             case.assert(&format!("{what}, by matrices"), &case.run(context, placement));
         }
     }
+}
+
+/// Each operand in each type, where fours of neighbours lie in whole words and where they do not.
+#[test]
+fn operands_in_sixteen_bits() {
+    use DType::{BF16, F16, F32};
+    let types = [[F16; 4], [BF16; 4], [F32, F16, BF16, F32], [BF16, F32, F16, F16], [F16, BF16, F32, BF16]];
+    for (turn, stored) in types.into_iter().enumerate() {
+        // Not every type with every placement: each kernel takes a software driver a second to compile.
+        for (at, transposed) in [[turn.is_multiple_of(2), false], [false, turn < 2]].into_iter().enumerate() {
+            let ([m, n, k], placement) = [
+                ([36, 40, 20], Placement::Aligned),
+                ([9, 7, 11], Placement::Interleaved { gap: 1 }),
+                ([5, 70, 33], Placement::Interleaved { gap: 2 }),
+            ][(turn + at) % 3];
+            let case = Case::batched(Activation::Silu, [1, 2, m, n], k, [[1, 2], [1, 1]], transposed);
+            let case = case.with_bias([1, 1, 1, n]).stored(stored);
+            for (kernels, context) in stored_everywhere() {
+                case.assert(&format!("{stored:?}, {placement:?}{kernels}"), &case.run(context, placement));
+            }
+        }
+    }
+    // In ranges of k, which are summed up in f32.
+    let case = Case::new(Activation::None, [4, 8, 3000]).stored([F16; 4]);
+    stored_everywhere().iter().for_each(|(kernels, context)| {
+        case.assert(&format!("ranges{kernels}"), &case.run(context, Placement::Aligned));
+    });
 }
 
 #[test]
@@ -225,8 +270,11 @@ fn every_bias_and_activation() {
 fn activations_of_large_numbers() {
     for activation in ACTIVATIONS {
         let mut case = Case::new(activation, [12, 12, 3]);
+        // Past f16 by far: what matrices make of that, `tests/cooperative.rs` says.
         case.a = case.a.scaled(1e15);
-        case.check("large");
+        for (kernels, context) in contexts() {
+            case.assert(&format!("large{kernels}"), &case.run(context, Placement::Aligned));
+        }
         case.a = case.a.scaled(1e-13);
         case.check("moderate");
     }
@@ -250,7 +298,7 @@ fn long_sums_are_cut_into_ranges() {
     }
     for (_, context) in contexts() {
         let product = MatMul::new(context, MatMulConfig::new()).unwrap();
-        let plan = product.plan(&MatMulShapes { heads: 2, ..MatMulShapes::new(1, 32, 600) }).unwrap();
+        let plan = product.plan(&MatMulShapes { heads: 2, ..MatMulShapes::new(1, 32, 600) }, DType::F32).unwrap();
         assert!(plan.dispatches() == 2 && plan.kernel().contains("matmul/combine"), "{}", plan.reason());
     }
 }
@@ -274,7 +322,7 @@ fn long_work_is_split() {
             let options = ContextOptions { max_flops_per_dispatch: 1 << 19, ..context.capabilities().options };
             let split = Context::with_options(context.device().clone(), context.queue().clone(), options);
             let shapes = MatMulShapes { batch: 2, ..MatMulShapes::new(m as u32, n as u32, k as u32) };
-            let plan = MatMul::new(&split, case.config).unwrap().plan(&shapes).unwrap();
+            let plan = MatMul::new(&split, case.config).unwrap().plan(&shapes, DType::F32).unwrap();
             assert!(plan.dispatches() > 2, "{}", plan.reason());
             let whole = case.run(context, Placement::Aligned);
             assert_same_bits(&format!("split{kernels}"), &whole, &case.run(&split, Placement::Aligned));
@@ -316,7 +364,7 @@ fn nothing_to_do_is_no_error() {
 fn a_plan_says_what_it_costs() {
     let shapes = MatMulShapes { heads: 2, bias: true, ..MatMulShapes::new(5, 6, 7) };
     let product = MatMul::new(context(), MatMulConfig::new()).unwrap();
-    let plan = product.plan(&shapes).unwrap();
+    let plan = product.plan(&shapes, DType::F32).unwrap();
     assert_eq!(plan.flops(), 2 * 2 * 5 * 6 * 7);
     assert_eq!(plan.bytes(), 4 * 2 * (5 * 7 + 7 * 6 + 5 * 6 + 5 * 6));
     assert!(plan.kernel().starts_with("matmul/"), "{}", plan.kernel());

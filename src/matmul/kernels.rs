@@ -4,7 +4,7 @@ use super::plan::{ALTERNATIVES, Kernel, Problem, TILES, Tile};
 use super::{Activation, MatMulConfig, MatMulShapes};
 use crate::matrices::MatrixTier;
 use crate::params::{ParamsLayout, params};
-use crate::tensor::Layout;
+use crate::tensor::{Layout, Storage};
 use crate::wgsl::{Constant, Source, Specialization, source};
 
 /// Operand slots, which are also the `@binding` numbers of the kernels.
@@ -115,7 +115,9 @@ pub(super) fn kernel(config: &MatMulConfig, problem: &Problem, tile: &Tile, part
     }
     fragments.push(source!("matmul/params"));
     fragments.push(source!("shared/workgroup_index"));
-    Specialization { kernel, constants, fragments, storage: Vec::new() }
+    let specialization = Specialization { kernel, constants, fragments, storage: Vec::new() };
+    let specialization = specialization.stored([("a", problem.a.storage), ("b", problem.b.storage)]);
+    if partial { specialization } else { specialization.stored(outputs(problem)) }
 }
 
 /// The kernel that adds the sums of all ranges of k.
@@ -125,7 +127,13 @@ pub(super) fn combine(config: &MatMulConfig, problem: &Problem) -> Specializatio
     fragments.push(source!("shared/workgroup_index"));
     let constants =
         vec![("WORKGROUP", Constant::U32(COMBINE_WORKGROUP)), ("IN_FLIGHT", Constant::U32(COMBINE_IN_FLIGHT))];
-    Specialization { kernel: source!("matmul/combine"), constants, fragments, storage: Vec::new() }
+    let combine = Specialization { kernel: source!("matmul/combine"), constants, fragments, storage: Vec::new() };
+    combine.stored(outputs(problem))
+}
+
+/// What is bound where c is written.
+fn outputs(problem: &Problem) -> impl Iterator<Item = (&'static str, Storage)> {
+    [Some(("c", problem.c.storage)), problem.bias.map(|bias| ("bias", bias.storage))].into_iter().flatten()
 }
 
 /// The files by which a kernel writes c.

@@ -90,7 +90,7 @@ pub(crate) fn subject(
     use crate::autotune::{Content, Operand, Subject};
 
     crate::autotune::expect_f32("matmul", dtype)?;
-    super::MatMul::new(context, config)?.plan(&shapes)?;
+    super::MatMul::new(context, config)?.plan(&shapes, crate::DType::F32)?;
     let problem = Problem::contiguous(shapes);
     let capabilities = context.capabilities();
     let choose = |offer: Option<&Offer>| {

@@ -6,7 +6,7 @@ use super::{MatMulConfig, MatMulShapes};
 use crate::context::{Capabilities, Context};
 use crate::dispatch::{Plan, PlanBuilder, Slot};
 use crate::matrices::MatrixTier;
-use crate::tensor::{Layout, product};
+use crate::tensor::{Access, DType, Layout, product};
 use crate::wgsl::Specialization;
 use crate::{ContextOptions, Error, Matrices, Result};
 
@@ -36,7 +36,22 @@ impl Problem {
             bias: bias.then(|| matrices(false, [m, n])),
         }
     }
+
+    /// The same with every tensor in another type.
+    pub fn stored(self, dtype: DType, device: &Capabilities) -> Result<Self> {
+        let read = |name, layout: Layout<4>| layout.stored(name, RESULT, Access::Read, dtype, device);
+        Ok(Self {
+            a: read("a", self.a)?,
+            b: read("b", self.b)?,
+            c: self.c.stored("c", RESULT, Access::Write, dtype, device)?,
+            bias: self.bias.map(|bias| read("bias", bias)).transpose()?,
+            ..self
+        })
+    }
 }
+
+/// The axes of c and of a bias.
+pub(super) const RESULT: [&str; 4] = ["batch", "heads", "m", "n"];
 
 /// How a tile is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -327,13 +342,8 @@ pub(super) fn build(
 
 /// Every operand once, in bytes; a repeated axis counts once.
 fn least_bytes(problem: &Problem) -> u64 {
-    let elements = |layout: &Layout<4>| {
-        let inner = layout.shape[3];
-        product((0..3).filter(|&axis| layout.strides[axis] > 0).map(|axis| layout.shape[axis]).chain([inner]))
-    };
-    let tensors = [Some(problem.a), Some(problem.b), Some(problem.c), problem.bias];
-    let total = tensors.iter().flatten().map(elements).fold(0, u64::saturating_add);
-    total.saturating_mul(4)
+    let bias = problem.bias.as_ref().map_or(0, Layout::bytes);
+    [problem.a, problem.b, problem.c].iter().map(Layout::bytes).fold(bias, u64::saturating_add)
 }
 
 #[cfg(test)]
