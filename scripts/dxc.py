@@ -17,7 +17,10 @@ RESULT = "58346cda-dde7-4497-9461-6f87af5e0659"
 COMPILE, GET_STATUS, GET_ERRORS, GET_POINTER, RELEASE = 5, 5, 7, 5, 2
 UTF8 = 65001
 # wgpu's own, and shader model 6.0, the oldest that has subgroups.
-ARGUMENTS = ["-E", "main", "-T", "cs_6_0", "-HV", "2018", "-no-warnings", "-Ges"]
+ARGUMENTS = ["-E", "main", "-HV", "2018", "-no-warnings", "-Ges"]
+PORTABLE = [*ARGUMENTS, "-T", "cs_6_0"]
+# The oldest that has a type of 16 bits.
+HALVES = [*ARGUMENTS, "-T", "cs_6_2", "-enable-16bit-types"]
 
 
 class Source(ctypes.Structure):
@@ -39,14 +42,15 @@ def compile_file(compiler, path):
     with open(path, "rb") as file:
         text = file.read()
     source = ctypes.pointer(Source(text, len(text), UTF8))
-    arguments = (ctypes.c_wchar_p * len(ARGUMENTS))(*ARGUMENTS)
+    chosen = HALVES if b"half" in text.replace(b"f16_half", b"") else PORTABLE
+    arguments = (ctypes.c_wchar_p * len(chosen))(*chosen)
     result, errors, status = ctypes.c_void_p(), ctypes.c_void_p(), ctypes.c_int32()
     code = call(
         compiler,
         COMPILE,
         source,
         arguments,
-        ctypes.c_uint32(len(ARGUMENTS)),
+        ctypes.c_uint32(len(chosen)),
         None,
         ctypes.c_char_p(guid(RESULT)),
         ctypes.pointer(result),

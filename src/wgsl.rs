@@ -79,7 +79,8 @@ pub struct Specialization {
 
 impl Specialization {
     /// The kernel with these operands stored as the caller has them.
-    pub(crate) fn stored(mut self, operands: impl IntoIterator<Item = (&'static str, Storage)>) -> Self {
+    #[must_use]
+    pub fn stored(mut self, operands: impl IntoIterator<Item = (&'static str, Storage)>) -> Self {
         for (name, storage) in operands {
             let Some(conversions) = storage::conversions(storage) else { continue };
             self.storage.push((name, storage));

@@ -17,7 +17,7 @@ use naga::proc::BoundsCheckPolicy::{Restrict, Unchecked};
 use naga::proc::{BoundsCheckPolicies, BoundsCheckPolicy, Layouter};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{AddressSpace, Module, ShaderStage, TypeInner};
-use wgpu_attention::introspect::{Constant, ParamsLayout, Specialization};
+use wgpu_attention::introspect::{Constant, ParamsLayout, Specialization, Storage};
 use wgpu_attention::{attention, gated_attention, linear_attention, matmul, merge};
 
 /// What a default device grants, whatever it runs on.
@@ -51,7 +51,40 @@ fn specializations() -> Vec<(Specialization, ParamsLayout)> {
         let layout = layout.unwrap_or_else(|| panic!("{specialization}: no op lists its kernel"));
         (specialization, layout)
     }));
+    // Each type in which operands may be stored, in turn over a sample: conversions do not depend on the flags.
+    let own: Vec<_> = all.iter().map(|(specialization, _)| specialization.clone()).collect();
+    let stored = sample(&own).into_iter().step_by(4).enumerate().map(|(turn, index)| {
+        let (specialization, layout) = &all[index];
+        (stored(specialization, turn), *layout)
+    });
+    let stored: Vec<_> = stored.filter(|(specialization, _)| !specialization.storage.is_empty()).collect();
+    all.extend(stored);
     all
+}
+
+/// Its floats in 16 bits.
+fn stored(specialization: &Specialization, turn: usize) -> Specialization {
+    const FLOATS: [&str; 9] = ["q", "k", "v", "o", "bias", "row_scale", "a", "b", "c"];
+    let text = specialization.wgsl();
+    let storage = FLOATS.into_iter().filter_map(|name| {
+        let line = text.lines().find(|line| line.contains(&format!("> {name}: array<")))?;
+        let written = line.contains("read_write");
+        let alone = !line.contains("vec4") && !(line.contains("Elem") && text.contains("alias Elem = vec4"));
+        // What is written lies in words, or one by one where rows do not begin with one.
+        Some((
+            name,
+            match turn % 3 {
+                0 => Storage::PackedF16,
+                1 if alone || !written => Storage::NativeF16,
+                1 => Storage::PackedF16,
+                _ => Storage::PackedBF16,
+            },
+        ))
+    });
+    // Keys in the workspace are f32.
+    let workspace = specialization.fragments.iter().any(|source| source.path == "linear_attention/k_workspace");
+    let storage: Vec<_> = storage.filter(|(name, _)| !(workspace && *name == "k")).collect();
+    specialization.clone().stored(storage)
 }
 
 /// Calls `work` with every item and its index, on all cores.
@@ -101,9 +134,11 @@ fn every_specialization_is_valid_and_portable() {
 
 #[test]
 fn every_shader_file_is_used() {
-    let used: BTreeSet<String> = listed()
-        .iter()
-        .flat_map(|(specialization, _)| std::iter::once(specialization.kernel).chain(specialization.fragments.clone()))
+    let listed = listed();
+    let converted = (0..3).map(|turn| (stored(&listed[0].0, turn), listed[0].1));
+    let used: BTreeSet<String> = converted
+        .chain(listed.iter().cloned())
+        .flat_map(|(specialization, _)| std::iter::once(specialization.kernel).chain(specialization.fragments))
         .map(|source| source.path.to_owned())
         .collect();
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders");
@@ -124,6 +159,11 @@ fn uses_subgroups(specialization: &Specialization) -> bool {
     specialization.fragments.iter().any(|source| source.path.ends_with("_subgroup"))
 }
 
+/// Whether it takes the device's own f16.
+fn native(specialization: &Specialization) -> bool {
+    specialization.storage.iter().any(|(_, storage)| *storage == Storage::NativeF16)
+}
+
 /// Of cooperative matrices, naga writes none in HLSL, and Metal has those of 8 x 8 alone.
 fn is_metals(specialization: &Specialization) -> bool {
     specialization.fragments.iter().any(|source| source.path == "shared/matrices_8")
@@ -131,10 +171,11 @@ fn is_metals(specialization: &Specialization) -> bool {
 
 fn parse(specialization: &Specialization, text: &str) -> Result<(Module, ModuleInfo), String> {
     let module = naga::front::wgsl::parse_str(text).map_err(|error| error.emit_to_string(text))?;
-    let mut granted = Capabilities::empty();
+    // Every device but OpenGL's oldest takes apart words of two f16.
+    let mut granted = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
     granted.set(Capabilities::SUBGROUP, uses_subgroups(specialization) || specialization.uses_matrices());
-    let matrices = Capabilities::SHADER_FLOAT16 | Capabilities::COOPERATIVE_MATRIX;
-    granted.set(matrices, specialization.uses_matrices());
+    granted.set(Capabilities::SHADER_FLOAT16, specialization.uses_matrices() || native(specialization));
+    granted.set(Capabilities::COOPERATIVE_MATRIX, specialization.uses_matrices());
     let info = Validator::new(ValidationFlags::all(), granted)
         .validate(&module)
         .map_err(|error| error.emit_to_string(text))?;
@@ -149,7 +190,7 @@ fn check(specialization: &Specialization, params: &ParamsLayout) -> Result<usize
     let matrices = specialization.uses_matrices();
     let optional = text
         .lines()
-        .skip(usize::from(matrices))
+        .skip(usize::from(matrices || native(specialization)))
         .find(|line| line.starts_with("enable ") || line.starts_with("requires "));
     ensure(optional.is_none(), format_args!("needs an optional feature: {optional:?}"))?;
 
@@ -172,7 +213,7 @@ fn check(specialization: &Specialization, params: &ParamsLayout) -> Result<usize
     divisions::check(&module, &info, &specialization.divisors())?;
     write_spirv(&module, &info, (1, 6), Unchecked)?;
     if !matrices {
-        write_hlsl(&module, &info)?;
+        write_hlsl(&module, &info, native(specialization))?;
     }
     if !matrices || is_metals(specialization) {
         let found = costs(&write_msl(&module, &info, false)?);
@@ -246,11 +287,11 @@ fn write_spirv(
     spv::write_vec(module, info, &options, Some(&pipeline)).map_err(|error| format!("SPIR-V: {error}"))
 }
 
-fn write_hlsl(module: &Module, info: &ModuleInfo) -> Result<String, String> {
+fn write_hlsl(module: &Module, info: &ModuleInfo, native: bool) -> Result<String, String> {
     // The number of workgroups is no built-in of HLSL; wgpu passes it in a register of its own.
     let workgroups = hlsl::BindTarget { space: 255, ..hlsl::BindTarget::default() };
     let options = hlsl::Options {
-        shader_model: hlsl::ShaderModel::V6_0,
+        shader_model: if native { hlsl::ShaderModel::V6_2 } else { hlsl::ShaderModel::V6_0 },
         special_constants_binding: Some(workgroups),
         zero_initialize_workgroup_memory: false,
         force_loop_bounding: false,
@@ -345,7 +386,7 @@ fn write_every_specialization() {
         write(newest, bytemuck::cast_slice(&spirv((1, 6), Unchecked)));
         if sampled.contains(&index) && !specialization.uses_matrices() {
             write("1.3.spv", bytemuck::cast_slice(&spirv((1, 3), Restrict)));
-            write("hlsl", write_hlsl(&module, &info).expect("the other tests pass").as_bytes());
+            write("hlsl", write_hlsl(&module, &info, native(specialization)).expect("the other tests pass").as_bytes());
         }
     });
 
