@@ -22,7 +22,7 @@ fn refusal<T>(result: Result<T, Error>) -> String {
 
 fn plan_of_a_product(context: &Context) -> Result<String, Error> {
     let config = MatMulConfig::new().matrices(Matrices::F16);
-    let plan = MatMul::new(context, config)?.plan(&MatMulShapes::new(70, 70, 70), wgpu_attention::DType::F32)?;
+    let plan = MatMul::new(context, config)?.plan(&MatMulShapes::new(70, 70, 70), DType::F32)?;
     Ok(format!("{}: {}", plan.kernel(), plan.reason()))
 }
 

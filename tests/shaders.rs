@@ -69,13 +69,13 @@ fn stored(specialization: &Specialization, turn: usize) -> Specialization {
     let storage = FLOATS.into_iter().filter_map(|name| {
         let line = text.lines().find(|line| line.contains(&format!("> {name}: array<")))?;
         let written = line.contains("read_write");
-        let alone = !line.contains("vec4") && !(line.contains("Elem") && text.contains("alias Elem = vec4"));
+        let fours = line.contains("vec4") || line.contains("Elem") && text.contains("alias Elem = vec4");
         // What is written lies in words, or one by one where rows do not begin with one.
         Some((
             name,
             match turn % 3 {
                 0 => Storage::PackedF16,
-                1 if alone || !written => Storage::NativeF16,
+                1 if !(fours && written) => Storage::NativeF16,
                 1 => Storage::PackedF16,
                 _ => Storage::PackedBF16,
             },

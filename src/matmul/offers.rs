@@ -65,6 +65,7 @@ pub(super) fn class(config: &MatMulConfig, problem: &Problem) -> String {
         .with("activation", config.activation != super::Activation::None)
         .with("in_f16", config.matrices == crate::Matrices::F16)
         .with("scalar", !vec4)
+        .stored([("a", problem.a), ("b", problem.b), ("c", problem.c)])
         .name()
 }
 
@@ -89,10 +90,9 @@ pub(crate) fn subject(
     use super::plan::select;
     use crate::autotune::{Content, Operand, Subject};
 
-    crate::autotune::expect_f32("matmul", dtype)?;
-    super::MatMul::new(context, config)?.plan(&shapes, crate::DType::F32)?;
-    let problem = Problem::contiguous(shapes);
+    super::MatMul::new(context, config)?.plan(&shapes, dtype)?;
     let capabilities = context.capabilities();
+    let problem = Problem::contiguous(shapes).stored(dtype, capabilities)?;
     let choose = |offer: Option<&Offer>| {
         let mut choice = select(&config, &problem, capabilities, offer)?;
         choice.reason.clear();
