@@ -22,25 +22,26 @@ use crate::dispatch::{Plan, PlanCache, Prepared};
 use crate::tensor::{Access, DType, Layout, Operands};
 use crate::{Context, Result, TensorView};
 use kernels::slot;
-use plan::{Map, Problem};
+use plan::{MAP_AXES, Map, Problem, axes};
 use shapes::{AFFINE, AffineShapes, TensorShapes};
 
 /// The tensors that gated attention reads: either `q` and `k`, or one `z` and the maps that turn it into them.
 ///
 /// | field | shape | dtype | |
 /// |---|---|---|---|
-/// | `q` | `[batch, q_heads, q_len, key_dim]` | f32 | `key_dim` 1 to 256 |
-/// | `k` | `[batch, kv_heads, kv_len, key_dim]` | f32 | `q_heads` is a multiple of `kv_heads`; query head h reads head h / (`q_heads` / `kv_heads`) |
-/// | `z` | `[batch, heads, len, key_dim]` | f32 | in place of q and k: q = γ_q ⊙ z + β_q, k = γ_k ⊙ z + β_k |
-/// | `gamma_q`, `gamma_k` | `[heads, key_dim]` | f32 | required by z; one row for all heads by stride 0 |
-/// | `beta_q`, `beta_k` | `[heads, key_dim]` | f32 | 0 if absent |
-/// | `v` | `[batch, kv_heads, kv_len, v_dim]` | f32 | any `v_dim` |
-/// | `u` | `[batch, q_heads, q_len, v_dim]` | f32 | the gate; 1 if absent |
+/// | `q` | `[batch, q_heads, q_len, key_dim]` | float | `key_dim` 1 to 256 |
+/// | `k` | `[batch, kv_heads, kv_len, key_dim]` | float | `q_heads` is a multiple of `kv_heads`; query head h reads head h / (`q_heads` / `kv_heads`) |
+/// | `z` | `[batch, heads, len, key_dim]` | float | in place of q and k: q = γ_q ⊙ z + β_q, k = γ_k ⊙ z + β_k |
+/// | `gamma_q`, `gamma_k` | `[heads, key_dim]` | float | required by z; one row for all heads by stride 0 |
+/// | `beta_q`, `beta_k` | `[heads, key_dim]` | float | 0 if absent |
+/// | `v` | `[batch, kv_heads, kv_len, v_dim]` | float | any `v_dim` |
+/// | `u` | `[batch, q_heads, q_len, v_dim]` | float | the gate; 1 if absent |
 /// | `kv_lens` | `[batch]` | u32 | only the first `kv_lens[b]` keys of batch b are visible; clamped to `kv_len` |
-/// | `q_lin`, `k_lin` | as `q`, `k` | f32 | for the linear part of [`GauMode::MixedChunk`] |
-/// | `gamma_q_lin`, `beta_q_lin`, `gamma_k_lin`, `beta_k_lin` | `[heads, key_dim]` | f32 | or these, with z |
+/// | `q_lin`, `k_lin` | as `q`, `k` | float | for the linear part of [`GauMode::MixedChunk`] |
+/// | `gamma_q_lin`, `beta_q_lin`, `gamma_k_lin`, `beta_k_lin` | `[heads, key_dim]` | float | or these, with z |
 ///
-/// Keys and values that no row sees, and memory between rows, may hold anything, NaN included.
+/// A float is f32, f16 or bf16, of each tensor as its caller likes; sums are f32. Keys and values that no row sees, and memory
+/// between rows, may hold anything, NaN included.
 #[derive(Clone, Copy, Debug)]
 pub struct GatedAttentionInputs<'a> {
     /// Queries, unless z is given.
@@ -131,7 +132,9 @@ impl<'a> GatedAttentionInputs<'a> {
 ///
 /// | field | shape | dtype | |
 /// |---|---|---|---|
-/// | `o` | `[batch, q_heads, q_len, v_dim]` | f32 | 0 in a row that sees no key |
+/// | `o` | `[batch, q_heads, q_len, v_dim]` | float | 0 in a row that sees no key |
+///
+/// An o of 16 bits is rounded to the nearest as it is written; its rows start at even elements, so that no two share a word.
 #[derive(Clone, Copy, Debug)]
 pub struct GatedAttentionOutputs<'a> {
     /// The output.
@@ -204,14 +207,16 @@ impl GatedAttention {
         &self.config
     }
 
-    /// Picks the kernels for contiguous tensors of these shapes, every β given, and compiles them.
+    /// Picks the kernels for contiguous tensors of these shapes, every β given and all but kv_lens stored as `dtype`, and
+    /// compiles them.
     ///
     /// # Errors
     /// For shapes that do not fit together or the device; [`Error::Pipeline`](crate::Error::Pipeline).
-    pub fn plan(&self, shapes: &GatedAttentionShapes) -> Result<Arc<Plan>> {
+    pub fn plan(&self, shapes: &GatedAttentionShapes, dtype: DType) -> Result<Arc<Plan>> {
         shapes.check(&self.config)?;
-        let problem = Problem::contiguous(*shapes);
-        let limits = &self.context.capabilities().limits;
+        let device = self.context.capabilities();
+        let problem = Problem::contiguous(*shapes).stored(dtype, device)?;
+        let limits = &device.limits;
         let [q, k] = if shapes.shared_z { ["z", "z"] } else { ["q", "k"] };
         // u lies as o does.
         for (name, layout) in [(q, problem.q), (k, problem.k), ("v", problem.v), ("o", problem.o)] {
@@ -248,28 +253,24 @@ impl GatedAttention {
         .check(&self.config)?;
 
         use Access::{Read, Write};
-        use DType::{F32, U32};
-        const QUERIES: [&str; 4] = ["batch", "q_heads", "q_len", "key_dim"];
-        const KEYS: [&str; 4] = ["batch", "kv_heads", "kv_len", "key_dim"];
-        const ROWS: [&str; 4] = ["batch", "q_heads", "q_len", "v_dim"];
         let mut operands: Operands<{ slot::COUNT }> = Operands::new(self.context.capabilities());
-        let mut read = |slot, name, axes, view: Option<TensorView<'a, 4>>| {
-            view.map(|view| operands.add(slot, name, axes, Read, F32, &view)).transpose()
+        let mut read = |slot, name, view: Option<TensorView<'a, 4>>| {
+            view.map(|view| operands.add_stored(slot, name, axes(name), Read, &view)).transpose()
         };
-        let z = read(slot::Q, "z", ["batch", "heads", "len", "key_dim"], inputs.z)?;
-        let q = read(slot::Q, "q", QUERIES, inputs.q)?;
-        let k = read(slot::K, "k", KEYS, inputs.k)?;
-        let q_lin = read(slot::Q_LIN, "q_lin", QUERIES, inputs.q_lin)?;
-        let k_lin = read(slot::K_LIN, "k_lin", KEYS, inputs.k_lin)?;
-        let u = read(slot::U, "u", ROWS, inputs.u)?;
-        let v = operands.add(slot::V, "v", ["batch", "kv_heads", "kv_len", "v_dim"], Read, F32, &inputs.v)?;
-        let o = operands.add(slot::O, "o", ROWS, Write, F32, &outputs.o)?;
-        let kv_lens = inputs.kv_lens.map(|v| operands.add(slot::KV_LENS, "kv_lens", ["batch"], Read, U32, &v));
+        let z = read(slot::Q, "z", inputs.z)?;
+        let q = read(slot::Q, "q", inputs.q)?;
+        let k = read(slot::K, "k", inputs.k)?;
+        let q_lin = read(slot::Q_LIN, "q_lin", inputs.q_lin)?;
+        let k_lin = read(slot::K_LIN, "k_lin", inputs.k_lin)?;
+        let u = read(slot::U, "u", inputs.u)?;
+        let v = operands.add_stored(slot::V, "v", axes("v"), Read, &inputs.v)?;
+        let o = operands.add_stored(slot::O, "o", axes("o"), Write, &outputs.o)?;
+        let kv_lens = inputs.kv_lens.map(|v| operands.add(slot::KV_LENS, "kv_lens", ["batch"], Read, DType::U32, &v));
         let kv_lens = kv_lens.transpose()?;
         let mut maps = [None; 4];
         for (index, [gamma, beta]) in inputs.affine().into_iter().enumerate() {
             let mut read = |slot, name, view: Option<TensorView<'a, 2>>| {
-                view.map(|view| operands.add(slot, name, ["heads", "key_dim"], Read, F32, &view)).transpose()
+                view.map(|view| operands.add_stored(slot, name, MAP_AXES, Read, &view)).transpose()
             };
             let gamma = read(slot::GAMMA + index, AFFINE[index].0, gamma)?;
             let beta = read(slot::BETA + index, AFFINE[index].1, beta)?;

@@ -14,18 +14,20 @@ pub(crate) use shapes::TensorShapes;
 
 use crate::dispatch::{Plan, PlanCache, Prepared};
 use crate::tensor::{Access, DType, Operands};
-use crate::{Context, Result, TensorView};
+use crate::{Context, Error, Result, TensorView};
 use kernels::slot;
-use plan::Problem;
+use plan::{PART_AXES, Problem, ROW_AXES};
 use std::sync::Arc;
 
 /// The tensors that a merge reads.
 ///
 /// | field | shape | dtype | |
 /// |---|---|---|---|
-/// | `o_parts` | `[parts, batch, heads, len, v_dim]` | f32 | `parts` at least 1; not read where a part's lse is −∞ |
+/// | `o_parts` | `[parts, batch, heads, len, v_dim]` | float | `parts` at least 1; not read where a part's lse is −∞ |
 /// | `lse_parts` | `[parts, batch, heads, len]` | f32 | natural log; finite or −∞, in a row that sees no key |
 /// | `entropy_parts` | `[parts, batch, heads, len]` | f32 | nats; given if and only if the outputs' `entropy` is |
+///
+/// A float is f32, f16 or bf16, of each tensor as its caller likes; sums are f32.
 #[derive(Clone, Copy, Debug)]
 pub struct MergeInputs<'a> {
     /// Partial outputs.
@@ -48,9 +50,12 @@ impl<'a> MergeInputs<'a> {
 ///
 /// | field | shape | dtype | |
 /// |---|---|---|---|
-/// | `o` | `[batch, heads, len, v_dim]` | f32 | 0 in a row that sees no key |
+/// | `o` | `[batch, heads, len, v_dim]` | float | 0 in a row that sees no key |
 /// | `lse` | `[batch, heads, len]` | f32 | natural log; −∞ in a row that sees no key; required to accumulate |
 /// | `entropy` | `[batch, heads, len]` | f32 | nats; 0 in a row that sees no key |
+///
+/// An o of 16 bits is rounded to the nearest as it is written; its rows start at even elements, so that no two share a word.
+/// To accumulate it must be f32, or each step would round what the steps before have summed.
 #[derive(Clone, Copy, Debug)]
 pub struct MergeOutputs<'a> {
     /// The output of all parts.
@@ -124,14 +129,17 @@ impl Merge {
         &self.config
     }
 
-    /// Picks the kernel for contiguous tensors of these shapes and compiles it.
+    /// Picks the kernel for contiguous tensors of these shapes and compiles it, with o_parts stored as `dtype`, and o as well
+    /// unless the merge accumulates.
     ///
     /// # Errors
     /// For shapes that do not fit the device or the config; [`Error::Pipeline`](crate::Error::Pipeline).
-    pub fn plan(&self, shapes: &MergeShapes) -> Result<Arc<Plan>> {
+    pub fn plan(&self, shapes: &MergeShapes, dtype: DType) -> Result<Arc<Plan>> {
         shapes.check(&self.config)?;
-        let problem = Problem::contiguous(*shapes);
-        let limits = &self.context.capabilities().limits;
+        let device = self.context.capabilities();
+        let o = if self.config.accumulate { DType::F32 } else { dtype };
+        let problem = Problem::contiguous(*shapes).stored([dtype, o], device)?;
+        let limits = &device.limits;
         problem.o_parts.check("o_parts", limits)?;
         problem.lse_parts.check("lse_parts", limits)?;
         problem.o.check("o", limits)?;
@@ -158,13 +166,16 @@ impl Merge {
         const PARTS: [&str; 4] = ["parts", "batch", "heads", "len"];
         const ROWS: [&str; 3] = ["batch", "heads", "len"];
         let mut operands: Operands<{ slot::COUNT }> = Operands::new(self.context.capabilities());
-        let axes = ["parts", "batch", "heads", "len", "v_dim"];
-        let o_parts = operands.add(slot::O_PARTS, "o_parts", axes, Read, F32, &inputs.o_parts)?;
+        let o_parts = operands.add_stored(slot::O_PARTS, "o_parts", PART_AXES, Read, &inputs.o_parts)?;
         let lse_parts = operands.add(slot::LSE_PARTS, "lse_parts", PARTS, Read, F32, &inputs.lse_parts)?;
         let entropy_parts =
             inputs.entropy_parts.map(|v| operands.add(slot::ENTROPY_PARTS, "entropy_parts", PARTS, Read, F32, &v));
         let entropy_parts = entropy_parts.transpose()?;
-        let o = operands.add(slot::O, "o", ["batch", "heads", "len", "v_dim"], Write, F32, &outputs.o)?;
+        if self.config.accumulate && outputs.o.dtype != F32 {
+            let expected = "F32, as accumulate would round what is summed at every step";
+            return Err(Error::DType { tensor: "o", expected, got: outputs.o.dtype });
+        }
+        let o = operands.add_stored(slot::O, "o", ROW_AXES, Write, &outputs.o)?;
         let lse = outputs.lse.map(|v| operands.add(slot::LSE, "lse", ROWS, Write, F32, &v)).transpose()?;
         let entropy =
             outputs.entropy.map(|v| operands.add(slot::ENTROPY, "entropy", ROWS, Write, F32, &v)).transpose()?;

@@ -318,7 +318,7 @@ fn merge_names_every_spoiled_tensor() {
         ("o_parts: bytes", MergeShapes::new(1 << 10, 1, 1, 1 << 20, 64)),
     ];
     for (what, shapes) in cases {
-        let message = merge.plan(&shapes).expect_err(what).to_string();
+        let message = merge.plan(&shapes, DType::F32).expect_err(what).to_string();
         assert!(message.contains(what) && message.contains("the limit is"), "{message}");
     }
 }
@@ -425,7 +425,7 @@ fn sizes_beyond_32_bits_are_refused_by_the_plan() {
         ("z: bytes", GatedAttentionShapes::gau(1, 1, 1 << 28, 64, 1)),
     ];
     for (what, shapes) in cases {
-        let message = gated.plan(&shapes).expect_err(what).to_string();
+        let message = gated.plan(&shapes, DType::F32).expect_err(what).to_string();
         assert!(message.contains(what) && message.contains("the limit is"), "{message}");
     }
     let small = ContextOptions { max_workspace_bytes: 1 << 10, max_keys_per_split: Some(8), ..Default::default() };

@@ -53,7 +53,7 @@ fn every_op_refuses_them_alike() {
     let gated = GatedAttention::new(context(), GatedAttentionConfig::new().matrices(Matrices::F16)).unwrap();
     let reasons = [
         refusal(attention.plan(&AttentionShapes::new(1, 1, 70, 16), DType::F32)),
-        refusal(gated.plan(&GatedAttentionShapes::gau(1, 1, 70, 16, 16))),
+        refusal(gated.plan(&GatedAttentionShapes::gau(1, 1, 70, 16, 16), DType::F32)),
     ];
     for reasons in reasons {
         assert!(reasons.contains("EXPERIMENTAL_COOPERATIVE_MATRIX"), "{reasons}");

@@ -2,13 +2,15 @@
 
 mod common;
 
-use common::{Expected, NAIVE_RUNS, Placed, Placement, Tensor, ULP, assert_same_bits, context};
+use common::{
+    Expected, NAIVE_RUNS, Placed, Placement, Tensor, ULP, assert_same_bits, context, rounding, stored_everywhere,
+};
 use proptest::prelude::*;
 use wgpu_attention::merge::reference::{Held, HostInputs, merge, merge_in};
 use wgpu_attention::reference::SumOrder;
 use wgpu_attention::{
-    Attention, AttentionConfig, AttentionInputs, AttentionOutputs, HostView, Merge, MergeConfig, MergeInputs,
-    MergeOutputs, TensorView,
+    Attention, AttentionConfig, AttentionInputs, AttentionOutputs, Context, DType, Error, HostView, Merge, MergeConfig,
+    MergeInputs, MergeOutputs, MergeShapes, TensorView,
 };
 
 /// Parts of random rows, of which some see no key and hold NaN.
@@ -20,6 +22,8 @@ struct Case {
     o: Vec<f32>,
     lse: Vec<f32>,
     entropies: Vec<f32>,
+    /// The types of o_parts and o.
+    stored: [DType; 2],
 }
 
 /// What came out: o, lse and entropy.
@@ -33,7 +37,7 @@ impl Case {
         let o = Tensor::normal(1, [all, rows, v_dim]).data;
         let lse = Tensor::normal(2, [all, rows]).scaled(3.0).data;
         let entropies = Tensor::normal(3, [all, rows]).data.iter().map(|x| x.abs()).collect();
-        Self { accumulate, entropy, shape, o, lse, entropies }
+        Self { accumulate, entropy, shape, o, lse, entropies, stored: [DType::F32; 2] }
     }
 
     /// Every row of a part for which `hides(part, row)` sees no key.
@@ -45,6 +49,16 @@ impl Case {
             self.o[at * v_dim..][..v_dim].fill(f32::NAN);
         }
         self
+    }
+
+    /// The same with o_parts and o stored in these types.
+    fn stored(mut self, stored: [DType; 2]) -> Self {
+        let parts = self.shape.iter().product();
+        let held = self.o.split_off(parts);
+        let [o_parts, held] = [(self.o, stored[0]), (held, stored[1])]
+            .map(|(data, dtype)| Tensor { shape: [data.len()], data }.rounded(dtype).data);
+        self.o = [o_parts, held].concat();
+        Self { stored, ..self }
     }
 
     fn rows(&self) -> usize {
@@ -76,44 +90,57 @@ impl Case {
 
     /// On the GPU, with guards around the outputs and, if `odd`, every tensor off a multiple of four.
     fn run(&self, odd: bool) -> Outputs {
-        let context = context();
+        self.run_on(context(), odd).expect("a merge")
+    }
+
+    fn run_on(&self, context: &Context, odd: bool) -> Result<Outputs, Error> {
         let [parts, batch, heads, len, v_dim] = self.shape;
         let (rows, start) = (self.rows(), usize::from(odd));
         let shifted = |data: &[f32]| context.upload(&[&vec![f32::NAN; start], data].concat());
         let (o, held_o) = self.o.split_at(parts * rows * v_dim);
         let (lse, held_lse) = self.lse.split_at(parts * rows);
         let (entropy, held_entropy) = self.entropies.split_at(parts * rows);
-        let buffers = [shifted(o), shifted(lse), shifted(entropy)];
+        let shifted_o = [&vec![f32::NAN; start], o, &[f32::NAN]].concat();
+        let shifted_o = context.upload_as(&shifted_o, self.stored[0]).expect("a float");
+        let buffers = [shifted_o, shifted(lse), shifted(entropy)];
         let shape = self.shape.map(|extent| extent as u32);
         let of_parts =
             |buffer| TensorView::f32(buffer, [shape[0], shape[1], shape[2], shape[3]]).with_offset(start as u64);
         let inputs = MergeInputs {
-            o_parts: TensorView::f32(&buffers[0], shape).with_offset(start as u64),
+            o_parts: TensorView::new(&buffers[0], self.stored[0], shape).with_offset(start as u64),
             lse_parts: of_parts(&buffers[1]),
             entropy_parts: self.entropy.then(|| of_parts(&buffers[2])),
         };
 
         let placement = if odd { Placement::Odd } else { Placement::Aligned };
-        let output = |held: &[f32], dim| {
+        let output = |held: &[f32], dim, placement, dtype| {
             let shape = [batch, heads, len, dim];
             match self.accumulate {
-                true => Placed::input(context, &Tensor { data: held.to_vec(), shape }, placement),
-                false => Placed::output(context, shape, placement),
+                true => Placed::input_as(context, &Tensor { data: held.to_vec(), shape }, placement, dtype),
+                false => Placed::output_as(context, shape, placement, dtype),
             }
         };
-        let [o, lse, entropy] = [output(held_o, v_dim), output(held_lse, 1), output(held_entropy, 1)];
+        // Rows of 16 bits start at even elements.
+        let gap = v_dim % 2;
+        let o_placement = if self.stored[1] == DType::F32 { placement } else { Placement::Interleaved { gap } };
+        let o = output(held_o, v_dim, o_placement, self.stored[1]);
+        let [lse, entropy] = [held_lse, held_entropy].map(|held| output(held, 1, placement, DType::F32));
         let outputs = MergeOutputs {
             o: o.view(),
             lse: Some(lse.rows_view()),
             entropy: self.entropy.then(|| entropy.rows_view()),
         };
         let merge = Merge::new(context, self.config()).expect("a config");
-        context.run(&merge.prepare(inputs, outputs).expect("a merge")).expect("it runs");
+        context.run(&merge.prepare(inputs, outputs)?)?;
         let entropies = if self.entropy { entropy.read(context, "entropy") } else { Vec::new() };
-        [o.read(context, "o"), lse.read(context, "lse"), entropies]
+        Ok([o.read(context, "o"), lse.read(context, "lse"), entropies])
     }
 
     fn check(&self, what: &str) {
+        self.check_on(context(), what);
+    }
+
+    fn check_on(&self, context: &Context, what: &str) {
         let case = format!("{what}: {:?}, accumulate {}, entropy {}", self.shape, self.accumulate, self.entropy);
         let want = merge(&self.config(), &self.host()).expect("the twin");
         let naive: Vec<_> = (0..NAIVE_RUNS)
@@ -126,16 +153,17 @@ impl Case {
         let floor = ULP * (8.0 + 4.0 * spread.min(16.0));
         let absolute = (1.0 + spread) / f64::from(1 << 20);
         for odd in [false, true] {
-            let [o, lse, entropy] = self.run(odd);
+            let [o, lse, entropy] = self.run_on(context, odd).expect("a merge");
+            let (relative, least) = rounding(self.stored[1]);
             let [_, batch, heads, len, v_dim] = self.shape;
             let (o_shape, rows) = ([batch, heads, len, v_dim], [batch, heads, len]);
             let naive_o: Vec<_> = naive.iter().map(|out| out.o.clone()).collect();
             let naive_lse: Vec<_> = naive.iter().map(|out| out.lse.clone()).collect();
             let naive_entropy: Vec<_> = naive.iter().map(|out| out.entropy.clone()).collect();
-            for (name, shape, want, naive, got, absolute_floor) in [
-                ("o", &o_shape[..], &want.o, &naive_o, &o, 0.0),
-                ("lse", &rows, &want.lse, &naive_lse, &lse, absolute),
-                ("entropy", &rows, &want.entropy, &naive_entropy, &entropy, absolute),
+            for (name, shape, want, naive, got, floor, absolute_floor) in [
+                ("o", &o_shape[..], &want.o, &naive_o, &o, floor + relative, least),
+                ("lse", &rows, &want.lse, &naive_lse, &lse, floor, absolute),
+                ("entropy", &rows, &want.entropy, &naive_entropy, &entropy, floor, absolute),
             ] {
                 Expected { case: &case, name, shape, want, naive, floor, absolute_floor }.assert(got);
             }
@@ -155,6 +183,48 @@ fn parts_of_every_count_and_width() {
             case.hide(|part, row| (part + row) % 3 == 0).check("every third row sees nothing");
         }
     }
+}
+
+#[test]
+fn outputs_stored_in_16_bits() {
+    use DType::{BF16, F16, F32};
+    for stored in [[F16, F16], [BF16, BF16], [F16, F32], [F32, BF16], [BF16, F16]] {
+        for v_dim in [3, 8, 300] {
+            for (kernels, context) in stored_everywhere() {
+                let what = format!("{stored:?}{kernels}");
+                let case = |accumulate| Case::new([3, 1, 2, 9, v_dim], accumulate, v_dim == 8).stored(stored);
+                case(false).hide(|part, row| (part + row) % 3 == 0).check_on(context, &what);
+                // Steps would round what is summed.
+                match stored[1] {
+                    F32 => case(true).check_on(context, &what),
+                    _ => {
+                        let error = case(true).run_on(context, false).expect_err("a rounded sum");
+                        assert!(matches!(error, Error::DType { tensor: "o", .. }), "{error}");
+                        assert!(error.to_string().contains("accumulate"), "{error}");
+                    }
+                }
+            }
+        }
+    }
+    // A part alone stays as it is in 16 bits as well.
+    for dtype in [F16, BF16] {
+        let case = Case::new([3, 1, 2, 9, 8], false, false).hide(|part, _| part != 1).stored([dtype; 2]);
+        let [o, ..] = case.run(false);
+        assert_same_bits("o", &o, &case.o[18 * 8..][..18 * 8]);
+    }
+}
+
+#[test]
+fn a_plan_is_made_for_a_type() {
+    let shapes = MergeShapes::new(4, 1, 2, 8, 16);
+    let bytes = |accumulate, dtype| {
+        let merge = Merge::new(context(), MergeConfig::new().accumulate(accumulate)).expect("a config");
+        merge.plan(&shapes, dtype).expect("a plan").bytes()
+    };
+    // o of 16 rows by 16, and an lse for each: four parts and the outputs.
+    assert_eq!(bytes(false, DType::F32), 5 * 16 * 17 * 4);
+    assert_eq!(bytes(false, DType::F16), 5 * 16 * (2 * 16 + 4));
+    assert_eq!(bytes(true, DType::BF16), 4 * 16 * (2 * 16 + 4) + 2 * 16 * 17 * 4);
 }
 
 #[test]
@@ -257,7 +327,7 @@ fn splits_of_the_keys_merge_into_attention() {
             TensorView::f32(buffer, shape(count)).with_strides(strides).with_offset((first * dim) as u64)
         };
         let mut inputs = AttentionInputs::new(TensorView::f32(&q, shape(len)), keys(&k), keys(&v));
-        inputs.kv_lens = Some(TensorView::new(&lens, wgpu_attention::DType::U32, [batch as u32]));
+        inputs.kv_lens = Some(TensorView::new(&lens, DType::U32, [batch as u32]));
         let mut outputs = AttentionOutputs::new(TensorView::f32(o, shape(len)).with_offset((at * elements) as u64));
         outputs.lse = Some(TensorView::f32(lse, rows).with_offset((at * row_count) as u64));
         outputs.entropy = Some(TensorView::f32(entropy, rows).with_offset((at * row_count) as u64));

@@ -1,12 +1,13 @@
 //! The kernels of gated attention: their bindings, their uniforms, and the source of each specialization.
 
 use super::config::{Divisor, GatedAttentionConfig, GauMode, GauWeights, QuadraticDivisor};
-use super::plan::Problem;
+use super::plan::{Map, Problem};
 use super::shapes::GatedAttentionShapes;
 use super::tiles::{Adapter, Choice, Kernel, StateKernel, can_shuffle, columns, tile_for, tiles_for, tiles_of, width};
 use crate::Causal;
 use crate::matrices::{MatrixTier, RowTile};
 use crate::params::{ParamsLayout, params};
+use crate::tensor::Storage;
 use crate::wgsl::{Constant, Source, Specialization, source};
 
 /// Operand slots, and the `@binding` numbers of what is no operand.
@@ -283,7 +284,14 @@ pub(super) fn walk(config: &GatedAttentionConfig, problem: &Problem, choice: &Ch
         ("LOG_N", Constant::Bool(weighing.log_n)),
         ("DIVISOR", Constant::U32(weighing.divisor_law)),
     ]);
+    let own = [
+        (!shapes.shared_z).then_some(("k", problem.k.storage)),
+        (chunked && !shapes.shared_z).then_some(("q_lin", problem.q_lin.storage)),
+    ];
+    let outputs = if choice.splits > 1 { [None; 2] } else { output_storage(problem) };
+    let inputs = [("q", problem.q.storage), ("v", problem.v.storage)];
     Specialization { kernel, constants, fragments, storage: Vec::new() }
+        .stored(inputs.into_iter().chain(own.into_iter().chain(outputs).flatten()))
 }
 
 /// A kernel's file, its own constants and its own fragments.
@@ -355,6 +363,11 @@ fn output_fragments(problem: &Problem) -> [&'static Source; 2] {
     ]
 }
 
+/// How what those files bind is stored.
+fn output_storage(problem: &Problem) -> [Option<(&'static str, Storage)>; 2] {
+    [problem.u.map(|u| ("u", u.storage)), Some(("o", problem.o.storage))]
+}
+
 pub(super) fn combine(config: &GatedAttentionConfig, problem: &Problem) -> Specialization {
     let weighing = Weighing::new(config, problem.shapes.key_dim);
     let mut fragments = output_fragments(problem).to_vec();
@@ -370,9 +383,12 @@ pub(super) fn combine(config: &GatedAttentionConfig, problem: &Problem) -> Speci
         fragments,
         storage: Vec::new(),
     }
+    .stored(output_storage(problem).into_iter().flatten())
 }
 
-pub(super) fn gather_maps(problem: &Problem) -> Specialization {
+pub(super) fn gather_maps(problem: &Problem, [query, key]: [Map; 2]) -> Specialization {
+    // In place of a β that is not given, γ is bound.
+    let beta = |map: Map| map.beta.unwrap_or(map.gamma).storage;
     Specialization {
         kernel: source!("gated_attention/gather_maps"),
         constants: vec![
@@ -382,6 +398,12 @@ pub(super) fn gather_maps(problem: &Problem) -> Specialization {
         fragments: vec![source!("shared/workgroup_index")],
         storage: Vec::new(),
     }
+    .stored([
+        ("query_gamma", query.gamma.storage),
+        ("query_beta", beta(query)),
+        ("key_gamma", key.gamma.storage),
+        ("key_beta", beta(key)),
+    ])
 }
 
 pub(super) fn chunk_state(problem: &Problem, choice: &Choice) -> Specialization {
@@ -411,7 +433,9 @@ pub(super) fn chunk_state(problem: &Problem, choice: &Choice) -> Specialization 
         ("V_DIM", Constant::U32(shapes.v_dim)),
         ("V_BLOCK", Constant::U32(state.v_block)),
     ]);
+    // Its keys are k_lin, or z.
     Specialization { kernel, constants, fragments, storage: Vec::new() }
+        .stored([("k", problem.k_lin.storage), ("v", problem.v.storage)])
 }
 
 pub(super) fn prefix(config: &GatedAttentionConfig) -> Specialization {
@@ -514,7 +538,9 @@ pub fn specializations() -> Vec<(Specialization, ParamsLayout)> {
                 }
             }
             found.push((combine(config, &problem), CombineParams::LAYOUT));
-            found.push((gather_maps(&problem), GatherParams::LAYOUT));
+            if let [Some(query), Some(key), ..] = problem.maps {
+                found.push((gather_maps(&problem, [query, key]), GatherParams::LAYOUT));
+            }
             found.push((prefix(config), PrefixParams::LAYOUT));
         }
     }

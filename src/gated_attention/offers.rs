@@ -73,6 +73,7 @@ pub(super) fn class(config: &GatedAttentionConfig, problem: &Problem) -> String 
         .with("kv_lens", shapes.kv_lens)
         .with("in_f16", config.matrices == crate::Matrices::F16)
         .with("scalar", !vec4)
+        .stored([("q", problem.q), ("k", problem.k), ("v", problem.v), ("o", problem.o)])
         .name()
 }
 
@@ -98,10 +99,9 @@ pub(crate) fn subject(
     use crate::autotune::{Content, Operand, Subject};
     use crate::tuning::distinct;
 
-    crate::autotune::expect_f32("gated_attention", dtype)?;
-    super::GatedAttention::new(context, config)?.plan(&shapes)?;
-    let problem = Problem::contiguous(shapes);
+    super::GatedAttention::new(context, config)?.plan(&shapes, dtype)?;
     let capabilities = context.capabilities();
+    let problem = Problem::contiguous(shapes).stored(dtype, capabilities)?;
     let choose = |offer: Option<&Offer>| {
         let mut choice = select(&config, &problem, capabilities, offer)?;
         choice.reason.clear();

@@ -11,7 +11,7 @@ use super::shapes::GatedAttentionShapes;
 use super::tiles::{Choice, select};
 use crate::context::{Capabilities, Context};
 use crate::dispatch::{Plan, PlanBuilder, Slot};
-use crate::tensor::Layout;
+use crate::tensor::{Access, DType, Layout};
 use crate::{Causal, Error, Result};
 
 /// Where γ and β of one affine map of z lie.
@@ -62,7 +62,45 @@ impl Problem {
             kv_lens: shapes.kv_lens.then(|| Layout::contiguous([batch])),
         }
     }
+
+    /// The same with every tensor but kv_lens in another type.
+    pub fn stored(self, dtype: DType, device: &Capabilities) -> Result<Self> {
+        let stored = |layout: Layout<4>, name, access| layout.stored(name, axes(name), access, dtype, device);
+        let [q, k] = if self.shapes.shared_z { ["z"; 2] } else { ["q", "k"] };
+        let q = stored(self.q, q, Access::Read)?;
+        let map = |layout: Layout<2>| layout.stored("gamma_q", MAP_AXES, Access::Read, dtype, device);
+        let mut maps = [None; 4];
+        for (stored, own) in maps.iter_mut().zip(self.maps) {
+            let Some(Map { gamma, beta }) = own else { continue };
+            *stored = Some(Map { gamma: map(gamma)?, beta: beta.map(map).transpose()? });
+        }
+        Ok(Self {
+            q,
+            k: stored(self.k, k, Access::Read)?,
+            q_lin: stored(self.q_lin, "q_lin", Access::Read)?,
+            k_lin: stored(self.k_lin, "k_lin", Access::Read)?,
+            maps,
+            v: stored(self.v, "v", Access::Read)?,
+            u: self.u.map(|u| stored(u, "u", Access::Read)).transpose()?,
+            o: stored(self.o, "o", Access::Write)?,
+            ..self
+        })
+    }
 }
+
+/// What the axes of an operand of rank four are called.
+pub(super) fn axes(name: &str) -> [&'static str; 4] {
+    match name {
+        "q" | "q_lin" => ["batch", "q_heads", "q_len", "key_dim"],
+        "k" | "k_lin" => ["batch", "kv_heads", "kv_len", "key_dim"],
+        "z" => ["batch", "heads", "len", "key_dim"],
+        "v" => ["batch", "kv_heads", "kv_len", "v_dim"],
+        _ => ["batch", "q_heads", "q_len", "v_dim"],
+    }
+}
+
+/// The axes of γ and β.
+pub(super) const MAP_AXES: [&str; 2] = ["heads", "key_dim"];
 
 /// Compiles what the problem needs and lays out the dispatches.
 pub(super) fn build(
@@ -159,7 +197,7 @@ impl Call<'_, '_> {
                 }
             };
             let workgroups = chunks.div_ceil(FLAT_WORKGROUP.into());
-            self.plan.dispatch(&kernels::gather_maps(self.problem), &bindings, workgroups, 1, params)?;
+            self.plan.dispatch(&kernels::gather_maps(self.problem, [query, key]), &bindings, workgroups, 1, params)?;
         }
         Ok(())
     }
@@ -446,17 +484,14 @@ fn place(layout: Layout<4>) -> [u32; 4] {
 
 /// Every operand once, in bytes; a repeated axis counts once.
 fn least_bytes(config: &GatedAttentionConfig, problem: &Problem) -> u64 {
-    fn elements<const RANK: usize>(layout: Layout<RANK>) -> u64 {
-        (0..RANK).filter(|&axis| layout.strides[axis] > 0).map(|axis| u64::from(layout.shape[axis])).product()
-    }
     let chunked = config.chunk().is_some();
     let keys = match (problem.shapes.shared_z, chunked) {
-        (true, _) => elements(problem.q),
-        (false, false) => elements(problem.q) + elements(problem.k),
-        (false, true) => [problem.q, problem.k, problem.q_lin, problem.k_lin].map(elements).iter().sum(),
+        (true, _) => problem.q.bytes(),
+        (false, false) => problem.q.bytes() + problem.k.bytes(),
+        (false, true) => [problem.q, problem.k, problem.q_lin, problem.k_lin].iter().map(Layout::bytes).sum(),
     };
     let maps = problem.maps[..if chunked { 4 } else { 2 }].iter().flatten();
-    let maps: u64 = maps.map(|map| elements(map.gamma) + map.beta.map_or(0, elements)).sum();
-    let rest = elements(problem.v) + problem.u.map_or(0, elements) + elements(problem.o);
-    4 * (keys + maps + rest + problem.kv_lens.map_or(0, elements))
+    let maps: u64 = maps.map(|map| map.gamma.bytes() + map.beta.as_ref().map_or(0, Layout::bytes)).sum();
+    let rest = problem.v.bytes() + problem.u.as_ref().map_or(0, Layout::bytes) + problem.o.bytes();
+    keys + maps + rest + problem.kv_lens.as_ref().map_or(0, Layout::bytes)
 }

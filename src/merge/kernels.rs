@@ -86,6 +86,7 @@ pub(super) fn kernel(config: &MergeConfig, problem: &Problem) -> Specialization 
         ],
         storage: Vec::new(),
     }
+    .stored([("o_parts", problem.o_parts.storage), ("o", problem.o.storage)])
 }
 
 /// The numbers of one dispatch.

@@ -2,9 +2,9 @@
 
 use super::kernels::{WORKGROUP, kernel, kernel_params, lanes, slot};
 use super::{MergeConfig, MergeShapes};
-use crate::context::Context;
+use crate::context::{Capabilities, Context};
 use crate::dispatch::{Plan, PlanBuilder, Slot};
-use crate::tensor::{Layout, product};
+use crate::tensor::{Access, DType, Layout, product};
 use crate::{Error, Result};
 
 /// Everything that a plan depends on besides the config: sizes, and where the tensors lie.
@@ -35,7 +35,18 @@ impl Problem {
             entropy: shapes.entropy.then_some(rows),
         }
     }
+
+    /// The same with the parts of o in another type, and o in its own.
+    pub fn stored(self, [o_parts, o]: [DType; 2], device: &Capabilities) -> Result<Self> {
+        let o_parts = self.o_parts.stored("o_parts", PART_AXES, Access::Read, o_parts, device)?;
+        Ok(Self { o_parts, o: self.o.stored("o", ROW_AXES, Access::Write, o, device)?, ..self })
+    }
 }
+
+/// The axes of o_parts.
+pub(super) const PART_AXES: [&str; 5] = ["parts", "batch", "heads", "len", "v_dim"];
+/// The axes of o.
+pub(super) const ROW_AXES: [&str; 4] = ["batch", "heads", "len", "v_dim"];
 
 /// Loop iterations of one invocation, the exit of each run of a loop counted.
 fn loop_iterations(shapes: &MergeShapes) -> u64 {
@@ -71,11 +82,17 @@ pub(super) fn build(context: &Context, config: &MergeConfig, problem: &Problem) 
     plan.dispatch(&kernel(config, problem), &bindings, workgroups, flops, |first, end| {
         kernel_params(problem, rows, [first, end])
     })?;
-    let row = u64::from(shapes.v_dim) + u64::from(shapes.lse) + u64::from(shapes.entropy);
-    let read = (row + u64::from(!shapes.lse)).saturating_mul(parts.into());
-    let bytes = row.saturating_add(read).saturating_mul(rows.into()).saturating_mul(4);
     let flops = product([2, parts, rows, shapes.v_dim]);
-    plan.finish(flops, bytes, format!("{} invocations share a row", lanes(shapes.v_dim)))
+    plan.finish(flops, least_bytes(config, problem), format!("{} invocations share a row", lanes(shapes.v_dim)))
+}
+
+/// Every operand once, in bytes, and what the merge accumulates into twice; a repeated axis counts once.
+fn least_bytes(config: &MergeConfig, problem: &Problem) -> u64 {
+    let Problem { o_parts, lse_parts, entropy_parts, o, lse, entropy, .. } = problem;
+    let rows = [lse, entropy].map(|layout| layout.as_ref().map_or(0, Layout::bytes));
+    let outputs = o.bytes() + rows.iter().sum::<u64>();
+    let parts = o_parts.bytes() + lse_parts.bytes() + entropy_parts.as_ref().map_or(0, Layout::bytes);
+    parts + outputs * if config.accumulate { 2 } else { 1 }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use super::common::{Expected, Placement, assert_same_bits, matrices};
 use super::{Case, Source, V1, each_kernel, square};
 
 impl Case {
-    fn on_matrices(&self) -> Self {
+    pub fn on_matrices(&self) -> Self {
         Self { config: self.config.matrices(Matrices::F16), ..self.clone() }
     }
 

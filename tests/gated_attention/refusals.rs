@@ -1,7 +1,7 @@
 //! What gated attention refuses, by name, and what it does not; and how its config reads as JSON.
 
 use wgpu_attention::{
-    Causal, Divisor, Error, GatedAttention, GatedAttentionConfig, GatedAttentionInputs, GatedAttentionOutputs,
+    Causal, DType, Divisor, Error, GatedAttention, GatedAttentionConfig, GatedAttentionInputs, GatedAttentionOutputs,
     GatedAttentionShapes, GauMode, GauWeights, LinearDivisor, QuadraticDivisor, TensorView,
 };
 
@@ -50,7 +50,7 @@ fn bad_tensors_are_refused_by_name() {
     let o = TensorView::f32(&other, [1, 2, 6, 4]);
     let given = GatedAttentionInputs::new(q, q, v);
     let shared = GatedAttentionInputs::shared(q, row, row, v);
-    let lens = |len| TensorView::new(&buffer, wgpu_attention::DType::U32, [len]);
+    let lens = |len| TensorView::new(&buffer, DType::U32, [len]);
     let mixed = V1.mode(GauMode::MIXED_CHUNK);
     let given_mixed = GatedAttentionInputs { q_lin: Some(q), k_lin: Some(q), ..given };
     let shared_mixed = GatedAttentionInputs { gamma_q_lin: Some(row), gamma_k_lin: Some(row), ..shared };
@@ -170,7 +170,7 @@ fn chunks_past_the_loop_cap_are_refused() {
     for chunk in [4, 1 << 20] {
         let op = GatedAttention::new(context(), config.mode(GauMode::MixedChunk { chunk, quadratic, linear })).unwrap();
         if context().capabilities().loop_cap.is_some() {
-            let error = op.plan(&shapes).unwrap_err();
+            let error = op.plan(&shapes, DType::F32).unwrap_err();
             assert!(matches!(error, Error::Unsupported { .. }), "{error}");
         }
     }
