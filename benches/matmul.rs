@@ -8,7 +8,7 @@ use common::Bench;
 use common::ceilings::product::Product;
 use common::harness::timer::Timer;
 use criterion::Throughput;
-use wgpu_attention::{Context, ContextOptions};
+use wgpu_attention::{Context, ContextOptions, DType, Matrices};
 
 /// `[m, n, k]` on a CPU adapter and on a GPU; of the first, tiles are so few that k is cut into ranges.
 const ON_CPU: [[u32; 3]; 4] = [[16, 64, 16_384], [1, 768, 768], [512, 512, 512], [512, 1536, 768]];
@@ -19,21 +19,25 @@ fn main() {
     let context = bench.context.clone();
     let sizes = if bench.on_cpu() { ON_CPU } else { ON_GPU };
     for size in sizes {
-        time(&mut bench, &context, size, "");
+        time(&mut bench, &context, size, DType::F32, "");
+    }
+    for (dtype, how) in [(DType::F16, ", f16"), (DType::BF16, ", bf16")] {
+        time(&mut bench, &context, sizes[3], dtype, how);
     }
     // Without a workspace there are no ranges.
     let options = ContextOptions { max_workspace_bytes: 0, ..context.capabilities().options };
     let whole = Context::with_options(context.device().clone(), context.queue().clone(), options);
-    time(&mut bench, &whole, sizes[0], ", k whole");
+    time(&mut bench, &whole, sizes[0], DType::F32, ", k whole");
     bench.finish();
 }
 
 /// One size, verified and then timed.
-fn time(bench: &mut Bench, context: &Context, size: [u32; 3], how: &str) {
+fn time(bench: &mut Bench, context: &Context, size: [u32; 3], dtype: DType, how: &str) {
     let timer = Timer::new(context);
     let product: OnceCell<Product> = OnceCell::new();
     let set_up = || {
-        let product = product.get_or_init(|| Product::new(context, size));
+        let made = Product::new(context, size, dtype, Matrices::None)?;
+        let product = product.get_or_init(|| made);
         let prepared = product.prepare()?;
         product.verify(&prepared)?;
         timer.warm_up(prepared)

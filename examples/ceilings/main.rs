@@ -1,7 +1,7 @@
 //! What this machine's adapter can do at most: `cargo run --release --example ceilings`.
 //!
-//! A copy for memory traffic, independent multiply-adds for arithmetic, and the crate's own f32 matrix product, which is
-//! verified before it is timed. Everything else this crate measures is to be read against these.
+//! A copy for memory traffic, independent multiply-adds for arithmetic, and the crate's own matrix product, of f32, of f16 and
+//! of bf16, without and (where the device has them) with cooperative matrices; each is verified before it is timed. Everything else this crate measures is to be read against these.
 
 #[allow(unused, reason = "`compare` and the benches use the rest")]
 mod harness;
@@ -12,16 +12,16 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::Parser;
-use serde_json::json;
-use wgpu_attention::{Context, ContextOptions};
+use serde_json::{Value, json};
+use wgpu_attention::{Context, ContextOptions, DType, Matrices};
 
 use harness::Failure;
 use harness::timer::Timer;
 use measure::Ceilings;
 
-/// Measures the copy bandwidth, the rate of f32 multiply-adds and the crate's own f32 matrix product.
+/// Measures the copy bandwidth, the rate of f32 multiply-adds and the crate's own matrix product in every type and tier.
 #[derive(Parser)]
 #[command(name = "ceilings")]
 struct Options {
@@ -48,11 +48,10 @@ fn main() -> ExitCode {
 }
 
 fn ceilings(options: &Options, out: &mut dyn Write) -> Result<()> {
-    let context = if options.adapter.is_empty() {
-        Context::headless().context("ceilings needs an adapter; the README says how to get a software one")?
-    } else {
-        Context::headless_with(&options.adapter, ContextOptions::default())?
-    };
+    let from_env = || std::env::var("WGPU_ADAPTER_NAME").unwrap_or_default();
+    let name = if options.adapter.is_empty() { from_env() } else { options.adapter.clone() };
+    let context = Context::headless_with(&name, ContextOptions::default());
+    let context = context.context("ceilings needs an adapter; the README says how to get a software one")?;
     let timer = Timer::new(&context);
     let found = Ceilings::measure(&context, &timer, options.samples);
     let found = found.map_err(|failure: Failure| anyhow::anyhow!("{failure}"))?;
@@ -70,6 +69,9 @@ fn ceilings(options: &Options, out: &mut dyn Write) -> Result<()> {
         "matmul   {:9.3} TFLOP/s  f32, {m} x {n} x {k}, {percent:.0} % of fma; {}",
         found.matmul_tflops, found.matmul_kernel
     )?;
+    let with_matrices = Context::headless_with_matrices(&name, ContextOptions::default())?;
+    let products = products(&context, Matrices::None, options, &found, out)?;
+    let products = [products, self::products(&with_matrices, Matrices::F16, options, &found, out)?].concat();
     if let Some(path) = &options.json {
         let figures = json!({
             "adapter": info.name,
@@ -82,8 +84,46 @@ fn ceilings(options: &Options, out: &mut dyn Write) -> Result<()> {
             "matmul_tflops": found.matmul_tflops,
             "matmul_size": found.matmul_size,
             "matmul_kernel": found.matmul_kernel,
+            "products": products,
         });
         std::fs::write(path, format!("{figures:#}\n")).with_context(|| path.display().to_string())?;
     }
     Ok(())
+}
+
+/// The product of the other types, or of all with matrices: a line each, and the figures of those that ran.
+fn products(
+    context: &Context,
+    matrices: Matrices,
+    options: &Options,
+    found: &Ceilings,
+    out: &mut dyn Write,
+) -> Result<Vec<Value>> {
+    let timer = Timer::new(context);
+    let [m, n, k] = found.matmul_size;
+    let what = if matrices == Matrices::None { "matmul" } else { "matrices" };
+    let mut figures = Vec::new();
+    for dtype in [DType::F32, DType::F16, DType::BF16] {
+        if (dtype, matrices) == (DType::F32, Matrices::None) {
+            continue;
+        }
+        let stored = harness::stored::name(dtype);
+        match measure::matmul(context, &timer, options.samples, found.matmul_size, dtype, matrices) {
+            Ok((tflops, kernel)) => {
+                let percent = 100.0 * tflops / found.fma_tflops;
+                writeln!(
+                    out,
+                    "{what:8} {tflops:9.3} TFLOP/s  {stored}, {m} x {n} x {k}, {percent:.0} % of fma; {kernel}"
+                )?;
+                figures.push(json!({ "dtype": stored, "matrices": matrices, "tflops": tflops, "kernel": kernel }));
+            }
+            // For the same reason as every other type.
+            Err(Failure::Refused(reason)) => {
+                writeln!(out, "{what:8} not here: {reason}")?;
+                break;
+            }
+            Err(Failure::Failed(reason)) => bail!("{what} of {stored}: {reason}"),
+        }
+    }
+    Ok(figures)
 }

@@ -8,7 +8,8 @@ use serde_json::Value;
 use wgpu_attention::wgpu;
 
 use crate::ceilings::Ceilings;
-use crate::harness::tensors::{self, Shape};
+use crate::harness::stored;
+use crate::harness::tensors::Shape;
 use crate::harness::verify::Checked;
 use crate::table::{bytes, significant};
 use crate::tier::Tier;
@@ -138,7 +139,7 @@ fn fields(record: &Record, setting: &Setting) -> Vec<(&'static str, Value)> {
         ("kv_heads", kv_heads.into()),
         ("head_dim", head_dim.into()),
         ("causal", causal.into()),
-        ("dtype", tensors::name(dtype).into()),
+        ("dtype", stored::name(dtype).into()),
         ("tier", record.tier(setting.tier).name().into()),
         ("data", setting.data.into()),
         ("adapter", setting.adapter.as_str().into()),

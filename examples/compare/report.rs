@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use wgpu_attention::Tuning;
 
 use crate::figures;
-use crate::harness::tensors;
+use crate::harness::stored;
 use crate::record::{Record, Setting, write_csv, write_json};
 use crate::table;
 
@@ -113,7 +113,7 @@ fn setting(records: &[Record], setting: &Setting) -> String {
             fewer => format!(" ({fewer} of keys and values)"),
         };
         let mask = if shape.causal { "causal" } else { "every key visible" };
-        let (batch, heads, dtype) = (shape.batch, shape.heads, tensors::name(shape.dtype));
+        let (batch, heads, dtype) = (shape.batch, shape.heads, stored::name(shape.dtype));
         let text = format!("batch {batch}, {heads} heads{kv_heads}, head_dim {}, {dtype}, {mask}", shape.head_dim);
         list.push(("tensors", text));
     }

@@ -11,7 +11,8 @@ use wgpu_attention::{AutotuneOptions, Context, DType, wgpu};
 use crate::ceilings::Ceilings;
 use crate::harness::Failure;
 use crate::harness::case::{Case, case};
-use crate::harness::tensors::{self, HostTensors, Shape, Tensors};
+use crate::harness::stored;
+use crate::harness::tensors::{HostTensors, Shape, Tensors};
 use crate::harness::timer::{Timed, Timer, median};
 use crate::harness::variants::Variant;
 use crate::harness::verify::{Checked, verify};
@@ -208,7 +209,7 @@ impl Comparison {
             format!("ceilings {}", self.setting.ceilings_in_words()),
             format!(
                 "tensors  {batch} x {heads} heads x n x {head_dim}, {}, {kv_heads} key and value heads, {}, {}",
-                tensors::name(self.dtype),
+                stored::name(self.dtype),
                 if self.causal { "causal" } else { "every key visible" },
                 self.setting.data_in_words(),
             ),

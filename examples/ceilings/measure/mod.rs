@@ -4,8 +4,8 @@ pub mod product;
 
 use std::time::{Duration, Instant};
 
-use wgpu_attention::Context;
 use wgpu_attention::wgpu::{self, util::DeviceExt};
+use wgpu_attention::{Context, DType, Matrices};
 
 use super::harness::Failure;
 use super::harness::call::Kernel;
@@ -68,19 +68,14 @@ impl Ceilings {
         };
         let copy = copy(context, timer, samples, copy_bytes)?;
         let fma_flops = multiply_adds(context, timer, samples, lanes)?;
-        let product = Product::new(context, [edge; 3]);
-        let prepared = product.prepare()?;
-        product.verify(&prepared)?;
-        let (flops, kernel) = (prepared.plan().flops(), prepared.plan().kernel());
-        let timed = timer.warm_up(prepared)?;
-        let matmul = median(samples, || timed.sample())?;
+        let (matmul_tflops, matmul_kernel) = matmul(context, timer, samples, [edge; 3], DType::F32, Matrices::None)?;
         Ok(Self {
             copy_gbps: 2.0 * copy_bytes as f64 / copy.as_secs_f64() * 1e-9,
             copy_bytes,
             fma_tflops: fma_flops * 1e-12,
-            matmul_tflops: flops as f64 / matmul.as_secs_f64() * 1e-12,
+            matmul_tflops,
             matmul_size: [edge; 3],
-            matmul_kernel: kernel,
+            matmul_kernel,
         })
     }
 
@@ -89,6 +84,24 @@ impl Ceilings {
         let per_second = |count: u64| 100.0 * count as f64 / took.as_secs_f64();
         [per_second(flops) / (1e12 * self.fma_tflops), per_second(bytes) / (1e9 * self.copy_gbps)]
     }
+}
+
+/// 10¹² operations in a second of a product `[m, n, k]`, verified first, and its kernel.
+pub fn matmul(
+    context: &Context,
+    timer: &Timer,
+    samples: Option<u32>,
+    size: [u32; 3],
+    dtype: DType,
+    matrices: Matrices,
+) -> Result<(f64, String), Failure> {
+    let product = Product::new(context, size, dtype, matrices)?;
+    let prepared = product.prepare()?;
+    product.verify(&prepared)?;
+    let (flops, kernel) = (prepared.plan().flops(), prepared.plan().kernel());
+    let timed = timer.warm_up(prepared)?;
+    let took = median(samples, || timed.sample())?;
+    Ok((flops as f64 / took.as_secs_f64() * 1e-12, kernel))
 }
 
 /// Time of a copy of so many bytes.

@@ -4,6 +4,7 @@ pub mod call;
 pub mod case;
 mod failure;
 pub mod parallel;
+pub mod stored;
 pub mod tensors;
 pub mod timer;
 pub mod variants;

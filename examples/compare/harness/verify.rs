@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use wgpu_attention::{Context, Result};
 
 use super::case::{Arithmetic, Case, Part, Twin};
-use super::tensors::{Tensors, elements, rounding};
+use super::stored::rounding;
+use super::tensors::{Tensors, elements};
 use super::{Failure, parallel};
 
 /// Multiply-adds of the twin within which every row is compared: about a quarter of a second of one core.
