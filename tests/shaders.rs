@@ -64,7 +64,24 @@ fn specializations() -> Vec<(Specialization, ParamsLayout)> {
 
 /// Its floats in 16 bits.
 fn stored(specialization: &Specialization, turn: usize) -> Specialization {
-    const FLOATS: [&str; 9] = ["q", "k", "v", "o", "bias", "row_scale", "a", "b", "c"];
+    const FLOATS: [&str; 16] = [
+        "q",
+        "k",
+        "v",
+        "o",
+        "bias",
+        "row_scale",
+        "a",
+        "b",
+        "c",
+        "u",
+        "q_lin",
+        "query_gamma",
+        "query_beta",
+        "key_gamma",
+        "key_beta",
+        "o_parts",
+    ];
     let text = specialization.wgsl();
     let storage = FLOATS.into_iter().filter_map(|name| {
         let line = text.lines().find(|line| line.contains(&format!("> {name}: array<")))?;
