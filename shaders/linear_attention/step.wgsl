@@ -2,9 +2,9 @@
 // o = phi(q)T S / (phi(q).z + eps) for every query head of the group.
 //
 // One workgroup owns one (batch, kv head). One invocation owns every WORKGROUP-th feature of z, and every WORKGROUP-th
-// value dim of S and o.
-// Workgroup memory: a weight per feature, and for an unbounded map a scale: 4 or 8 * FEATURES bytes, and
-// 4 * WORKGROUP to reduce in. Features: none.
+// value dim of S and o, or pair of them.
+// Workgroup memory: a weight per feature, another where the state is stored in 16 bits, and for an unbounded map a scale: 4 to
+// 12 * FEATURES bytes, and 4 * WORKGROUP to reduce in. Features: none.
 // Source: Katharopoulos et al., "Transformers are RNNs", 2020, eqs. 18 to 20.
 const WORKGROUP: u32 = 64u;
 const HEAD_DIM: u32 = 64u; // width of q and k as bound
@@ -12,6 +12,7 @@ const V_DIM: u32 = 64u;
 const FEATURES: u32 = 64u;
 const NORMALIZED: bool = true;
 const PER_HEAD: bool = false; // one running maximum stands for the head
+const OWN: u32 = 1u; // neighbouring dims of an invocation: 2 where they are written to one word
 const_assert HEAD_DIM >= 1u && V_DIM >= 1u;
 
 struct Params {
@@ -77,13 +78,7 @@ fn main(
     // The key: z and maxima, then S.
     take_key(params.k_start + batch * params.k_batch + head * params.k_head, z_base, max_base, invocation);
     let v_base = params.v_start + batch * params.v_batch + head * params.v_head;
-    for (var c = invocation; c < V_DIM; c += WORKGROUP) {
-        let value = v[v_base + c];
-        for (var f = 0u; f < FEATURES; f++) {
-            let at = s_base + f * params.s_row + c;
-            state_s[at] = shrink(f) * state_s[at] + weights[f] * value;
-        }
-    }
+    before_queries(s_base, v_base, invocation);
 
     // The queries.
     for (var g = 0u; g < params.group; g++) {
@@ -91,12 +86,35 @@ fn main(
         workgroupBarrier();
         take_query(params.q_start + batch * params.q_batch + q_head * params.q_head, z_base, max_base, invocation);
         let o_base = params.o_start + batch * params.o_batch + q_head * params.o_head;
-        for (var c = invocation; c < V_DIM; c += WORKGROUP) {
-            var sum = 0.0;
-            for (var f = 0u; f < FEATURES; f++) {
-                sum += weights[f] * state_s[s_base + f * params.s_row + c];
+        for (var first = OWN * invocation; first < V_DIM; first += OWN * WORKGROUP) {
+            for (var i = 0u; i < OWN; i++) { // unroll
+                let c = first + i;
+                if (c < V_DIM) {
+                    let value = key_value(v_base + c);
+                    var sum = 0.0;
+                    for (var f = 0u; f < FEATURES; f++) {
+                        sum += weights[f] * s_now(f, s_base + f * params.s_row + c, value);
+                    }
+                    o[o_base + c] = finish(sum);
+                }
             }
-            o[o_base + c] = finish(sum);
+        }
+    }
+    after_queries(s_base, z_base, v_base, invocation);
+}
+
+// S += psi(k) vT.
+fn add_key(s_base: u32, v_base: u32, invocation: u32) {
+    for (var first = OWN * invocation; first < V_DIM; first += OWN * WORKGROUP) {
+        for (var i = 0u; i < OWN; i++) { // unroll
+            let c = first + i;
+            if (c < V_DIM) {
+                let value = v[v_base + c];
+                for (var f = 0u; f < FEATURES; f++) {
+                    let at = s_base + f * params.s_row + c;
+                    state_s[at] = shrink(f) * state_s[at] + key_weight(f) * value;
+                }
+            }
         }
     }
 }

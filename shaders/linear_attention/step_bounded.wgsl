@@ -5,7 +5,7 @@ fn take_key(k_base: u32, z_base: u32, max_base: u32, invocation: u32) {
     for (var f = invocation; f < FEATURES; f += WORKGROUP) {
         let weight = key_feature(k_base, f);
         weights[f] = weight;
-        state_z[z_base + f] += weight;
+        take_z(f, z_base + f, weight);
     }
     workgroupBarrier();
 }
@@ -19,7 +19,7 @@ fn take_query(q_base: u32, z_base: u32, max_base: u32, invocation: u32) {
     for (var f = invocation; f < FEATURES; f += WORKGROUP) {
         let weight = query_feature(q_base, f);
         weights[f] = weight;
-        sum += weight * state_z[z_base + f];
+        sum += weight * z_now(f, z_base + f);
     }
     divisor = reduce_sum(sum, invocation) + params.eps;
 }

@@ -22,7 +22,7 @@ fn take_key(k_base: u32, z_base: u32, max_base: u32, invocation: u32) {
         let new_max = max(old, select(k[k_base + f], largest, PER_HEAD));
         weights[f] = exp(k[k_base + f] - new_max);
         shrinks[f] = exp(old - new_max);
-        state_z[z_base + f] = shrinks[f] * state_z[z_base + f] + weights[f];
+        take_z(f, z_base + f, weights[f]);
     }
     // Every invocation has read the head's one maximum before one of them replaces it.
     storageBarrier();
@@ -53,7 +53,7 @@ fn take_query(q_base: u32, z_base: u32, max_base: u32, invocation: u32) {
     for (var f = invocation; f < FEATURES; f += WORKGROUP) {
         let weight = exp(q[q_base + f] + old_max(max_base + f * params.max_feature) - row_max);
         weights[f] = weight;
-        sum += weight * state_z[z_base + f];
+        sum += weight * z_now(f, z_base + f);
     }
     // Where eps outweighs the sum beyond what f32 holds, the row is 0.
     let log_ratio = params.log_eps - row_max;

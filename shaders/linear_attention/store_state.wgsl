@@ -6,6 +6,7 @@ const WORKGROUP: u32 = 64u;
 const V_DIM: u32 = 64u;
 const FEATURES: u32 = 64u;
 const HEADERS: u32 = 1u; // 2 where a running maximum is carried
+const OWN: u32 = 1u; // neighbouring z of an invocation: 2 where they are written to one word
 
 const V_CHUNKS: u32 = (V_DIM + 3u) / 4u;
 const ROW: u32 = HEADERS + V_CHUNKS; // vec4s per feature of a state
@@ -57,7 +58,16 @@ fn main(
     let scale = store_max(batch, head, f, slot, header.y, c == 0u);
 
     if (c == 0u) {
-        state_z[params.z_start + batch * params.z_batch + head * params.z_head + f] = scale * header.x;
+        let at = params.z_start + batch * params.z_batch + head * params.z_head + f;
+        if (f % OWN == 0u) {
+            state_z[at] = scale * header.x;
+            for (var i = 1u; i < OWN; i++) { // unroll
+                if (f + i < FEATURES) {
+                    let other = states[slot + (f + i) * ROW + HEADERS - 1u];
+                    state_z[at + i] = store_max(batch, head, f + i, slot, other.y, false) * other.x;
+                }
+            }
+        }
         return;
     }
     let value = scale * states[slot + f * ROW + HEADERS + c - 1u];
