@@ -6,6 +6,7 @@ mod kernels;
 mod offers;
 mod params;
 mod plan;
+mod problem;
 pub mod reference;
 mod rounds;
 mod shapes;
@@ -23,23 +24,25 @@ pub use shapes::LinearAttentionShapes;
 use crate::dispatch::{Plan, PlanCache, Prepared};
 use crate::tensor::{Access, DType, Operands};
 use crate::{Context, Result, TensorView};
-use plan::{Problem, StateLayout, slot};
+use plan::slot;
+use problem::{Problem, StateLayout, axes};
 use shapes::{StateShapes, TensorShapes};
 
 /// The tensors that linear attention reads.
 ///
 /// | field | shape | dtype | |
 /// |---|---|---|---|
-/// | `q` | `[batch, q_heads, q_len, head_dim]` | f32 | `head_dim` 1 to 256 |
-/// | `k` | `[batch, kv_heads, kv_len, head_dim]` | f32 | `q_heads` is a multiple of `kv_heads`; query head h reads head h / (`q_heads` / `kv_heads`); `kv_len` = `q_len` in causal mode |
-/// | `v` | `[batch, kv_heads, kv_len, v_dim]` | f32 | `v_dim` 1 to 256 |
-/// | `projection` | `[features, head_dim]` | f32 | required by [`FeatureMap::Favor`], refused otherwise; 1 to 1024 features |
+/// | `q` | `[batch, q_heads, q_len, head_dim]` | float | `head_dim` 1 to 256 |
+/// | `k` | `[batch, kv_heads, kv_len, head_dim]` | float | `q_heads` is a multiple of `kv_heads`; query head h reads head h / (`q_heads` / `kv_heads`); `kv_len` = `q_len` in causal mode |
+/// | `v` | `[batch, kv_heads, kv_len, v_dim]` | float | `v_dim` 1 to 256 |
+/// | `projection` | `[features, head_dim]` | float | required by [`FeatureMap::Favor`], refused otherwise; 1 to 1024 features |
 /// | `kv_lens` | `[batch]` | u32 | full mode only: the first `kv_lens[b]` keys of batch b are visible; clamped to `kv_len` |
-/// | `state_s` | `[batch, kv_heads, features, v_dim]` | f32 | Σ ψ(k) vᵀ over the keys before |
-/// | `state_z` | `[batch, kv_heads, features]` | f32 | Σ ψ(k) over the keys before |
+/// | `state_s` | `[batch, kv_heads, features, v_dim]` | float | Σ ψ(k) vᵀ over the keys before |
+/// | `state_z` | `[batch, kv_heads, features]` | float | Σ ψ(k) over the keys before |
 /// | `state_max` | `[batch, kv_heads, features]` | f32 | for `Exp` and `Softmax`: m, the largest k of each feature; −∞ where there was none |
 /// | `state_max` | `[batch, kv_heads, 1]` | f32 | for `Favor`: m, the largest of all exponents of keys; −∞ where there was none |
 ///
+/// A float is f32, f16 or bf16, for each tensor its own; see [`DType`].
 /// Where there is a `state_max`, `state_s` and `state_z` are sums of ψ(k) e⁻ᵐ. A state's tensors are given together.
 /// Keys and values that no row sees, and memory between rows, may hold anything, NaN included.
 #[derive(Clone, Copy, Debug)]
@@ -74,10 +77,11 @@ impl<'a> LinearAttentionInputs<'a> {
 ///
 /// | field | shape | dtype | |
 /// |---|---|---|---|
-/// | `o` | `[batch, q_heads, q_len, v_dim]` | f32 | 0 in a row that sees no key |
-/// | `state_s`, `state_z`, `state_max` | as in [`LinearAttentionInputs`] | f32 | the state after the last key; all of them or none |
+/// | `o` | `[batch, q_heads, q_len, v_dim]` | float | 0 in a row that sees no key |
+/// | `state_s`, `state_z`, `state_max` | as in [`LinearAttentionInputs`] | as there | the state after the last key; all of them or none |
 ///
-/// A state may be written where it was read: give the same views. Any other overlap with an input is refused.
+/// A state is summed up in f32, and rounded to its type once, when the call is done. No two rows of a tensor in 16 bits may share a
+/// 32-bit word. A state may be written where it was read: give the same views. Any other overlap with an input is refused.
 #[derive(Clone, Copy, Debug)]
 pub struct LinearAttentionOutputs<'a> {
     /// The output.
@@ -158,19 +162,17 @@ impl<'a> StateViews<'a> {
         slots: [usize; 3],
         access: Access,
     ) -> Result<Option<StateLayout>> {
-        const AXES: [&str; 3] = ["batch", "kv_heads", "features"];
         let (Some(s), Some(z)) = (&self.s, &self.z) else { return Ok(None) };
-        let axes = ["batch", "kv_heads", "features", "v_dim"];
-        let s = operands.add(slots[0], "state_s", axes, access, DType::F32, s)?;
-        let z = operands.add(slots[1], "state_z", AXES, access, DType::F32, z)?;
-        let max = self.max.map(|max| operands.add(slots[2], "state_max", AXES, access, DType::F32, &max));
+        let s = operands.add_stored(slots[0], "state_s", axes::S, access, s)?;
+        let z = operands.add_stored(slots[1], "state_z", axes::Z, access, z)?;
+        let max = self.max.map(|max| operands.add(slots[2], "state_max", axes::Z, access, DType::F32, &max));
         Ok(Some(StateLayout { s, z, max: max.transpose()? }))
     }
 }
 
 fn is_same_view<const RANK: usize>(a: Option<TensorView<'_, RANK>>, b: Option<TensorView<'_, RANK>>) -> bool {
     let (Some(a), Some(b)) = (a, b) else { return false };
-    a.buffer == b.buffer && (a.offset, a.shape, a.strides) == (b.offset, b.shape, b.strides)
+    a.buffer == b.buffer && (a.dtype, a.offset, a.shape, a.strides) == (b.dtype, b.offset, b.shape, b.strides)
 }
 
 impl LinearAttention {
@@ -189,14 +191,15 @@ impl LinearAttention {
         &self.config
     }
 
-    /// Picks the kernels for contiguous tensors of these shapes and compiles them.
+    /// Picks the kernels for contiguous tensors of these shapes, all but `state_max` stored as `dtype`, and compiles them.
     ///
     /// # Errors
     /// For shapes that do not fit together or the device; [`Error::Pipeline`](crate::Error::Pipeline).
-    pub fn plan(&self, shapes: &LinearAttentionShapes) -> Result<Arc<Plan>> {
+    pub fn plan(&self, shapes: &LinearAttentionShapes, dtype: DType) -> Result<Arc<Plan>> {
         shapes.check(&self.config)?;
-        let problem = Problem::contiguous(&self.config, *shapes);
-        let limits = &self.context.capabilities().limits;
+        let device = self.context.capabilities();
+        let problem = Problem::contiguous(&self.config, *shapes).stored(dtype, device)?;
+        let limits = &device.limits;
         for (name, layout) in [("q", problem.q), ("k", problem.k), ("v", problem.v), ("o", problem.o)] {
             layout.check(name, limits)?;
         }
@@ -230,18 +233,17 @@ impl LinearAttention {
         .check(&self.config)?;
 
         use Access::{Read, Write};
-        use DType::{F32, U32};
         let mut operands: Operands<{ slot::COUNT }> = Operands::new(self.context.capabilities());
-        let queries = ["batch", "q_heads", "q_len", "head_dim"];
-        let q = operands.add(slot::Q, "q", queries, Read, F32, &inputs.q)?;
-        let k = operands.add(slot::K, "k", ["batch", "kv_heads", "kv_len", "head_dim"], Read, F32, &inputs.k)?;
-        let v = operands.add(slot::V, "v", ["batch", "kv_heads", "kv_len", "v_dim"], Read, F32, &inputs.v)?;
-        let o = operands.add(slot::O, "o", ["batch", "q_heads", "q_len", "v_dim"], Write, F32, &outputs.o)?;
-        let rows = ["features", "head_dim"];
-        let projection =
-            inputs.projection.map(|view| operands.add(slot::PROJECTION, "projection", rows, Read, F32, &view));
+        let q = operands.add_stored(slot::Q, "q", axes::Q, Read, &inputs.q)?;
+        let k = operands.add_stored(slot::K, "k", axes::K, Read, &inputs.k)?;
+        let v = operands.add_stored(slot::V, "v", axes::V, Read, &inputs.v)?;
+        let o = operands.add_stored(slot::O, "o", axes::O, Write, &outputs.o)?;
+        let projection = inputs
+            .projection
+            .map(|view| operands.add_stored(slot::PROJECTION, "projection", axes::PROJECTION, Read, &view));
         let projection = projection.transpose()?;
-        let kv_lens = inputs.kv_lens.map(|view| operands.add(slot::KV_LENS, "kv_lens", ["batch"], Read, U32, &view));
+        let kv_lens =
+            inputs.kv_lens.map(|view| operands.add(slot::KV_LENS, "kv_lens", ["batch"], Read, DType::U32, &view));
         let kv_lens = kv_lens.transpose()?;
         let layout_in = state_in.add(&mut operands, slot::STATE_IN, Read)?;
         let layout_out = state_out.add(&mut operands, slot::STATE_OUT, Write)?;

@@ -412,7 +412,7 @@ fn sizes_beyond_32_bits_are_refused_by_the_plan() {
         ("state_s: bytes", LinearAttentionShapes { batch: 1 << 18, kv_len: 1, q_len: 1, state_out: true, ..wide }),
     ];
     for (what, shapes) in cases {
-        let message = linear.plan(&shapes).expect_err(what).to_string();
+        let message = linear.plan(&shapes, DType::F32).expect_err(what).to_string();
         assert!(message.contains(what) && message.contains("the limit is"), "{message}");
     }
     let gated = GatedAttention::new(context, GatedAttentionConfig::new()).unwrap();

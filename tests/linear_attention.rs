@@ -8,7 +8,7 @@ use case::*;
 
 use common::{Placed, Placement, Tensor, assert_same_bits, by_a_gpus_kernels, context};
 use wgpu_attention::{
-    Context, ContextOptions, Error, FeatureMap, LinearAttention, LinearAttentionConfig, LinearAttentionInputs,
+    Context, ContextOptions, DType, Error, FeatureMap, LinearAttention, LinearAttentionConfig, LinearAttentionInputs,
     LinearAttentionOutputs, LinearAttentionShapes, LinearMode, Normalization, TensorView,
 };
 
@@ -85,7 +85,7 @@ fn heads_that_fill_a_device() {
     if by_a_gpus_kernels() {
         let case = Case::new(causal(FeatureMap::OnePlusRelu), [1, 128, 128, 130, 130, 66, 68]);
         let shapes = case.host().shapes(&case.config).unwrap();
-        let plan = LinearAttention::new(context(), case.config).unwrap().plan(&shapes).unwrap();
+        let plan = LinearAttention::new(context(), case.config).unwrap().plan(&shapes, DType::F32).unwrap();
         assert!(plan.kernel().contains("tiled_heads"), "{}", plan.reason());
         case.check("two steps of keys");
     }
@@ -343,7 +343,7 @@ fn groups_of_chunks_and_heads_under_a_small_workspace() {
         for mode in MODES {
             let case = Case::new(config(map, mode), [2, 2, 2, 400, 400, 8, 12]);
             let shapes = case.host().shapes(&case.config).unwrap();
-            let plan = LinearAttention::new(&small, case.config).unwrap().plan(&shapes).unwrap();
+            let plan = LinearAttention::new(&small, case.config).unwrap().plan(&shapes, DType::F32).unwrap();
             assert!(plan.workspace_bytes() <= bytes, "{map:?}: {}", plan.reason());
             assert!(plan.dispatches() > 4, "{map:?}: {}", plan.reason());
             case.run().assert_same_bits(&format!("{map:?} {mode:?}"), &case.run_on(&small, Placement::Aligned));
@@ -359,7 +359,7 @@ fn groups_of_chunks_and_heads_under_a_small_workspace() {
     let tiny = Context::headless_with(&name, options).unwrap();
     let case = Case::causal(FeatureMap::Exp, 10, 8, 12);
     let shapes = case.host().shapes(&case.config).unwrap();
-    let error = LinearAttention::new(&tiny, case.config).unwrap().plan(&shapes).unwrap_err();
+    let error = LinearAttention::new(&tiny, case.config).unwrap().plan(&shapes, DType::F32).unwrap_err();
     assert!(matches!(&error, Error::LimitExceeded { limit: 1000, .. }), "{error}");
 }
 
@@ -383,7 +383,7 @@ fn nothing_to_do() {
 fn refusal(config: LinearAttentionConfig, change: impl Fn(&mut LinearAttentionShapes)) -> String {
     let mut shapes = LinearAttentionShapes::new(1, 4, 20, 8);
     change(&mut shapes);
-    let refused = LinearAttention::new(context(), config).and_then(|attention| attention.plan(&shapes));
+    let refused = LinearAttention::new(context(), config).and_then(|attention| attention.plan(&shapes, DType::F32));
     refused.map(|plan| plan.kernel()).expect_err("the problem is refused").to_string()
 }
 

@@ -2,11 +2,13 @@
 
 use super::config::{FeatureMap, LinearAttentionConfig, LinearMode, Normalization, RunningMax};
 use super::params::{ChunkStateParams, FeaturesParams, OutputParams, PrefixParams, StateParams, StepParams};
-use super::plan::{Problem, heads, tokens};
+use super::plan::{heads, tokens};
+use super::problem::{Problem, StateLayout};
 use super::shapes::LinearAttentionShapes;
 use super::tiles::Tiles;
 use crate::context::Capabilities;
 use crate::params::ParamsLayout;
+use crate::tensor::{DType, Layout, Storage};
 use crate::wgsl::{Constant, Source, Specialization, source};
 
 /// Invocations per workgroup of the kernels that copy or scan states.
@@ -97,6 +99,40 @@ pub(super) fn state_row(config: &LinearAttentionConfig, v_dim: u32) -> u32 {
     headers(config) + v_dim.div_ceil(4)
 }
 
+/// Neighbouring numbers that one invocation writes: two where they lie in one word.
+fn own(stored: impl IntoIterator<Item = Storage>) -> Constant {
+    let halves = stored.into_iter().any(|storage| storage.size() == 2);
+    Constant::U32(if halves { 2 } else { 1 })
+}
+
+/// How what kernels of rows and of keys read and write is stored; features in the workspace are f32.
+pub(super) struct Stored {
+    q: Storage,
+    k: Storage,
+    v: Storage,
+    o: Storage,
+}
+
+impl Stored {
+    pub fn of(config: &LinearAttentionConfig, problem: &Problem) -> Self {
+        let (for_queries, for_keys) = needs_features(config.feature_map);
+        let of = |in_workspace, layout: Layout<4>| {
+            if in_workspace { Storage::Plain(DType::F32) } else { layout.storage }
+        };
+        Self { q: of(for_queries, problem.q), k: of(for_keys, problem.k), v: problem.v.storage, o: problem.o.storage }
+    }
+
+    /// Of a kernel that sums up keys.
+    pub fn keys(&self) -> [(&'static str, Storage); 2] {
+        [("k", self.k), ("v", self.v)]
+    }
+
+    /// Of a kernel that computes rows, which in causal mode sees keys.
+    pub fn rows(&self, causal: bool) -> impl Iterator<Item = (&'static str, Storage)> {
+        [("q", self.q), ("o", self.o)].into_iter().chain(self.keys().into_iter().filter(move |_| causal))
+    }
+}
+
 /// The kernels of one plan.
 #[derive(Clone, Debug)]
 pub(super) struct Kernels {
@@ -137,25 +173,33 @@ impl Kernels {
         let copies = [&[u32_constant("WORKGROUP", STATE_WORKGROUP)][..], &state].concat();
         let workgroup = u32_constant("WORKGROUP", tile.workgroup);
 
-        let features_of = |vec4: bool| Specialization {
-            kernel: source!("linear_attention/features"),
-            constants: vec![
-                workgroup,
-                u32_constant("HEAD_DIM", shapes.head_dim),
-                u32_constant("FEATURES", features),
-                elem(vec4),
-            ],
-            fragments: vec![
-                match config.feature_map {
-                    FeatureMap::Cosine => source!("linear_attention/features_cosine"),
-                    FeatureMap::Softmax => source!("linear_attention/features_softmax"),
-                    _ => source!("linear_attention/features_favor"),
-                },
-                pick(vec4, source!("linear_attention/load_q_vec4"), source!("linear_attention/load_q_scalar")),
-                source!("linear_attention/within"),
-                source!("shared/workgroup_index"),
-            ],
-            storage: Vec::new(),
+        let features_of = |rows: Layout<4>| {
+            Specialization {
+                kernel: source!("linear_attention/features"),
+                constants: vec![
+                    workgroup,
+                    u32_constant("HEAD_DIM", shapes.head_dim),
+                    u32_constant("FEATURES", features),
+                    elem(rows.is_vec4()),
+                ],
+                fragments: vec![
+                    match config.feature_map {
+                        FeatureMap::Cosine => source!("linear_attention/features_cosine"),
+                        FeatureMap::Softmax => source!("linear_attention/features_softmax"),
+                        _ => source!("linear_attention/features_favor"),
+                    },
+                    pick(
+                        rows.is_vec4(),
+                        source!("linear_attention/load_q_vec4"),
+                        source!("linear_attention/load_q_scalar"),
+                    ),
+                    source!("linear_attention/within"),
+                    source!("shared/workgroup_index"),
+                ],
+                storage: Vec::new(),
+            }
+            .stored([("q", rows.storage)])
+            .stored(problem.projection.map(|projection| ("projection", projection.storage)))
         };
 
         let load_kv =
@@ -216,7 +260,16 @@ impl Kernels {
         let output_dim = if for_queries { features } else { shapes.head_dim };
         let normalized = flag("NORMALIZED", config.normalization != Normalization::None);
 
-        let mut step = vec![source!("shared/workgroup_index")];
+        let stored = Stored::of(config, problem);
+        let of_state = |state: Option<StateLayout>| {
+            state.map(|state| [("state_s", state.s.storage), ("state_z", state.z.storage)]).into_iter().flatten()
+        };
+        let written = of_state(problem.state_out).map(|(_, storage)| storage).chain([problem.o.storage]);
+        let in_f32 = problem.state_out.is_none_or(|state| state.is_f32());
+        let mut step = vec![
+            pick(in_f32, source!("linear_attention/step_at_once"), source!("linear_attention/step_afterwards")),
+            source!("shared/workgroup_index"),
+        ];
         match kind {
             Kind::Plain => step.extend([
                 source!("linear_attention/step_bounded"),
@@ -230,8 +283,8 @@ impl Kernels {
         }
 
         Self {
-            query_features: for_queries.then(|| features_of(problem.q.is_vec4())),
-            key_features: for_keys.then(|| features_of(problem.k.is_vec4())),
+            query_features: for_queries.then(|| features_of(problem.q)),
+            key_features: for_keys.then(|| features_of(problem.k)),
             chunk_state: Specialization {
                 kernel: source!("linear_attention/chunk_state"),
                 constants: [
@@ -242,7 +295,8 @@ impl Kernels {
                 .concat(),
                 fragments: chunk_state,
                 storage: Vec::new(),
-            },
+            }
+            .stored(stored.keys()),
             prefix: Specialization {
                 kernel: source!("linear_attention/prefix"),
                 constants: [&copies[..], &[flag("CAUSAL", causal)]].concat(),
@@ -259,7 +313,8 @@ impl Kernels {
                 .concat(),
                 fragments: output,
                 storage: Vec::new(),
-            },
+            }
+            .stored(stored.rows(causal)),
             load_state: Specialization {
                 kernel: source!("linear_attention/load_state"),
                 constants: copies.clone(),
@@ -271,10 +326,11 @@ impl Kernels {
                     source!("shared/workgroup_index"),
                 ],
                 storage: Vec::new(),
-            },
+            }
+            .stored(of_state(problem.state_in)),
             store_state: Specialization {
                 kernel: source!("linear_attention/store_state"),
-                constants: copies,
+                constants: [&copies[..], &[("OWN", own(problem.state_out.map(|state| state.z.storage)))]].concat(),
                 fragments: vec![
                     match config.feature_map.running_max() {
                         None => source!("linear_attention/no_store_max"),
@@ -284,7 +340,8 @@ impl Kernels {
                     source!("shared/workgroup_index"),
                 ],
                 storage: Vec::new(),
-            },
+            }
+            .stored(of_state(problem.state_out)),
             step: Specialization {
                 kernel: source!("linear_attention/step"),
                 constants: vec![
@@ -294,10 +351,13 @@ impl Kernels {
                     u32_constant("FEATURES", features),
                     normalized,
                     flag("PER_HEAD", config.feature_map.running_max() == Some(RunningMax::PerHead)),
+                    ("OWN", own(written)),
                 ],
                 fragments: step,
                 storage: Vec::new(),
-            },
+            }
+            .stored(stored.rows(true))
+            .stored(of_state(problem.state_out)),
         }
     }
 
@@ -338,21 +398,27 @@ pub(super) fn elementwise(map: FeatureMap) -> &'static Source {
     }
 }
 
-/// Features whose weights the step kernel can hold in workgroup memory.
+/// Features whose weights the step kernel can hold in workgroup memory: for one vector at a time, and for key and query.
 const MOST_STEP_FEATURES: u32 = 3072;
+const MOST_STORED_STEP_FEATURES: u32 = 2016;
 
-/// Whether the kernel for one token can do this.
-pub(super) fn can_step(config: &LinearAttentionConfig, shapes: &LinearAttentionShapes, loop_cap: Option<u32>) -> bool {
+/// Whether the kernel for one token can do this, with a state in f32 or in 16 bits.
+pub(super) fn can_step(
+    config: &LinearAttentionConfig,
+    shapes: &LinearAttentionShapes,
+    in_f32: bool,
+    loop_cap: Option<u32>,
+) -> bool {
     let features = shapes.features(config.feature_map);
     // Per query head and for the key, a walk over all features for every value dim of the invocation; and the walks that
     // compute weights, each of them with a search under the Taylor map.
     let heads = 1 + u64::from(shapes.q_heads / shapes.kv_heads);
-    let dims = u64::from(shapes.v_dim.div_ceil(STATE_WORKGROUP)) + 1;
+    let dims = u64::from(shapes.v_dim.div_ceil(STATE_WORKGROUP)) + 2;
     let search = if Kind::of(config) == Kind::Taylor2 { u64::from(shapes.head_dim) + 2 } else { 1 };
     let own = u64::from(features.div_ceil(STATE_WORKGROUP)) + 1;
     let iterations = heads * (dims * u64::from(features + 1) + 3 * own * search + 3 * u64::from(STATE_WORKGROUP + 1));
     config.mode == LinearMode::Causal
-        && features <= MOST_STEP_FEATURES
+        && features <= pick(in_f32, MOST_STEP_FEATURES, MOST_STORED_STEP_FEATURES)
         && loop_cap.is_none_or(|cap| iterations < u64::from(cap))
 }
 
@@ -391,7 +457,7 @@ pub(super) fn most_loop_iterations(
 
     let rows = u64::from(shapes.head_dim) + 2;
     let features_kernel = 4 * rows + u64::from(FEATURE_BLOCK) * (rows + 8);
-    [largest, chunks + 2, features + 2, features_kernel].into_iter().max().unwrap_or(0)
+    [largest, chunks + 2, 2 * (features + 2), features_kernel].into_iter().max().unwrap_or(0)
 }
 
 /// Every specialization that a plan can pick, up to the head dims (which are sampled), with its uniform's layout.
@@ -423,6 +489,7 @@ pub fn specializations() -> Vec<(Specialization, ParamsLayout)> {
                     shapes.v_dim = v_dim;
                     shapes.projection_rows = (map == favor).then_some(projection);
                     shapes.kv_lens = mode == LinearMode::Full && normalization == Normalization::None;
+                    shapes.state_out = true;
                     let problem = Problem::contiguous(&config, shapes);
                     if Kind::of(&config) == Kind::Plain && mode == LinearMode::Causal {
                         found.extend(tokens::specializations(&config, &problem));
@@ -436,9 +503,17 @@ pub fn specializations() -> Vec<(Specialization, ParamsLayout)> {
                         if tiles.is_some() && !tiled {
                             continue;
                         }
-                        let step = can_step(&config, &shapes, None);
+                        let step = can_step(&config, &shapes, true, None);
                         let kernels = Kernels::new(&config, &problem, &tile).tiled(&config, &problem, tiles);
                         found.extend(kernels.all(step));
+                        if can_step(&config, &shapes, false, None) {
+                            let mut stored = problem;
+                            stored.state_out = stored.state_out.map(|mut state| {
+                                state.s.storage = Storage::PackedBF16;
+                                state
+                            });
+                            found.push((Kernels::new(&config, &stored, &tile).step, StepParams::LAYOUT));
+                        }
                     }
                 }
             }

@@ -5,7 +5,8 @@ use std::fmt;
 use super::config::{LinearAttentionConfig, LinearMode, Normalization};
 use super::kernels::Tile;
 use super::plan::tokens::Walk;
-use super::plan::{self, Problem, heads, tokens};
+use super::plan::{self, heads, tokens};
+use super::problem::Problem;
 use super::rounds::Rounds;
 use super::shapes::LinearAttentionShapes;
 use crate::Result;
@@ -123,6 +124,7 @@ pub(super) fn class(config: &LinearAttentionConfig, problem: &Problem) -> String
         .with("state_in", shapes.state_in)
         .with("state_out", shapes.state_out)
         .with("scalar", !vec4)
+        .stored([("q", problem.q), ("k", problem.k), ("v", problem.v), ("o", problem.o)])
         .name()
 }
 
@@ -146,10 +148,9 @@ pub(crate) fn subject(
     use super::plan::slot;
     use crate::autotune::{Content, Operand, Subject};
 
-    crate::autotune::expect_f32("linear_attention", dtype)?;
-    super::LinearAttention::new(context, config)?.plan(&shapes)?;
-    let problem = Problem { in_place: false, ..Problem::contiguous(&config, shapes) };
+    super::LinearAttention::new(context, config)?.plan(&shapes, dtype)?;
     let capabilities = context.capabilities();
+    let problem = Problem { in_place: false, ..Problem::contiguous(&config, shapes).stored(dtype, capabilities)? };
     let own = default(&config, &problem, capabilities).to_string();
     let mut operands = Vec::new();
     if !shapes.is_empty() {

@@ -7,6 +7,7 @@ use super::config::{LinearAttentionConfig, LinearMode, Normalization};
 use super::kernels::{self, Kernels, Tile};
 use super::offers::{self, Offer};
 use super::params::{ChunkStateParams, FeaturesParams, OutputParams, PrefixParams, StateParams, StepParams};
+use super::problem::{Problem, StateLayout};
 use super::rounds::Rounds;
 use super::shapes::LinearAttentionShapes;
 use super::tiles::Tiles;
@@ -41,55 +42,6 @@ mod binding {
     pub const STATES: u32 = 11;
 }
 
-/// Where the tensors of a state lie.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct StateLayout {
-    pub s: Layout<4>,
-    pub z: Layout<3>,
-    pub max: Option<Layout<3>>,
-}
-
-/// Everything that a plan depends on besides the config: sizes, and where the tensors lie.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Problem {
-    pub shapes: LinearAttentionShapes,
-    pub q: Layout<4>,
-    pub k: Layout<4>,
-    pub v: Layout<4>,
-    pub o: Layout<4>,
-    pub projection: Option<Layout<2>>,
-    pub kv_lens: Option<Layout<1>>,
-    pub state_in: Option<StateLayout>,
-    pub state_out: Option<StateLayout>,
-    /// Whether the state that comes in and the one that goes out are the same views.
-    pub in_place: bool,
-}
-
-impl Problem {
-    /// Contiguous tensors, each at the start of its buffer; a state that goes in and out does so in place.
-    pub fn contiguous(config: &LinearAttentionConfig, shapes: LinearAttentionShapes) -> Self {
-        let LinearAttentionShapes { batch, q_heads, kv_heads, q_len, kv_len, head_dim, v_dim, .. } = shapes;
-        let features = shapes.features(config.feature_map);
-        let state = StateLayout {
-            s: Layout::contiguous([batch, kv_heads, features, v_dim]),
-            z: Layout::contiguous([batch, kv_heads, features]),
-            max: config.feature_map.running_max().map(|max| Layout::contiguous([batch, kv_heads, max.count(features)])),
-        };
-        Self {
-            shapes,
-            q: Layout::contiguous([batch, q_heads, q_len, head_dim]),
-            k: Layout::contiguous([batch, kv_heads, kv_len, head_dim]),
-            v: Layout::contiguous([batch, kv_heads, kv_len, v_dim]),
-            o: Layout::contiguous([batch, q_heads, q_len, v_dim]),
-            projection: shapes.projection_rows.map(|rows| Layout::contiguous([rows, head_dim])),
-            kv_lens: shapes.kv_lens.then(|| Layout::contiguous([batch])),
-            state_in: shapes.state_in.then_some(state),
-            state_out: shapes.state_out.then_some(state),
-            in_place: shapes.state_in && shapes.state_out,
-        }
-    }
-}
-
 /// Compiles the kernels and lays out the dispatches.
 pub(super) fn build(
     context: &Context,
@@ -106,8 +58,8 @@ pub(super) fn build(
     let tile = Tile::select(capabilities);
     let tiles = Tiles::select(config, shapes, capabilities);
     let rounds = offers::rounds(config, shapes, &tile, capabilities, offer);
-    if let (Some(state), true) = (&problem.state_in, problem.in_place && shapes.q_len == 1) {
-        if kernels::can_step(config, shapes, capabilities.loop_cap) {
+    if let (Some(state), true) = (&problem.state_out, problem.in_place && shapes.q_len == 1) {
+        if kernels::can_step(config, shapes, state.is_f32(), capabilities.loop_cap) {
             return step(plan, config, problem, tile, rounds, state);
         }
     }
@@ -586,12 +538,13 @@ fn place(layout: &Layout<4>) -> [u32; 4] {
 
 /// Every operand once, in bytes; a repeated axis counts once.
 fn least_bytes(problem: &Problem) -> u64 {
-    fn elements<const RANK: usize>(layout: Layout<RANK>) -> u64 {
-        (0..RANK).filter(|&axis| layout.strides[axis] > 0).map(|axis| u64::from(layout.shape[axis])).product()
-    }
-    let state = |state: &StateLayout| elements(state.s) + elements(state.z) + state.max.map_or(0, elements);
-    4 * ([problem.q, problem.k, problem.v, problem.o].map(elements).iter().sum::<u64>()
-        + problem.projection.map_or(0, elements)
-        + problem.kv_lens.map_or(0, elements)
-        + problem.state_in.iter().chain(&problem.state_out).map(state).sum::<u64>())
+    let state = |state: &StateLayout| {
+        let max = state.max.as_ref().map_or(0, Layout::bytes);
+        state.s.bytes().saturating_add(state.z.bytes()).saturating_add(max)
+    };
+    let tensors = [problem.q, problem.k, problem.v, problem.o].map(|layout| layout.bytes());
+    let optional =
+        [problem.projection.as_ref().map_or(0, Layout::bytes), problem.kv_lens.as_ref().map_or(0, Layout::bytes)];
+    let states = problem.state_in.iter().chain(&problem.state_out).map(state);
+    tensors.into_iter().chain(optional).chain(states).fold(0, u64::saturating_add)
 }

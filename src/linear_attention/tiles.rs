@@ -1,8 +1,8 @@
 //! What a GPU gets: tiles of rows and of features in workgroup memory, and chunks as long as they pay.
 
 use super::config::{LinearAttentionConfig, LinearMode, Normalization};
-use super::kernels::{Kind, elementwise, headers, needs_features, pick};
-use super::plan::Problem;
+use super::kernels::{Kind, Stored, elementwise, headers, needs_features, pick};
+use super::problem::Problem;
 use super::shapes::LinearAttentionShapes;
 use crate::context::Capabilities;
 use crate::wgsl::{Constant, Source, Specialization, source};
@@ -145,6 +145,7 @@ impl Tiles {
             fragments,
             storage: Vec::new(),
         }
+        .stored(Stored::of(config, problem).keys())
     }
 
     /// The kernel that computes rows.
@@ -197,6 +198,7 @@ impl Tiles {
         ];
         fragments.extend_from_slice(pick(causal, own_keys, &[source!("linear_attention/no_own_keys")]));
         Specialization { kernel: source!("linear_attention/tiled_output"), constants, fragments, storage: Vec::new() }
+            .stored(Stored::of(config, problem).rows(causal))
     }
 
     /// The most loop iterations of an invocation of either kernel, counting one more for the exit of each run of a loop.

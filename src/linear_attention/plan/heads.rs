@@ -1,11 +1,11 @@
 //! Chunk after chunk, with the state in registers: one kernel, where heads alone fill a GPU.
 
-use super::Problem;
 use super::tokens::Walk;
 use crate::context::Capabilities;
 use crate::linear_attention::config::{LinearAttentionConfig, LinearMode, Normalization};
-use crate::linear_attention::kernels::{Kind, elementwise, needs_features, pick};
+use crate::linear_attention::kernels::{Kind, Stored, elementwise, needs_features, pick};
 use crate::linear_attention::params::TokensParams;
+use crate::linear_attention::problem::Problem;
 use crate::params::ParamsLayout;
 use crate::wgsl::{Constant, Specialization, source};
 
@@ -135,6 +135,7 @@ fn specialization(config: &LinearAttentionConfig, problem: &Problem, tile: &Tile
         ],
         storage: Vec::new(),
     }
+    .stored(Stored::of(config, problem).rows(true))
 }
 
 /// Every specialization for a problem.

@@ -6,7 +6,7 @@ use crate::Result;
 use crate::context::Capabilities;
 use crate::dispatch::{Plan, PlanBuilder, Slot};
 use crate::linear_attention::config::{LinearAttentionConfig, LinearMode, Normalization};
-use crate::linear_attention::kernels::{self, Kernels, Kind, elementwise, needs_features, pick};
+use crate::linear_attention::kernels::{self, Kernels, Kind, Stored, elementwise, needs_features, pick};
 use crate::linear_attention::params::TokensParams;
 use crate::linear_attention::rounds::Rounds;
 use crate::linear_attention::shapes::LinearAttentionShapes;
@@ -127,6 +127,7 @@ fn specialization(config: &LinearAttentionConfig, problem: &Problem, tile: &Tile
         ],
         storage: Vec::new(),
     }
+    .stored(Stored::of(config, problem).rows(true))
 }
 
 /// Every specialization for a problem.
