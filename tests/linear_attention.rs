@@ -3,6 +3,8 @@
 #[path = "common/linear_attention.rs"]
 mod case;
 mod common;
+#[path = "linear_attention/storage.rs"]
+mod storage;
 
 use case::*;
 

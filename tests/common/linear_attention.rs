@@ -2,11 +2,13 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::common::{Expected, NAIVE_RUNS, Placed, Placement, Tensor, ULP, assert_same_bits, context};
+use super::common::{
+    Expected, NAIVE_RUNS, Placed, Placement, Tensor, ULP, assert_same_bits, context, rounding, stored_view,
+};
 use wgpu_attention::linear_attention::reference::{self, HostInputs, HostOutputs};
 use wgpu_attention::reference::SumOrder;
 use wgpu_attention::{
-    Context, FeatureMap, HostView, LinearAttention, LinearAttentionConfig, LinearAttentionInputs,
+    Context, DType, FeatureMap, HostView, LinearAttention, LinearAttentionConfig, LinearAttentionInputs,
     LinearAttentionOutputs, LinearMode, Normalization,
 };
 
@@ -55,6 +57,27 @@ pub struct Case {
     pub projection: Option<Tensor<2>>,
     pub kv_lens: Option<Vec<u32>>,
     pub state: Option<State>,
+    pub stored: Stored,
+}
+
+/// The types of the operands that may have another than f32; of a state, those of S and z.
+#[derive(Clone, Copy, Debug)]
+pub struct Stored {
+    pub q: DType,
+    pub k: DType,
+    pub v: DType,
+    pub projection: DType,
+    pub o: DType,
+    pub state_in: [DType; 2],
+    pub state_out: [DType; 2],
+}
+
+impl Stored {
+    /// All of one type.
+    pub const fn all(dtype: DType) -> Self {
+        let state = [dtype; 2];
+        Self { q: dtype, k: dtype, v: dtype, projection: dtype, o: dtype, state_in: state, state_out: state }
+    }
 }
 
 /// What the GPU wrote.
@@ -93,6 +116,7 @@ impl Case {
             projection: favor.then(|| Tensor::normal(seed + 3, [2 * head_dim + 1, head_dim])),
             kv_lens: None,
             state: None,
+            stored: Stored::all(DType::F32),
         }
     }
 
@@ -242,20 +266,45 @@ impl Case {
     }
 
     pub fn run_on(&self, context: &Context, placement: Placement) -> Outcome {
+        self.run_at(context, placement, false)
+    }
+
+    /// On a context, with the state written where it was read or elsewhere.
+    pub fn run_at(&self, context: &Context, placement: Placement, in_place: bool) -> Outcome {
         let _alone = alone();
+        let Self { stored, .. } = self;
         let [batch, q_heads, q_len, _] = self.q.shape;
-        let ([_, kv_heads, features, v_dim], maxima) = self.state_shape();
-        let [q, k, v] = [&self.q, &self.k, &self.v].map(|tensor| Placed::input(context, tensor, placement));
-        let o = Placed::output(context, [batch, q_heads, q_len, v_dim], placement);
-        let s = Placed::output(context, [batch, kv_heads, features, v_dim], placement);
-        let z = Placed::output(context, [batch, kv_heads, features, 1], Placement::Odd);
-        let max = Placed::output(context, [batch, kv_heads, maxima.max(1), 1], Placement::Odd);
+        let (s_shape, maxima) = self.state_shape();
+        let [_, kv_heads, features, v_dim] = s_shape;
+        let [q, k, v] = [(&self.q, stored.q), (&self.k, stored.k), (&self.v, stored.v)]
+            .map(|(tensor, dtype)| Placed::input_as(context, tensor, placement, dtype));
+        let o = Placed::output_as(context, [batch, q_heads, q_len, v_dim], placement, stored.o);
         let host = self.host();
-        let projection = host.projection.map(|view| context.upload_view(&view));
+        let projection = host.projection.map(|view| stored_view(context, &view, stored.projection));
         let kv_lens = host.kv_lens.map(|view| context.upload_view(&view));
-        let state_s = self.state.as_ref().map(|state| Placed::input(context, &state.s, placement));
-        let state_z = host.state_z.map(|view| context.upload_view(&view));
-        let state_max = host.state_max.map(|view| context.upload_view(&view));
+
+        // Sums of features as rows of heads; in 16 bits each starts a word.
+        let place_z = |dtype| match dtype {
+            DType::F32 => Placement::Odd,
+            _ => Placement::Interleaved { gap: features % 2 },
+        };
+        let [s_in, z_in] = stored.state_in;
+        let state_s = self.state.as_ref().map(|state| Placed::input_as(context, &state.s, placement, s_in));
+        let state_z = self.state.as_ref().map(|state| {
+            let z = Tensor { data: state.z.data.clone(), shape: [batch, 1, kv_heads, features] };
+            Placed::input_as(context, &z, place_z(z_in), z_in)
+        });
+        let state_max = self.state.as_ref().and_then(|state| state.max.as_ref()).map(|max| {
+            let max = Tensor { data: max.data.clone(), shape: [batch, kv_heads, maxima, 1] };
+            Placed::input(context, &max, Placement::Odd)
+        });
+        let [s_out, z_out] = stored.state_out;
+        let s = Placed::output_as(context, s_shape, placement, s_out);
+        let z = Placed::output_as(context, [batch, 1, kv_heads, features], place_z(z_out), z_out);
+        let max = Placed::output(context, [batch, kv_heads, maxima.max(1), 1], Placement::Odd);
+        let s = if in_place { state_s.as_ref().expect("a state") } else { &s };
+        let z = if in_place { state_z.as_ref().expect("a state") } else { &z };
+        let max = state_max.as_ref().filter(|_| in_place).unwrap_or(&max);
 
         let inputs = LinearAttentionInputs {
             q: q.view(),
@@ -264,17 +313,19 @@ impl Case {
             projection: projection.as_ref().map(|tensor| tensor.view()),
             kv_lens: kv_lens.as_ref().map(|tensor| tensor.view()),
             state_s: state_s.as_ref().map(|tensor| tensor.view()),
-            state_z: state_z.as_ref().map(|tensor| tensor.view()),
-            state_max: state_max.as_ref().map(|tensor| tensor.view()),
+            state_z: state_z.as_ref().map(|tensor| tensor.wide_rows_view()),
+            state_max: state_max.as_ref().map(|tensor| tensor.rows_view()),
         };
         let outputs = LinearAttentionOutputs {
             o: o.view(),
             state_s: Some(s.view()),
-            state_z: Some(z.rows_view()),
+            state_z: Some(z.wide_rows_view()),
             state_max: (maxima > 0).then(|| max.rows_view()),
         };
         let attention = LinearAttention::new(context, self.config).unwrap();
         let prepared = attention.prepare(inputs, outputs).unwrap();
+        let steps = prepared.plan().kernel().contains("linear_attention/step");
+        assert_eq!(steps, in_place && q_len == 1, "{}", prepared.plan().kernel());
         context.run(&prepared).unwrap();
         let max = if maxima > 0 { max.read(context, "state_max") } else { Vec::new() };
         Outcome { o: o.read(context, "o"), s: s.read(context, "state_s"), z: z.read(context, "state_z"), max }
@@ -314,7 +365,15 @@ impl Case {
             } + ULP * (self.features() as f64).sqrt();
         let ([batch, kv_heads, features, v_dim], maxima) = self.state_shape();
         let check = |name, shape: &[usize], got: &[f32], want: &[f64], naive: Vec<Vec<f32>>| {
-            Expected { case: &case, name, shape, want, naive: &naive, floor, absolute_floor: 0.0 }.assert(got);
+            let dtype = match name {
+                "o" => self.stored.o,
+                "state_s" => self.stored.state_out[0],
+                "state_z" => self.stored.state_out[1],
+                _ => DType::F32,
+            };
+            let (rounding, absolute_floor) = rounding(dtype);
+            let floor = floor + rounding;
+            Expected { case: &case, name, shape, want, naive: &naive, floor, absolute_floor }.assert(got);
         };
         let [_, q_heads, q_len, _] = self.q.shape;
         let runs = |field: fn(&HostOutputs<f32>) -> &Vec<f32>| naive.iter().map(|run| field(run).clone()).collect();

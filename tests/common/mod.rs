@@ -260,6 +260,14 @@ impl Placed {
         TensorView::new(&self.buffer, self.dtype, [b, h, l]).with_offset(self.offset as u64).with_strides([sb, sh, sl])
     }
 
+    /// The last two axes of a tensor of one head, batch by batch.
+    pub fn wide_rows_view(&self) -> TensorView<'_, 3> {
+        assert_eq!(self.shape[1], 1, "one head");
+        let [b, _, l, c] = self.shape.map(|x| x as u32);
+        let [sb, _, sl, _] = self.strides.map(|x| x as u64);
+        TensorView::new(&self.buffer, self.dtype, [b, l, c]).with_offset(self.offset as u64).with_strides([sb, sl, 1])
+    }
+
     /// The tensor's elements; checks that nothing else was written.
     pub fn read(&self, context: &Context, what: &str) -> Vec<f32> {
         let mut all = context.download_as(&self.buffer, self.dtype).expect("the output reads back");
