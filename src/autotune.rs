@@ -12,7 +12,7 @@ use crate::{
     gated_attention, linear_attention, matmul,
 };
 use judge::{FEWEST_PAIRS, clearly_faster, median, ranked};
-pub(crate) use subject::{Content, Operand, Subject, expect_f32};
+pub(crate) use subject::{Content, Operand, Subject};
 use subject::{Tensors, agree, is_fatal};
 
 /// Declares [`TuningCase`].

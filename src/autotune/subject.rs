@@ -129,14 +129,6 @@ impl Content {
     }
 }
 
-/// For ops whose tensors are f32 alone.
-pub(crate) fn expect_f32(op: &'static str, dtype: DType) -> Result<()> {
-    match dtype {
-        DType::F32 => Ok(()),
-        got => Err(Error::DType { tensor: op, expected: "F32", got }),
-    }
-}
-
 /// The root mean square of what two kernels that are both right may differ by, relative to that of their results: each may be
 /// off by 1e-5 of the truth, and by what WGSL grants its exp and division; by 2e-3 with products of f16; and by the rounding of
 /// what is stored. For logarithms near 0, in nats.
