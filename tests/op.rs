@@ -112,7 +112,7 @@ fn outputs_and_metadata() {
         assert!(!out.metadata[key].is_empty(), "{key}");
     }
     assert_eq!(out.metadata["op"], "attention");
-    let echo = r#"{"causal":"bottom_right","window":{"left":null,"right":null},"scale":"inv_sqrt_dim","softcap":null}"#;
+    let echo = r#"{"causal":"bottom_right","window":{"left":null,"right":null},"scale":"inv_sqrt_dim","softcap":null,"matrices":"none"}"#;
     assert_eq!(out.metadata["config"], echo);
 }
 
