@@ -13,6 +13,7 @@ use run::{Output, Request};
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::Value;
+use wgpu_attention::DType;
 use wgpu_attention::half::{bf16, f16};
 use wgpu_attention::reference::SumOrder;
 
@@ -156,7 +157,7 @@ fn twin_is_right(case: &Case) {
     let mut names: Vec<&str> = twin.iter().map(|output| output.name).collect();
     names.sort_unstable();
     assert_eq!(names, case.want.keys().collect::<Vec<_>>(), "{}: outputs", case.name);
-    for Output { name, shape, data } in &twin {
+    for Output { name, shape, data, .. } in &twin {
         let want = &case.want[*name];
         assert_eq!(data.len(), want.len(), "{}: {name}: element count, shape {shape:?}", case.name);
         let largest = want.iter().filter(|w| w.is_finite()).fold(0.0, |most: f64, w| most.max(w.abs()));
@@ -173,7 +174,8 @@ fn kernel_is_right(case: &Case) {
     let naive: Vec<_> = (0..NAIVE_RUNS).map(|seed| op.twin::<f32>(SumOrder::Shuffled(seed)).unwrap()).collect();
     let label = format!("{} ({})", case.name, run.kernel);
     assert_eq!(run.outputs.len(), case.want.len(), "{label}: outputs");
-    for Output { name, shape, data } in &run.outputs {
+    for Output { name, shape, data, dtype } in &run.outputs {
+        assert_eq!(*dtype, DType::F32, "{label}: {name}");
         let of_this =
             |outputs: &Vec<Output<f32>>| outputs.iter().find(|output| output.name == *name).unwrap().data.clone();
         let naive: Vec<_> = naive.iter().map(of_this).collect();

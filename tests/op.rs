@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
+use wgpu_attention::half::{bf16, f16};
 
 /// A file to be.
 #[derive(Clone)]
@@ -37,6 +38,22 @@ impl File {
         let count: usize = shape.iter().product();
         let bytes = (0..count).flat_map(|i| (1.7 * i as f32 + name.len() as f32).sin().to_le_bytes()).collect();
         self.with(name, Dtype::F32, shape, bytes)
+    }
+
+    /// The same numbers as far as 16 bits hold them, but for those that are f32 in any case.
+    fn halved(mut self, to: Dtype) -> Self {
+        for (name, (dtype, _, bytes)) in &mut self.tensors {
+            if name.starts_with("lse") {
+                continue;
+            }
+            let numbers = bytes.chunks_exact(4).map(|word| f32::from_le_bytes(word.try_into().unwrap()));
+            let halves = numbers.flat_map(|x| match to {
+                Dtype::F16 => f16::from_f32(x).to_le_bytes(),
+                _ => bf16::from_f32(x).to_le_bytes(),
+            });
+            (*dtype, *bytes) = (to, halves.collect());
+        }
+        self
     }
 
     fn metadata(mut self, key: &str, value: &str) -> Self {
@@ -179,12 +196,7 @@ fn only_the_outputs_asked_for() {
 }
 
 #[test]
-fn halves_are_converted_and_masks_and_lengths_take_any_of_their_types() {
-    let ones = File::attention().with("v", Dtype::F16, &[1, 2, 5, 6], [0, 0x3c].repeat(60));
-    assert!(run("f16", &ones).numbers("o").iter().all(|o| (o - 1.0).abs() < 1e-6));
-    let twos = File::attention().with("v", Dtype::BF16, &[1, 2, 5, 6], [0, 0x40].repeat(60));
-    assert!(run("bf16", &twos).numbers("o").iter().all(|o| (o - 2.0).abs() < 1e-6));
-
+fn masks_and_lengths_take_any_of_their_types() {
     let three: [(&str, Dtype, Vec<usize>, Vec<u8>); 5] = [
         ("kv_lens", Dtype::U32, vec![1], 3u32.to_le_bytes().into()),
         ("kv_lens", Dtype::I32, vec![1], 3i32.to_le_bytes().into()),
@@ -200,6 +212,60 @@ fn halves_are_converted_and_masks_and_lengths_take_any_of_their_types() {
         for (a, b) in first.0.iter().chain(&first.1).zip(other.0.iter().chain(&other.1)) {
             assert!((a - b).abs() < 1e-6, "{a} and {b}");
         }
+    }
+}
+
+/// In as the file holds them, out as it asks, with nothing but the output's rounding between the twin's result and ours.
+#[test]
+fn halves_stay_halves() {
+    let qkv =
+        |op, config| File::new(op, config).f32("q", &[1, 2, 5, 4]).f32("k", &[1, 1, 5, 4]).f32("v", &[1, 1, 5, 3]);
+    // Rows of three halves: each starts at a word on the GPU, and none is left out of the file.
+    let attention = || qkv("attention", "{}").f32("bias", &[5]);
+    let product = File::new("matmul", "{}").f32("a", &[1, 2, 5, 4]).f32("b", &[1, 1, 4, 7]).f32("bias", &[7]);
+    let gau = File::new("gated_attention", "{}").f32("z", &[1, 2, 5, 4]).f32("gamma_q", &[2, 4]).f32("gamma_k", &[4]);
+    let gau = gau.f32("v", &[1, 2, 5, 3]).f32("u", &[1, 2, 5, 3]);
+    let parts = |config| File::new("merge", config).f32("o_parts", &[2, 1, 2, 5, 3]).f32("lse_parts", &[2, 1, 2, 5]);
+    let held = parts(r#"{"accumulate":true}"#).f32("o", &[1, 2, 5, 3]).f32("lse", &[1, 2, 5]);
+    let table = [
+        ("attention", attention(), "o", Dtype::F16, Some("F16")),
+        ("attention-bf16", attention(), "o", Dtype::BF16, Some("BF16")),
+        ("attention-f32", attention(), "o", Dtype::F16, None),
+        ("matmul", product, "c", Dtype::BF16, Some("F16")),
+        ("linear", qkv("linear_attention", "{}"), "o", Dtype::F16, Some("BF16")),
+        ("gau", gau, "o", Dtype::BF16, Some("BF16")),
+        ("merge", parts("{}"), "o", Dtype::F16, Some("BF16")),
+        ("accumulated", held, "o", Dtype::BF16, None),
+    ];
+    for (name, file, output, input_dtype, output_dtype) in table {
+        let mut file = file.halved(input_dtype);
+        if let Some(dtype) = output_dtype {
+            file = file.metadata("output_dtype", dtype);
+        }
+        let (input, written) = (path(&format!("halves-{name}")), path(&format!("halves-{name}-out")));
+        file.write(&input);
+        let (code, out, err) = call(&[&input, &written, Path::new("--check")]);
+        assert_eq!((code, err.as_str()), (ExitCode::SUCCESS, ""), "{name}");
+        let result = File::read(&written);
+        let want = match output_dtype {
+            Some("F16") => Dtype::F16,
+            Some(_) => Dtype::BF16,
+            None => Dtype::F32,
+        };
+        assert_eq!(result.tensors[output].0, want, "{name}");
+        let kernel = &result.metadata["kernel"];
+        let storage = if input_dtype == Dtype::F16 { "F16" } else { "BF16" };
+        assert!(kernel.contains(storage), "{name}: {kernel}");
+        let line = out.lines().find(|line| line.starts_with(&format!("{output} "))).unwrap();
+        let (_, figures) = line.split_once("off by at most ").unwrap();
+        let (error, largest) = figures.split_once(", largest value ").unwrap();
+        let [error, largest] = [error, largest].map(|text| text.parse::<f64>().unwrap());
+        let rounding = match want {
+            Dtype::F16 => 1.0 / f64::from(1 << 11),
+            Dtype::BF16 => 1.0 / f64::from(1 << 8),
+            _ => 0.0,
+        };
+        assert!(error <= (rounding + 1e-5) * largest, "{name}: {line}");
     }
 }
 
@@ -224,7 +290,7 @@ fn every_failure_has_its_message() {
     let linear = |config| attention().metadata("op", "linear_attention").metadata("config", config);
     let gated = attention().metadata("op", "gated_attention");
     let f64s = vec![0; 8 * 24];
-    let table: [(&str, File, &str); 25] = [
+    let table: [(&str, File, &str); 26] = [
         ("no-op", attention().without("op"), "metadata: op is missing"),
         ("no-projection", linear(r#"{"feature_map":{"favor":{}}}"#), "projection: the favor map needs it"),
         (
@@ -243,6 +309,11 @@ fn every_failure_has_its_message() {
         ("unknown-option", attention().metadata("config", r#"{"casual":"none"}"#), "unknown field `casual`"),
         ("unknown-value", attention().metadata("config", r#"{"causal":true}"#), "metadata: config: "),
         ("bad-option", attention().metadata("config", r#"{"softcap":-1}"#), "option softcap: expected "),
+        (
+            "output-dtype",
+            attention().metadata("output_dtype", "F64"),
+            "metadata: output_dtype: expected F32, F16 or BF16; got F64",
+        ),
         ("no-q", attention().without("q"), "q: is missing"),
         ("unknown-tensor", attention().f32("queries", &[1]), "takes no tensor queries; it takes q, k, v, "),
         ("unknown-output", attention().metadata("outputs", "lse,state"), "attention has no output state"),

@@ -66,14 +66,15 @@ impl Call {
         let (context, inputs) = (gpu.context, self.inputs()?);
         let shapes = inputs.shapes(&self.config)?;
         let rows = [shapes.batch, shapes.q_heads, shapes.q_len];
-        let o = gpu.output("o", [rows[0], rows[1], rows[2], shapes.v_dim]);
+        let o = gpu.main_output("o", [rows[0], rows[1], rows[2], shapes.v_dim]);
         let (lse, entropy) = (gpu.optional("lse", rows), gpu.optional("entropy", rows));
 
-        let [q, k, v] = [inputs.q, inputs.k, inputs.v].map(|view| context.upload_view(&view));
+        let (q, k) = (gpu.upload(inputs.q, &self.q)?, gpu.upload(inputs.k, &self.k)?);
+        let v = gpu.upload(inputs.v, &self.v)?;
         let kv_lens = inputs.kv_lens.map(|view| context.upload_view(&view));
-        let bias = inputs.bias.map(|view| context.upload_view(&view));
+        let bias = gpu.upload_if(inputs.bias, self.bias.as_ref())?;
         let mask = inputs.mask.map(|view| context.upload_view(&view));
-        let row_scale = inputs.row_scale.map(|view| context.upload_view(&view));
+        let row_scale = gpu.upload_if(inputs.row_scale, self.row_scale.as_ref())?;
         let attention = Attention::new(context, self.config)?;
         let prepared = attention.prepare(
             AttentionInputs {

@@ -14,14 +14,15 @@ use clap::Parser;
 use run::Request;
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
-use wgpu_attention::Context;
+use wgpu_attention::half::{bf16, f16};
 use wgpu_attention::reference::SumOrder;
+use wgpu_attention::{Context, DType};
 
 /// Runs an op on the tensors of a safetensors file.
 #[derive(Parser)]
 #[command(name = "op")]
 struct Args {
-    /// Tensors named as the op's inputs; metadata `op`, `config` and, optionally, `outputs`.
+    /// Tensors named as the op's inputs; metadata `op`, `config` and, optionally, `outputs` and `output_dtype`.
     input: PathBuf,
     /// Where the outputs go.
     output: PathBuf,
@@ -71,10 +72,10 @@ fn execute(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
     ]
     .map(|(key, value)| (key.to_owned(), value))
     .into();
+    let stored: Vec<_> = result.outputs.iter().map(|output| stored(&output.data, output.dtype)).collect();
     let mut views = Vec::new();
-    for output in &result.outputs {
-        let bytes = bytemuck::cast_slice(&output.data);
-        views.push((output.name, TensorView::new(Dtype::F32, output.shape.clone(), bytes)?));
+    for (output, (dtype, bytes)) in result.outputs.iter().zip(&stored) {
+        views.push((output.name, TensorView::new(*dtype, output.shape.clone(), bytes)?));
     }
     let bytes = safetensors::serialize(views, Some(metadata))?;
     std::fs::write(&args.output, bytes).with_context(|| args.output.display().to_string())?;
@@ -83,6 +84,9 @@ fn execute(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
     let truth = if args.check { request.op.twin::<f64>(SumOrder::InOrder)? } else { Vec::new() };
     for output in &result.outputs {
         write!(out, "{} {:?}", output.name, output.shape)?;
+        if output.dtype != DType::F32 {
+            write!(out, " {:?}", output.dtype)?;
+        }
         if let Some(truth) = truth.iter().find(|truth| truth.name == output.name) {
             let finite =
                 || output.data.iter().map(|&got| f64::from(got)).zip(&truth.data).filter(|(_, t)| t.is_finite());
@@ -93,4 +97,13 @@ fn execute(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
         writeln!(out)?;
     }
     Ok(())
+}
+
+/// Numbers as a file holds them; those of 16 bits were written as such by the GPU.
+fn stored(data: &[f32], dtype: DType) -> (Dtype, Vec<u8>) {
+    match dtype {
+        DType::F16 => (Dtype::F16, data.iter().flat_map(|&x| f16::from_f32(x).to_le_bytes()).collect()),
+        DType::BF16 => (Dtype::BF16, data.iter().flat_map(|&x| bf16::from_f32(x).to_le_bytes()).collect()),
+        _ => (Dtype::F32, data.iter().flat_map(|x| x.to_le_bytes()).collect()),
+    }
 }

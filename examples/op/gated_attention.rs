@@ -89,18 +89,20 @@ impl Call {
 
     pub fn run(&self, gpu: &mut Gpu) -> Result<()> {
         let (context, inputs) = (gpu.context, self.inputs()?);
-        let o = gpu.output("o", self.shape(&inputs)?);
-        let v = context.upload_view(&inputs.v);
+        let o = gpu.main_output("o", self.shape(&inputs)?);
+        let v = gpu.upload(inputs.v, &self.v)?;
         let kv_lens = inputs.kv_lens.map(|view| context.upload_view(&view));
         let HostInputs { q, k, z, q_lin, k_lin, u, .. } = inputs;
-        let tensors = [q, k, z, q_lin, k_lin, u].map(|view| view.map(|view| context.upload_view(&view)));
-        let [q, k, z, q_lin, k_lin, u] = tensors.each_ref().map(|tensor| tensor.as_ref().map(Uploaded::view));
+        let tensors = [q, k, z, q_lin, k_lin, u].into_iter().zip(&self.tensors);
+        let tensors = tensors.map(|(view, own)| gpu.upload_if(view, own.as_ref())).collect::<Result<Vec<_>>>()?;
+        let [q, k, z, q_lin, k_lin, u] = std::array::from_fn(|index| tensors[index].as_ref().map(Uploaded::view));
         let HostInputs { gamma_q, beta_q, gamma_k, beta_k, .. } = inputs;
         let HostInputs { gamma_q_lin, beta_q_lin, gamma_k_lin, beta_k_lin, .. } = inputs;
-        let maps = [gamma_q, beta_q, gamma_k, beta_k, gamma_q_lin, beta_q_lin, gamma_k_lin, beta_k_lin]
-            .map(|view| view.map(|view| context.upload_view(&view)));
+        let maps = [gamma_q, beta_q, gamma_k, beta_k, gamma_q_lin, beta_q_lin, gamma_k_lin, beta_k_lin];
+        let maps = maps.into_iter().zip(&self.maps);
+        let maps = maps.map(|(view, own)| gpu.upload_if(view, own.as_ref())).collect::<Result<Vec<_>>>()?;
         let [gamma_q, beta_q, gamma_k, beta_k, gamma_q_lin, beta_q_lin, gamma_k_lin, beta_k_lin] =
-            maps.each_ref().map(|map| map.as_ref().map(Uploaded::view));
+            std::array::from_fn(|index| maps[index].as_ref().map(Uploaded::view));
         let attention = GatedAttention::new(context, self.config)?;
         let prepared = attention.prepare(
             GatedAttentionInputs {

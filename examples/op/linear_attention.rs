@@ -89,15 +89,18 @@ impl Call {
     pub fn run(&self, gpu: &mut Gpu) -> Result<()> {
         let (context, inputs) = (gpu.context, self.inputs()?);
         let shapes = self.shapes(&inputs)?;
-        let o = gpu.output("o", shapes.o);
+        let o = gpu.main_output("o", shapes.o);
         let (state_s, state_z) = (gpu.optional("state_s", shapes.s), gpu.optional("state_z", shapes.z));
         let state_max = shapes.max.and_then(|max| gpu.optional("state_max", max));
 
-        let [q, k, v] = [inputs.q, inputs.k, inputs.v].map(|view| context.upload_view(&view));
-        let projection = inputs.projection.map(|view| context.upload_view(&view));
+        let (q, k) = (gpu.upload(inputs.q, &self.q)?, gpu.upload(inputs.k, &self.k)?);
+        let v = gpu.upload(inputs.v, &self.v)?;
+        let projection = gpu.upload_if(inputs.projection, self.projection.as_ref())?;
         let kv_lens = inputs.kv_lens.map(|view| context.upload_view(&view));
-        let s_in = inputs.state_s.map(|view| context.upload_view(&view));
-        let [z_in, max_in] = [inputs.state_z, inputs.state_max].map(|view| view.map(|view| context.upload_view(&view)));
+        let s_in = gpu.upload_if(inputs.state_s, self.state_s.as_ref())?;
+        let z_in = gpu.upload_if(inputs.state_z, self.state_z.as_ref())?;
+        // Exponents: f32 in any case.
+        let max_in = inputs.state_max.map(|view| context.upload_view(&view));
         let attention = LinearAttention::new(context, self.config)?;
         let prepared = attention.prepare(
             LinearAttentionInputs {

@@ -46,11 +46,11 @@ impl Call {
     }
 
     pub fn run(&self, gpu: &mut Gpu) -> Result<()> {
-        let (context, inputs) = (gpu.context, self.inputs()?);
-        let c = gpu.output("c", Self::shape(&inputs)?);
-        let [a, b] = [inputs.a, inputs.b].map(|view| context.upload_view(&view));
-        let bias = inputs.bias.map(|view| context.upload_view(&view));
-        let product = MatMul::new(context, self.config)?;
+        let inputs = self.inputs()?;
+        let c = gpu.main_output("c", Self::shape(&inputs)?);
+        let (a, b) = (gpu.upload(inputs.a, &self.a)?, gpu.upload(inputs.b, &self.b)?);
+        let bias = gpu.upload_if(inputs.bias, self.bias.as_ref())?;
+        let product = MatMul::new(gpu.context, self.config)?;
         let inputs = MatMulInputs { a: a.view(), b: b.view(), bias: bias.as_ref().map(Uploaded::view) };
         let prepared = product.prepare(inputs, MatMulOutputs { c: c.view() })?;
         gpu.execute(&prepared)?;

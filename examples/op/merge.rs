@@ -65,12 +65,14 @@ impl Call {
     pub fn run(&self, gpu: &mut Gpu) -> Result<()> {
         let (context, inputs) = (gpu.context, self.inputs()?);
         let (shape, rows) = self.shapes(&inputs)?;
-        let (o, lse) = (gpu.output("o", shape), gpu.output("lse", rows));
+        let o = gpu.main_output("o", shape);
+        let lse = gpu.output("lse", rows);
         let entropy = inputs.entropy_parts.map(|_| gpu.output("entropy", rows));
         hold(gpu, &o, self.o.as_ref());
         hold(gpu, &lse, self.lse.as_ref());
         entropy.iter().for_each(|buffer| hold(gpu, buffer, self.entropy.as_ref()));
-        let (o_parts, lse_parts) = (context.upload_view(&inputs.o_parts), context.upload_view(&inputs.lse_parts));
+        let o_parts = gpu.upload(inputs.o_parts, &self.o_parts)?;
+        let lse_parts = context.upload_view(&inputs.lse_parts);
         let entropy_parts = inputs.entropy_parts.map(|view| context.upload_view(&view));
         let merge = Merge::new(context, self.config)?;
         let prepared = merge.prepare(

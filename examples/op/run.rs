@@ -14,18 +14,20 @@ use safetensors::tensor::TensorView as Stored;
 use tensors::{Tensor, Tensors};
 use wgpu_attention::reference::{Real, SumOrder};
 use wgpu_attention::wgpu::{self, ErrorFilter};
-use wgpu_attention::{Context, Prepared, TensorView};
+use wgpu_attention::{Context, DType, HostView, Prepared, TensorView, Uploaded};
 
 /// One output by its field name.
 pub struct Output<T> {
     pub name: &'static str,
     pub shape: Vec<usize>,
     pub data: Vec<T>,
+    /// What the call wrote; a twin computes in its own type.
+    pub dtype: DType,
 }
 
 impl<T> Output<T> {
     pub fn new(name: &'static str, shape: &[u32], data: Vec<T>) -> Self {
-        Self { name, shape: shape.iter().map(|&extent| extent as usize).collect(), data }
+        Self { name, shape: shape.iter().map(|&extent| extent as usize).collect(), data, dtype: DType::F32 }
     }
 }
 
@@ -84,14 +86,15 @@ fn parse<C: serde::de::DeserializeOwned>(config: &str) -> Result<C> {
     serde_json::from_str(config).context("metadata: config")
 }
 
-/// An op and the outputs wanted of it.
+/// An op, the outputs wanted of it, and what the first of them is stored as.
 pub struct Request {
     pub op: Op,
     wanted: Option<Vec<String>>,
+    output_dtype: DType,
 }
 
 impl Request {
-    /// Reads `op`, `config` and `outputs` from a file's metadata; every tensor must be one of the op's inputs.
+    /// Reads `op`, `config`, `outputs` and `output_dtype` from a file's metadata; every tensor must be one of the op's inputs.
     pub fn new<'a>(
         metadata: &HashMap<String, String>,
         tensors: impl IntoIterator<Item = (String, Stored<'a>)>,
@@ -103,7 +106,8 @@ impl Request {
         tensors.finish(stem)?;
         let names =
             |list: &String| list.split(',').map(|name| name.trim().to_owned()).filter(|n| !n.is_empty()).collect();
-        Ok(Self { op, wanted: metadata.get("outputs").map(names) })
+        let output_dtype = output_dtype(metadata.get("output_dtype").map_or("F32", String::as_str))?;
+        Ok(Self { op, wanted: metadata.get("outputs").map(names), output_dtype })
     }
 
     /// Runs the op on the GPU.
@@ -111,7 +115,8 @@ impl Request {
         let device = context.device();
         let memory = device.push_error_scope(ErrorFilter::OutOfMemory);
         let validation = device.push_error_scope(ErrorFilter::Validation);
-        let mut gpu = Gpu { context, wanted: self.wanted.clone(), kernel: String::new(), outputs: Vec::new() };
+        let (wanted, output_dtype) = (self.wanted.clone(), self.output_dtype);
+        let mut gpu = Gpu { context, wanted, output_dtype, kernel: String::new(), outputs: Vec::new() };
         let done = self.op.run(&mut gpu);
         let errors = [pollster::block_on(validation.pop()), pollster::block_on(memory.pop())];
         done?;
@@ -125,10 +130,20 @@ impl Request {
     }
 }
 
+fn output_dtype(name: &str) -> Result<DType> {
+    match name {
+        "F32" => Ok(DType::F32),
+        "F16" => Ok(DType::F16),
+        "BF16" => Ok(DType::BF16),
+        _ => bail!("metadata: output_dtype: expected F32, F16 or BF16; got {name}"),
+    }
+}
+
 /// Where an op runs: allocates the outputs that are wanted, executes, reads them back.
 pub struct Gpu<'a> {
     pub context: &'a Context,
     wanted: Option<Vec<String>>,
+    output_dtype: DType,
     kernel: String,
     outputs: Vec<Output<f32>>,
 }
@@ -137,23 +152,60 @@ pub struct Gpu<'a> {
 pub struct Buffer<const RANK: usize> {
     name: &'static str,
     shape: [u32; RANK],
+    dtype: DType,
+    /// Elements from one row to the next: rows of halves start at a word.
+    row: u32,
     buffer: wgpu::Buffer,
 }
 
 impl<const RANK: usize> Buffer<RANK> {
     pub fn view(&self) -> TensorView<'_, RANK> {
-        TensorView::f32(&self.buffer, self.shape)
+        let mut strides = [1; RANK];
+        for axis in (1..RANK).rev() {
+            let extent = if axis == RANK - 1 { self.row } else { self.shape[axis] };
+            strides[axis - 1] = strides[axis] * u64::from(extent);
+        }
+        TensorView::new(&self.buffer, self.dtype, self.shape).with_strides(strides)
     }
 }
 
 impl Gpu<'_> {
     /// An output that the op always writes.
     pub fn output<const RANK: usize>(&mut self, name: &'static str, shape: [u32; RANK]) -> Buffer<RANK> {
+        self.output_as(name, shape, DType::F32)
+    }
+
+    /// The op's main output, stored as the file asks: f32 if it does not.
+    pub fn main_output<const RANK: usize>(&mut self, name: &'static str, shape: [u32; RANK]) -> Buffer<RANK> {
+        self.output_as(name, shape, self.output_dtype)
+    }
+
+    fn output_as<const RANK: usize>(&mut self, name: &'static str, shape: [u32; RANK], dtype: DType) -> Buffer<RANK> {
         if let Some(wanted) = &mut self.wanted {
             wanted.retain(|other| other != name);
         }
-        let elements = shape.iter().map(|&extent| extent as usize).product();
-        Buffer { name, shape, buffer: self.context.allocate(elements) }
+        let per_word = (4 / dtype.size()) as u32;
+        let row = shape[RANK - 1].next_multiple_of(per_word);
+        let elements: usize = shape[..RANK - 1].iter().chain([&row]).map(|&extent| extent as usize).product();
+        Buffer { name, shape, dtype, row, buffer: self.context.allocate(elements / per_word as usize) }
+    }
+
+    /// A tensor in the type in which the file stores it.
+    pub fn upload<const RANK: usize>(
+        &self,
+        view: HostView<'_, f32, RANK>,
+        tensor: &Tensor<f32, RANK>,
+    ) -> Result<Uploaded<RANK>> {
+        Ok(self.context.upload_view_as(&view, tensor.dtype())?)
+    }
+
+    /// The same of one that may be absent.
+    pub fn upload_if<const RANK: usize>(
+        &self,
+        view: Option<HostView<'_, f32, RANK>>,
+        tensor: Option<&Tensor<f32, RANK>>,
+    ) -> Result<Option<Uploaded<RANK>>> {
+        view.zip(tensor).map(|(view, tensor)| self.upload(view, tensor)).transpose()
     }
 
     /// An output that the op writes if asked to.
@@ -168,10 +220,15 @@ impl Gpu<'_> {
     }
 
     pub fn read<const RANK: usize>(&mut self, buffer: &Buffer<RANK>) -> Result<()> {
-        let mut data = self.context.download(&buffer.buffer)?;
-        // A buffer has room for one element even where the tensor is empty.
-        data.truncate(buffer.shape.iter().map(|&extent| extent as usize).product());
-        self.outputs.push(Output::new(buffer.name, &buffer.shape, data));
+        let Buffer { name, shape, dtype, row, ref buffer } = *buffer;
+        let mut data = self.context.download_as(buffer, dtype)?;
+        let (width, row) = (shape[RANK - 1] as usize, row as usize);
+        if width < row {
+            data = data.chunks(row).flat_map(|row| &row[..width.min(row.len())]).copied().collect();
+        }
+        // A buffer has room for one word even where the tensor is empty.
+        data.truncate(shape.iter().map(|&extent| extent as usize).product());
+        self.outputs.push(Output { dtype, ..Output::new(name, &shape, data) });
         Ok(())
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, Result, bail};
 use safetensors::tensor::{Dtype, TensorView};
 use wgpu_attention::half::{bf16, f16};
-use wgpu_attention::{Error, HostView};
+use wgpu_attention::{DType, Error, HostView};
 
 /// Tensors by name, until an op takes them.
 pub struct Tensors<'a> {
@@ -17,12 +17,18 @@ pub struct Tensors<'a> {
 pub struct Tensor<T, const RANK: usize> {
     data: Vec<T>,
     shape: [usize; RANK],
+    dtype: DType,
 }
 
 impl<T: Copy, const RANK: usize> Tensor<T, RANK> {
     /// Its elements in row-major order.
     pub fn data(&self) -> &[T] {
         &self.data
+    }
+
+    /// What the file stores it as; of lengths and masks, what the library does.
+    pub fn dtype(&self) -> DType {
+        self.dtype
     }
 
     pub fn view(&self) -> Result<HostView<'_, T, RANK>> {
@@ -81,7 +87,7 @@ fn load<T: Load, const RANK: usize>(name: &str, tensor: &TensorView) -> Result<T
     let Some(data) = T::load(tensor.dtype(), tensor.data()) else {
         bail!("{name}: element type: expected {}, got {:?}", T::ACCEPTED, tensor.dtype());
     };
-    Ok(Tensor { data: data.with_context(|| name.to_owned())?, shape })
+    Ok(Tensor { data: data.with_context(|| name.to_owned())?, shape, dtype: T::stored(tensor.dtype()) })
 }
 
 /// An element type of the library, and what a file may hold for it.
@@ -90,6 +96,8 @@ pub trait Load: Copy {
     const ACCEPTED: &str;
     /// Converts, or says that the type is not accepted, or that a value does not fit.
     fn load(dtype: Dtype, bytes: &[u8]) -> Option<Result<Vec<Self>>>;
+    /// What the GPU gets.
+    fn stored(dtype: Dtype) -> DType;
 }
 
 impl Load for f32 {
@@ -102,6 +110,14 @@ impl Load for f32 {
             Dtype::BF16 => words(bytes).map(|word| bf16::from_le_bytes(word).to_f32()).collect(),
             _ => return None,
         }))
+    }
+
+    fn stored(dtype: Dtype) -> DType {
+        match dtype {
+            Dtype::F16 => DType::F16,
+            Dtype::BF16 => DType::BF16,
+            _ => DType::F32,
+        }
     }
 }
 
@@ -117,6 +133,10 @@ impl Load for u32 {
             _ => return None,
         })
     }
+
+    fn stored(_: Dtype) -> DType {
+        DType::U32
+    }
 }
 
 impl Load for u8 {
@@ -124,6 +144,10 @@ impl Load for u8 {
 
     fn load(dtype: Dtype, bytes: &[u8]) -> Option<Result<Vec<Self>>> {
         matches!(dtype, Dtype::BOOL | Dtype::U8).then(|| Ok(bytes.to_vec()))
+    }
+
+    fn stored(_: Dtype) -> DType {
+        DType::Bool
     }
 }
 
