@@ -64,7 +64,7 @@ fn specializations() -> Vec<(Specialization, ParamsLayout)> {
 
 /// Its floats in 16 bits.
 fn stored(specialization: &Specialization, turn: usize) -> Specialization {
-    const FLOATS: [&str; 16] = [
+    const FLOATS: [&str; 19] = [
         "q",
         "k",
         "v",
@@ -81,6 +81,9 @@ fn stored(specialization: &Specialization, turn: usize) -> Specialization {
         "key_gamma",
         "key_beta",
         "o_parts",
+        "projection",
+        "state_s",
+        "state_z",
     ];
     let text = specialization.wgsl();
     let storage = FLOATS.into_iter().filter_map(|name| {
@@ -98,9 +101,10 @@ fn stored(specialization: &Specialization, turn: usize) -> Specialization {
             },
         ))
     });
-    // Keys in the workspace are f32.
+    // Keys in the workspace are f32. A kernel for states in 16 bits is listed with them.
+    let given: Vec<_> = specialization.storage.iter().map(|(name, _)| *name).collect();
     let workspace = specialization.fragments.iter().any(|source| source.path == "linear_attention/k_workspace");
-    let storage: Vec<_> = storage.filter(|(name, _)| !(workspace && *name == "k")).collect();
+    let storage: Vec<_> = storage.filter(|(name, _)| !(given.contains(name) || workspace && *name == "k")).collect();
     specialization.clone().stored(storage)
 }
 

@@ -65,7 +65,6 @@ fn every_type_and_map() {
         (causal(FeatureMap::Exp), [1, 1, 1, 70, 70, 8, 12], ALIGNED),
         (causal(FeatureMap::Cosine), [1, 2, 1, 20, 20, 8, 12], Placement::Interleaved { gap: 2 }),
         (full(FeatureMap::Softmax), [1, 2, 2, 9, 21, 8, 12], ALIGNED),
-        (causal(FeatureMap::Softmax), [1, 1, 1, 70, 70, 8, 12], ALIGNED),
         (causal(FeatureMap::EluPlusOne), [1, 2, 1, 70, 70, 7, 5], ODD_ROWS),
     ];
     for (turn, (config, sizes, placement)) in cases.into_iter().enumerate() {
