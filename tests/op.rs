@@ -230,7 +230,6 @@ fn halves_stay_halves() {
     let table = [
         ("attention", attention(), "o", Dtype::F16, Some("F16")),
         ("attention-bf16", attention(), "o", Dtype::BF16, Some("BF16")),
-        ("attention-f32", attention(), "o", Dtype::F16, None),
         ("matmul", product, "c", Dtype::BF16, Some("F16")),
         ("linear", qkv("linear_attention", "{}"), "o", Dtype::F16, Some("BF16")),
         ("gau", gau, "o", Dtype::BF16, Some("BF16")),
