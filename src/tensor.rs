@@ -139,7 +139,10 @@ impl<const RANK: usize> Layout<RANK> {
         let storage = match dtype {
             DType::F32 => Storage::Plain(dtype),
             // A native element is written alone, whatever the driver's rounding; packed ones are written as they are read.
-            DType::F16 if native && (access == Access::Read || !self.starts_words()) => Storage::NativeF16,
+            // Software drivers convert two halves of a word faster than native ones.
+            DType::F16 if native && (!self.starts_words() || (access == Access::Read && !device.is_cpu)) => {
+                Storage::NativeF16
+            }
             DType::F16 => Storage::PackedF16,
             DType::BF16 => Storage::PackedBF16,
             DType::U32 | DType::Bool => return Err(Error::DType { tensor: name, expected: DType::FLOATS, got: dtype }),
