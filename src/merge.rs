@@ -133,7 +133,7 @@ impl Merge {
     /// unless the merge accumulates.
     ///
     /// # Errors
-    /// For shapes that do not fit the device or the config; [`Error::Pipeline`](crate::Error::Pipeline).
+    /// For shapes that do not fit the device or the config; [`Error::Pipeline`].
     pub fn plan(&self, shapes: &MergeShapes, dtype: DType) -> Result<Arc<Plan>> {
         shapes.check(&self.config)?;
         let device = self.context.capabilities();
@@ -149,7 +149,7 @@ impl Merge {
     /// Checks tensors and finds their plan; compiles only what no earlier plan needed.
     ///
     /// # Errors
-    /// Whatever is wrong with the tensors, by name; see [`Error`](crate::Error). Nothing has been recorded.
+    /// Whatever is wrong with the tensors, by name; see [`Error`]. Nothing has been recorded.
     pub fn prepare<'a>(&self, inputs: MergeInputs<'a>, outputs: MergeOutputs<'a>) -> Result<Prepared<'a>> {
         let shapes = TensorShapes {
             o_parts: inputs.o_parts.shape,

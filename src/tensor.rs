@@ -315,7 +315,8 @@ impl<'d, 'a, const SLOTS: usize> Operands<'d, 'a, SLOTS> {
         if size > limit {
             return Err(Error::LimitExceeded { what: format!("{name}: bytes in one binding"), needed: size, limit });
         }
-        Ok(Place { bytes: begin..end, offset, size, start: start as u32 })
+        // Two halves of a word are one place: an output is written by words.
+        Ok(Place { bytes: begin - begin % 4..needed, offset, size, start: start as u32 })
     }
 
     /// Lets an output lie in the buffer of an input, since no one dispatch binds both: beside it, or as the same view.
@@ -469,6 +470,16 @@ mod tests {
             let begin = 4 * first + 12;
             assert_eq!(found, Place { bytes: begin..begin + 20, offset: 4 * first, size: 32, start: 3 });
         }
+    }
+
+    #[test]
+    fn halves_take_whole_words() {
+        let found = place(GRANTED, DType::F16, 3, 4).unwrap();
+        assert_eq!(
+            (found.bytes, found.start),
+            (4..16, 3),
+            "elements 2 to 7, of which the first and the last are others'"
+        );
     }
 
     #[test]
