@@ -144,7 +144,8 @@ impl Attention {
     /// them.
     ///
     /// # Errors
-    /// For shapes that do not fit together or the device; [`Error::Pipeline`](crate::Error::Pipeline).
+    /// For shapes that do not fit together or the device; [`Error::Stride`](crate::Error::Stride) where rows of an output in 16 bits
+    /// would share a word; [`Error::Pipeline`](crate::Error::Pipeline).
     pub fn plan(&self, shapes: &AttentionShapes, dtype: DType) -> Result<Arc<Plan>> {
         shapes.check(&self.config)?;
         let device = self.context.capabilities();

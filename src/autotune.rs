@@ -106,7 +106,7 @@ impl Context {
     /// For each case, candidates are run on random tensors. One whose result is not the default's (up to rounding)
     /// is dropped; the fastest are then timed in turns with the default, and the best again. It replaces the default where it
     /// takes at most 95 % of its time in the median of the pairs, and less in three of four of them, both times. What a tuning of this context
-    /// holds already is kept, and measured cases are added.
+    /// holds already is kept, but for classes that are measured again.
     ///
     /// ```no_run
     /// use std::time::Duration;

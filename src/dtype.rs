@@ -1,6 +1,9 @@
 //! The types that tensors are made of, and how kernels find them in memory.
 
 /// The type of a tensor's elements in GPU memory.
+///
+/// An output in 16 bits is rounded to nearest even, and no two of its rows may share a 32-bit word: it starts at an even element,
+/// with even strides. [`F16`](Self::F16) on a device with [`SHADER_F16`](wgpu::Features::SHADER_F16) may lie anywhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DType {

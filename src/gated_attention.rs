@@ -134,7 +134,7 @@ impl<'a> GatedAttentionInputs<'a> {
 /// |---|---|---|---|
 /// | `o` | `[batch, q_heads, q_len, v_dim]` | float | 0 in a row that sees no key |
 ///
-/// An o of 16 bits is rounded to the nearest as it is written; its rows start at even elements, so that no two share a word.
+/// An o of 16 bits is rounded to the nearest as it is written; see [`DType`].
 #[derive(Clone, Copy, Debug)]
 pub struct GatedAttentionOutputs<'a> {
     /// The output.
@@ -211,7 +211,8 @@ impl GatedAttention {
     /// compiles them.
     ///
     /// # Errors
-    /// For shapes that do not fit together or the device; [`Error::Pipeline`](crate::Error::Pipeline).
+    /// For shapes that do not fit together or the device; [`Error::Stride`](crate::Error::Stride) where rows of an output in 16 bits
+    /// would share a word; [`Error::Pipeline`](crate::Error::Pipeline).
     pub fn plan(&self, shapes: &GatedAttentionShapes, dtype: DType) -> Result<Arc<Plan>> {
         shapes.check(&self.config)?;
         let device = self.context.capabilities();

@@ -80,8 +80,9 @@ impl<'a> LinearAttentionInputs<'a> {
 /// | `o` | `[batch, q_heads, q_len, v_dim]` | float | 0 in a row that sees no key |
 /// | `state_s`, `state_z`, `state_max` | as in [`LinearAttentionInputs`] | as there | the state after the last key; all of them or none |
 ///
-/// A state is summed up in f32, and rounded to its type once, when the call is done. No two rows of a tensor in 16 bits may share a
-/// 32-bit word. A state may be written where it was read: give the same views. Any other overlap with an input is refused.
+/// A state is summed up in f32, and rounded to its type when the call is done. Passed on token by token in 16 bits it stops growing
+/// (256 + 1 is 256 in bf16, 2048 + 1 is 2048 in f16, and past 65504 comes infinity): there, keep it in f32. A state may be written
+/// where it was read: give the same views. Any other overlap with an input is refused.
 #[derive(Clone, Copy, Debug)]
 pub struct LinearAttentionOutputs<'a> {
     /// The output.
@@ -109,7 +110,7 @@ impl<'a> LinearAttentionOutputs<'a> {
 /// ```
 ///
 /// In causal mode the sums of row i run to key i; they are taken chunk by chunk, so that all but a prefix over chunks is
-/// parallel, and a sequence cut anywhere into calls that pass the state on gives the result of one call. In full mode
+/// parallel, and a sequence cut anywhere into calls that pass the state on in f32 gives the result of one call. In full mode
 /// they run over all keys, and a state passed on adds the keys of other calls. No buffer of length × length is ever
 /// made; sums are f32; the same call on the same device gives the same bits.
 ///
@@ -191,10 +192,12 @@ impl LinearAttention {
         &self.config
     }
 
-    /// Picks the kernels for contiguous tensors of these shapes, all but `state_max` stored as `dtype`, and compiles them.
+    /// Picks the kernels for contiguous tensors of these shapes, with q, k, v, projection and o stored as `dtype` and states as f32,
+    /// and compiles them.
     ///
     /// # Errors
-    /// For shapes that do not fit together or the device; [`Error::Pipeline`](crate::Error::Pipeline).
+    /// For shapes that do not fit together or the device; [`Error::Stride`](crate::Error::Stride) where rows of an output in 16 bits
+    /// would share a word; [`Error::Pipeline`](crate::Error::Pipeline).
     pub fn plan(&self, shapes: &LinearAttentionShapes, dtype: DType) -> Result<Arc<Plan>> {
         shapes.check(&self.config)?;
         let device = self.context.capabilities();

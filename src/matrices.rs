@@ -17,7 +17,7 @@ pub enum Matrices {
     #[default]
     None,
     /// Yes: the factors of every product are rounded to f16, sums stay f32. A factor past ±65504, the largest number of f16,
-    /// counts as ±65504 (an infinity too), and one below 2⁻²⁵ as 0; no sum of finite numbers becomes infinite or NaN.
+    /// counts as ±65504 (an infinity too), and one below 2⁻¹⁴ may count as 0; no sum of finite numbers becomes infinite or NaN.
     F16,
 }
 

@@ -54,7 +54,7 @@ impl<'a> MergeInputs<'a> {
 /// | `lse` | `[batch, heads, len]` | f32 | natural log; −∞ in a row that sees no key; required to accumulate |
 /// | `entropy` | `[batch, heads, len]` | f32 | nats; 0 in a row that sees no key |
 ///
-/// An o of 16 bits is rounded to the nearest as it is written; its rows start at even elements, so that no two share a word.
+/// An o of 16 bits is rounded to the nearest as it is written; see [`DType`].
 /// To accumulate it must be f32, or each step would round what the steps before have summed.
 #[derive(Clone, Copy, Debug)]
 pub struct MergeOutputs<'a> {
@@ -81,7 +81,7 @@ impl<'a> MergeOutputs<'a> {
 /// ```
 ///
 /// Parts of attention over disjoint keys become attention over all of them, in any order and any grouping up to rounding. A
-/// single part that sees a key stays as it is, bit for bit. Parts come stacked, as sequence-parallel attention gathers
+/// single part that sees a key stays as it is, bit for bit, as far as the type of o holds it. Parts come stacked, as sequence-parallel attention gathers
 /// them; or one at a time with [`MergeConfig::accumulate`], as they come around a ring.
 ///
 /// ```no_run

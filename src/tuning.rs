@@ -83,7 +83,10 @@ impl Tuning {
 
     #[cfg(feature = "blocking")]
     pub(crate) fn insert(&mut self, class: String, case: TunedCase) {
-        self.cases.insert(class, case);
+        // Where there was time for no candidate, what was measured before stands.
+        if case.measured > 0 || !self.cases.contains_key(&class) {
+            self.cases.insert(class, case);
+        }
     }
 
     /// Refuses what was measured elsewhere.

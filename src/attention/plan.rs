@@ -319,7 +319,8 @@ pub(super) fn select(
     let outputs = 1 + u32::from(shapes.lse) + u32::from(shapes.entropy);
     let bindings = capabilities.limits.max_storage_buffers_per_shader_stage;
     // Where o stays in storage during the walk, it is summed up as f32.
-    let narrow = block == Block::Storage && problem.o.storage.size() < 4;
+    let in_place = block == Block::Storage && matches!(kernel, Kernel::Rows { .. });
+    let narrow = in_place && problem.o.storage.size() < 4;
     let crowded = inputs + outputs > bindings || narrow;
     if inputs + 1 > bindings {
         return Err(Error::Unsupported {

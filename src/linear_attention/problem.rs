@@ -26,14 +26,6 @@ pub(super) struct StateLayout {
 }
 
 impl StateLayout {
-    fn stored(self, access: Access, dtype: DType, device: &Capabilities) -> Result<Self> {
-        Ok(Self {
-            s: self.s.stored("state_s", axes::S, access, dtype, device)?,
-            z: self.z.stored("state_z", axes::Z, access, dtype, device)?,
-            ..self
-        })
-    }
-
     /// Whether all that is summed up is f32.
     pub fn is_f32(&self) -> bool {
         self.s.storage.size() == 4 && self.z.storage.size() == 4
@@ -80,7 +72,7 @@ impl Problem {
         }
     }
 
-    /// The same with all but the lengths and the running maxima stored as `dtype`.
+    /// The same with all but the lengths and the states stored as `dtype`.
     pub fn stored(self, dtype: DType, device: &Capabilities) -> Result<Self> {
         use Access::{Read, Write};
         let projection = |l: Layout<2>| l.stored("projection", axes::PROJECTION, Read, dtype, device);
@@ -90,8 +82,6 @@ impl Problem {
             v: self.v.stored("v", axes::V, Read, dtype, device)?,
             o: self.o.stored("o", axes::O, Write, dtype, device)?,
             projection: self.projection.map(projection).transpose()?,
-            state_in: self.state_in.map(|state| state.stored(Read, dtype, device)).transpose()?,
-            state_out: self.state_out.map(|state| state.stored(Write, dtype, device)).transpose()?,
             ..self
         })
     }
