@@ -13,7 +13,8 @@ mod storage;
 mod tiles;
 
 use common::{
-    Expected, NAIVE_RUNS, Placed, Placement, Tensor, ULP, assert_same_bits, context, contexts, rounding, stored_view,
+    Expected, NAIVE_RUNS, Placed, Placement, Tensor, ULP, assert_same_bits, context, contexts, own_and_any_gpu,
+    rounding, stored_view,
 };
 use storage::Stored;
 use wgpu_attention::gated_attention::reference::{self, HostInputs};
@@ -243,15 +244,6 @@ impl Case {
         }
         self.check_on_matrices(what);
     }
-}
-
-/// [`contexts`] without what only some GPUs grant: those kernels compile slowly, and tests of their own are enough for them.
-fn own_and_any_gpu() -> Vec<(&'static str, &'static Context)> {
-    let mut contexts = contexts();
-    if contexts.len() > 2 {
-        contexts.remove(1);
-    }
-    contexts
 }
 
 const WEIGHTS: [GauWeights; 7] = [

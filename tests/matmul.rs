@@ -4,7 +4,7 @@ mod common;
 
 use common::{
     Expected, NAIVE_RUNS, Placed, Placement, Tensor, ULP, assert_same_bits, context, contexts, device_with, matrices,
-    rounding, stored_everywhere,
+    own_and_any_gpu, rounding,
 };
 use proptest::prelude::*;
 use wgpu_attention::matmul::reference::{HostInputs, matmul, matmul_in};
@@ -185,14 +185,14 @@ fn operands_in_sixteen_bits() {
             ][(turn + at) % 3];
             let case = Case::batched(Activation::Silu, [1, 2, m, n], k, [[1, 2], [1, 1]], transposed);
             let case = case.with_bias([1, 1, 1, n]).stored(stored);
-            for (kernels, context) in stored_everywhere() {
+            for (kernels, context) in own_and_any_gpu() {
                 case.assert(&format!("{stored:?}, {placement:?}{kernels}"), &case.run(context, placement));
             }
         }
     }
     // In ranges of k, which are summed up in f32.
     let case = Case::new(Activation::None, [4, 8, 3000]).stored([F16; 4]);
-    stored_everywhere().iter().for_each(|(kernels, context)| {
+    own_and_any_gpu().iter().for_each(|(kernels, context)| {
         case.assert(&format!("ranges{kernels}"), &case.run(context, Placement::Aligned));
     });
 }

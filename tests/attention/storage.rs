@@ -3,7 +3,7 @@
 use wgpu_attention::{AttentionConfig, Causal, Context, ContextOptions, DType, Error, Scale, wgpu};
 
 use super::common::{
-    Placed, Placement, Tensor, assert_same_bits, context, contexts, device_with, matrices, stored_everywhere,
+    Placed, Placement, Tensor, assert_same_bits, context, contexts, device_with, matrices, own_and_any_gpu,
 };
 use super::{Attention, AttentionInputs, AttentionOutputs, Case};
 use DType::{BF16, F16, F32};
@@ -65,7 +65,7 @@ fn every_type_and_placement() {
             let [.., q_len, kv_len] = plain.scores_shape();
             let full = Case::new(all, sizes).with_mask(plain.scores_shape()).with_bias([1, 1, q_len, kv_len]);
             let case = if (turn + at).is_multiple_of(2) { plain } else { full }.stored(stored);
-            for (kernels, context) in stored_everywhere() {
+            for (kernels, context) in own_and_any_gpu() {
                 case.assert(&format!("{stored:?}, {placement:?}{kernels}"), &case.run(context, placement));
             }
         }
@@ -103,7 +103,7 @@ fn a_bias_of_minus_infinity() {
         (0..9).for_each(|j| *bias.at_mut([0, 0, 0, j]) = f32::NEG_INFINITY);
         (3..9).for_each(|j| *bias.at_mut([0, 0, 2, j]) = f32::NEG_INFINITY);
         let case = case.stored(*stored);
-        for (kernels, context) in stored_everywhere() {
+        for (kernels, context) in own_and_any_gpu() {
             case.assert(&format!("{stored:?}{kernels}"), &case.run(context, Placement::Aligned));
         }
     }
@@ -146,7 +146,7 @@ fn numbers_go_through_as_the_cpu_rounds_them() {
     let len = numbers.len();
     let v = Tensor { data: numbers, shape: [1, 1, 1, len] };
     let one = Tensor::filled(1.0, [1, 1, 1, 4]);
-    for (kernels, context) in stored_everywhere() {
+    for (kernels, context) in own_and_any_gpu() {
         for (read, write) in [(F32, F16), (F32, BF16), (F16, F32), (BF16, F32), (F16, F16), (BF16, BF16), (BF16, F16)] {
             let [q, k] = [&one, &one].map(|tensor| Placed::input(context, tensor, Placement::Aligned));
             let stored = Placed::input_as(context, &v, Placement::Aligned, read);
@@ -179,7 +179,7 @@ fn the_same_call_gives_the_same_bits() {
 fn rows_of_an_odd_stride() {
     let stored = Stored { o: F32, ..STORED[0] };
     let case = Case::new(AttentionConfig::new(), [1, 2, 1, 3, 7, 5, 5]).stored(stored);
-    for (kernels, context) in stored_everywhere() {
+    for (kernels, context) in own_and_any_gpu() {
         case.assert(&format!("read{kernels}"), &case.run(context, Placement::Odd));
         for dtype in [F16, BF16] {
             let native = context.capabilities().features.contains(wgpu::Features::SHADER_F16);

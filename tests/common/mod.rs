@@ -16,8 +16,8 @@ pub fn context() -> &'static Context {
     CONTEXT.with(|context| *context)
 }
 
-/// [`context`], and on a software driver two more that get a GPU's kernels: one whatever the device grants, one what every
-/// device does.
+/// [`context`], and on a software driver more that get a GPU's kernels: with whatever the device grants; and on llvmpipe, which
+/// compiles faster than SwiftShader, with what every device does.
 pub fn contexts() -> Vec<(&'static str, &'static Context)> {
     thread_local! {
         static AS_GPU: &'static Context = as_gpu(context());
@@ -27,7 +27,9 @@ pub fn contexts() -> Vec<(&'static str, &'static Context)> {
     let mut contexts = vec![("", context())];
     if context().capabilities().is_cpu {
         contexts.push((", by a GPU's kernels", AS_GPU.with(|context| *context)));
-        contexts.push((", by any GPU's kernels", AS_ANY_GPU.with(|context| *context)));
+        if context().capabilities().is_llvmpipe {
+            contexts.push((", by any GPU's kernels", AS_ANY_GPU.with(|context| *context)));
+        }
     }
     contexts
 }
@@ -46,9 +48,9 @@ pub fn with_matrices() -> Context {
     if std::env::var_os("UNCHECKED").is_some() { without_bounds_checks(&context) } else { context }
 }
 
-/// The contexts that storage in 16 bits is tested on: with native f16 where the device has it, and without; on software
-/// drivers the second has a GPU's kernels.
-pub fn stored_everywhere() -> Vec<(&'static str, &'static Context)> {
+/// [`contexts`] without what only some GPUs grant: for what does not depend on tiles. The first has native f16 where the device
+/// has it, on llvmpipe the second has not.
+pub fn own_and_any_gpu() -> Vec<(&'static str, &'static Context)> {
     let mut contexts = contexts();
     if contexts.len() == 3 {
         contexts.remove(1);

@@ -5,7 +5,7 @@ use wgpu_attention::{
     GauMode, GauWeights, LinearDivisor, QuadraticDivisor, wgpu,
 };
 
-use crate::common::{Placement, assert_same_bits, device_with, matrices, stored_everywhere};
+use crate::common::{Placement, assert_same_bits, device_with, matrices, own_and_any_gpu};
 use crate::{Case, Source, V1};
 use DType::{BF16, F16, F32};
 
@@ -82,7 +82,7 @@ fn check_all(turn: usize, stored: Stored) {
         (Case::new(CHUNKS.causal(Causal::TopLeft), Source::Shared, [1, 2, 2, 20, 20, 8, 8]).gated(), whole),
         (Case::new(CHUNKS, Source::Given, [1, 2, 2, 20, 20, 5, 7]).gated(), odd),
     ];
-    let contexts = stored_everywhere();
+    let contexts = own_and_any_gpu();
     for (at, (case, placement)) in cases.into_iter().enumerate() {
         let (kernels, context) = contexts[(turn + at) % contexts.len()];
         let case = case.stored(stored);
@@ -115,7 +115,7 @@ fn on_cooperative_matrices() {
 #[test]
 fn keys_in_ranges() {
     let stored = [(F16, V1.weights(GauWeights::Softmax), 70), (BF16, ROW_SUM, 5)];
-    for ((dtype, config, len), (kernels, context)) in stored.into_iter().zip(stored_everywhere().into_iter().cycle()) {
+    for ((dtype, config, len), (kernels, context)) in stored.into_iter().zip(own_and_any_gpu().into_iter().cycle()) {
         let case = Case::new(config, Source::Given, [1, 1, 1, len, 150, 8, 12]).gated().stored(Stored::all(dtype));
         let options = ContextOptions { max_keys_per_split: Some(64), ..context.capabilities().options };
         let split = Context::with_options(context.device().clone(), context.queue().clone(), options);
@@ -130,7 +130,7 @@ fn keys_in_ranges() {
 fn rows_of_an_odd_stride() {
     let stored = Stored { o: F32, ..Stored::all(F16) };
     let case = Case::new(V1, Source::Given, [1, 2, 2, 3, 7, 5, 5]).gated().stored(stored);
-    for (kernels, context) in stored_everywhere() {
+    for (kernels, context) in own_and_any_gpu() {
         case.assert(&format!("read{kernels}"), &case.run(context, Placement::Odd));
         for dtype in [F16, BF16] {
             let native = context.capabilities().features.contains(wgpu::Features::SHADER_F16);

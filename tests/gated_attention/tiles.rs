@@ -1,5 +1,5 @@
 //! What only the tiles of a GPU's kernels have: edges of blocks and slabs, heads that share a tile, chunks shorter than one.
-//! Software drivers run those kernels too, twice: with what any device grants, and with what this one does.
+//! Software drivers run those kernels too, llvmpipe twice: with what any device grants, and with what this one does.
 
 use super::*;
 

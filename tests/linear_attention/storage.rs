@@ -8,7 +8,7 @@ use wgpu_attention::{
 };
 
 use super::case::{Case, FAVOR, MAPS, Outcome, State, Stored, TAYLOR2, config};
-use super::common::{Placed, Placement, by_a_gpus_kernels, context, device_with, stored_everywhere};
+use super::common::{Placed, Placement, by_a_gpus_kernels, context, device_with, own_and_any_gpu};
 use DType::{BF16, F16, F32};
 
 /// All of them, and each with others.
@@ -43,7 +43,7 @@ impl Case {
 
 /// The second of them gets a GPU's kernels, which pack. Those of a device with f16 run in the other test binary.
 fn everywhere() -> Vec<(&'static str, &'static Context)> {
-    let contexts = stored_everywhere();
+    let contexts = own_and_any_gpu();
     let native = context().capabilities().features.contains(wgpu::Features::SHADER_F16);
     if by_a_gpus_kernels() { contexts[..usize::from(native)].to_vec() } else { contexts }
 }
