@@ -7,7 +7,8 @@ mod on_matrices;
 mod storage;
 
 use common::{
-    Expected, NAIVE_RUNS, Placed, Placement, Tensor, ULP, assert_same_bits, context, contexts, rounding, stored_view,
+    Expected, NAIVE_RUNS, Placed, Placement, Tensor, ULP, assert_same_bits, compiles_slowly, context, contexts,
+    rounding, stored_view,
 };
 use proptest::prelude::*;
 use storage::Stored;
@@ -221,9 +222,7 @@ fn lengths_around_every_tile() {
 #[test]
 fn every_head_dim() {
     let all = (1..=20).chain([31, 32, 33, 63, 64, 65, 72, 80, 96, 111, 127, 128, 129, 130, 160, 192, 255, 256]);
-    // SwiftShader takes two seconds for each of two kernels.
-    let device = context().capabilities();
-    for dim in all.step_by(if device.is_cpu && !device.is_llvmpipe { 3 } else { 1 }) {
+    for dim in all.step_by(if compiles_slowly() { 3 } else { 1 }) {
         for v_dim in [dim, 257 - dim] {
             let case = Case::new(AttentionConfig::new(), [1, 1, 1, 5, 11, dim, v_dim]);
             // Software drivers take a second to compile each of a GPU's kernels: some dims of every number of columns.
@@ -239,8 +238,8 @@ fn every_head_dim() {
 /// From 64 queries on, llvmpipe has kernels of its own.
 #[test]
 fn more_queries_at_head_dims_around_every_tile() {
-    for (head_dim, v_dim) in [(1, 3), (20, 32), (64, 64), (63, 66), (96, 80), (97, 97), (128, 128), (64, 160), (161, 8)]
-    {
+    let all = [(1, 3), (20, 32), (64, 64), (63, 66), (96, 80), (97, 97), (128, 128), (64, 160), (161, 8)];
+    for (head_dim, v_dim) in all.into_iter().step_by(if compiles_slowly() { 2 } else { 1 }) {
         let config = AttentionConfig::new().causal(Causal::BottomRight);
         let sizes = [1, 2, 1, 70, 90, head_dim, v_dim];
         Case::new(config, sizes).check_portable("causal");

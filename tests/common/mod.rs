@@ -48,6 +48,12 @@ pub fn with_matrices() -> Context {
     if std::env::var_os("UNCHECKED").is_some() { without_bounds_checks(&context) } else { context }
 }
 
+/// Whether the driver is SwiftShader, which takes seconds for a kernel: tests of every size take some.
+pub fn compiles_slowly() -> bool {
+    let device = context().capabilities();
+    device.is_cpu && !device.is_llvmpipe
+}
+
 /// [`contexts`] without what only some GPUs grant: for what does not depend on tiles. The first has native f16 where the device
 /// has it, on llvmpipe the second has not.
 pub fn own_and_any_gpu() -> Vec<(&'static str, &'static Context)> {
