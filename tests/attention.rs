@@ -582,7 +582,7 @@ fn any_case() -> impl Strategy<Value = Case> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(common::any(48))]
     #[test]
         fn any_shape_and_options_agree_with_the_twin(
         case in any_case(),

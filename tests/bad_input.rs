@@ -481,7 +481,7 @@ fn host_data_of_another_length_is_refused() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(common::any(300))]
     /// Whatever the views, a call is refused or runs without a word from the device (whose default is to panic).
     #[test]
 fn any_view_is_refused_or_runs(

@@ -371,7 +371,7 @@ fn a_plan_says_what_it_costs() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 16, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(common::any(16))]
     #[test]
     fn any_product(
         c in (1..3usize, 1..3usize, 1..70usize, 1..70usize),

@@ -376,7 +376,7 @@ fn splits_of_the_keys_merge_into_attention() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(common::any(24))]
     #[test]
     fn any_shape_agrees_with_the_twin(
         parts in 1usize..6, batch in 1usize..3, heads in 1usize..4, len in 1usize..40, v_dim in 1usize..80,

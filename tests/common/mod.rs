@@ -4,6 +4,7 @@
 
 use std::sync::{Once, OnceLock};
 
+use proptest::prelude::ProptestConfig;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use rand_distr::StandardNormal;
 use wgpu_attention::half::{bf16, f16};
@@ -54,14 +55,21 @@ pub fn compiles_slowly() -> bool {
     device.is_cpu && !device.is_llvmpipe
 }
 
-/// [`contexts`] without what only some GPUs grant: for what does not depend on tiles. The first has native f16 where the device
-/// has it, on llvmpipe the second has not.
+/// [`contexts`] for what does not depend on tiles: without what only some GPUs grant, and without a GPU's kernels where they
+/// compile slowly. The first has native f16 where the device has it, on llvmpipe the second has not.
 pub fn own_and_any_gpu() -> Vec<(&'static str, &'static Context)> {
     let mut contexts = contexts();
     if contexts.len() == 3 {
         contexts.remove(1);
     }
+    contexts.truncate(if compiles_slowly() { 1 } else { 2 });
     contexts
+}
+
+/// So many cases of a property, or half where each compiles slowly.
+pub fn any(cases: u32) -> ProptestConfig {
+    let cases = if compiles_slowly() { cases / 2 } else { cases };
+    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
 }
 
 /// A host tensor on the device, with the same strides, stored in this type.
