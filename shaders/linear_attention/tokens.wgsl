@@ -128,7 +128,9 @@ fn step(j: u32, place: Place) {
             if (NORMALIZED) {
                 o4[t] /= divisor[t];
             }
-            store_told(place.o + row[t] * params.o_row, chunk, o4[t]);
+            if (chunk + lane < V_CHUNKS) {
+                store_o(place.o + row[t] * params.o_row, chunk + lane, o4[t]);
+            }
         }
     }
 }

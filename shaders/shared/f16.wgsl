@@ -22,18 +22,12 @@ fn f16_bits(word: u32, i: u32) -> u32 {
 fn f16_from(x: vec4<f32>) -> vec4<u32> {
     let bits = bitcast<vec4<u32>>(x);
     let size = bits & vec4(0x7fffffffu);
-    // From 2^-14 on: round away 13 bits of fraction, into the exponent if need be, and move the exponent's zero.
-    let rounded = size + vec4(0xfffu) + ((size >> vec4(13u)) & vec4(1u));
-    let normal = min((rounded - vec4(0x38000000u)) >> vec4(13u), vec4(0x7c00u));
-    // Below: whole multiples of 2^-24.
-    let shift = min(vec4(126u) - min(size >> vec4(23u), vec4(112u)), vec4(31u));
-    let fraction = (size & vec4(0x7fffffu)) | vec4(0x800000u);
-    let whole = fraction >> shift;
-    let rest = fraction & ((vec4(1u) << shift) - vec4(1u));
-    let tie = vec4(1u) << (shift - vec4(1u));
-    let up = (rest > tie) | ((rest == tie) & ((whole & vec4(1u)) == vec4(1u)));
-    let subnormal = whole + select(vec4(0u), vec4(1u), up);
-    let finite = select(normal, subnormal, size < vec4(0x38800000u));
-    let half = select(finite, vec4(0x7e00u), size > vec4(0x7f800000u));
-    return half | ((bits >> vec4(16u)) & vec4(0x8000u));
+    // In units of the last of 23 bits of fraction: from 2^-14 on with an exponent whose zero is f16's, below without one.
+    let below = (size & vec4(0x7fffffu)) | vec4(0x800000u);
+    let exact = select(size - vec4(0x38000000u), below, size < vec4(0x38800000u));
+    let shift = vec4<u32>(clamp(vec4(126) - vec4<i32>(size >> vec4(23u)), vec4(13), vec4(25)));
+    let half = vec4(1u) << (shift - vec4(1u));
+    let rounded = (exact + half - vec4(1u) + ((exact >> shift) & vec4(1u))) >> shift;
+    let number = select(min(rounded, vec4(0x7c00u)), vec4(0x7e00u), size > vec4(0x7f800000u));
+    return number | ((bits >> vec4(16u)) & vec4(0x8000u));
 }
