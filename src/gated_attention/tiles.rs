@@ -463,21 +463,11 @@ fn check_chunks_under_loop_cap(shapes: &GatedAttentionShapes, chunk: u32, choice
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ContextOptions;
     use crate::gated_attention::config::GauMode;
 
     fn capabilities(is_cpu: bool, loop_cap: Option<u32>) -> Capabilities {
-        Capabilities {
-            limits: wgpu::Limits::default(),
-            features: wgpu::Features::empty(),
-            is_cpu,
-            loop_cap,
-            slow_arrays: loop_cap.is_some(),
-            is_llvmpipe: loop_cap.is_some(),
-            subgroup_size: None,
-            min_subgroup_size: None,
-            options: ContextOptions::default(),
-        }
+        let old = loop_cap.is_some();
+        Capabilities { is_cpu, loop_cap, slow_arrays: old, is_llvmpipe: old, ..Capabilities::plain() }
     }
 
     fn problem(len: u32, key_dim: u32, v_dim: u32) -> Problem {

@@ -145,17 +145,8 @@ mod tests {
     const TAYLOR2: FeatureMap = FeatureMap::Taylor2 { scale: None };
 
     fn capabilities(max_workspace_bytes: u64) -> Capabilities {
-        Capabilities {
-            limits: wgpu::Limits::default(),
-            features: wgpu::Features::empty(),
-            is_cpu: true,
-            loop_cap: None,
-            slow_arrays: false,
-            is_llvmpipe: false,
-            subgroup_size: None,
-            min_subgroup_size: None,
-            options: ContextOptions { max_workspace_bytes, ..ContextOptions::default() },
-        }
+        let options = ContextOptions { max_workspace_bytes, ..ContextOptions::default() };
+        Capabilities { is_cpu: true, options, ..Capabilities::plain() }
     }
 
     fn select(map: FeatureMap, mode: LinearMode, shapes: &LinearAttentionShapes, bytes: u64) -> (Rounds, [u64; 3]) {

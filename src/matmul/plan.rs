@@ -350,20 +350,6 @@ fn least_bytes(problem: &Problem) -> u64 {
 mod tests {
     use super::*;
 
-    fn gpu() -> Capabilities {
-        Capabilities {
-            limits: wgpu::Limits::default(),
-            features: wgpu::Features::empty(),
-            is_cpu: false,
-            loop_cap: None,
-            slow_arrays: false,
-            is_llvmpipe: false,
-            subgroup_size: None,
-            min_subgroup_size: None,
-            options: ContextOptions::default(),
-        }
-    }
-
     fn tile(shapes: MatMulShapes, capabilities: &Capabilities) -> [u32; 2] {
         let choice = select(&MatMulConfig::new(), &Problem::contiguous(shapes), capabilities, None).expect("a plan");
         choice.tile.size()
@@ -371,12 +357,15 @@ mod tests {
 
     #[test]
     fn tiles_shrink_until_a_gpu_is_full() {
-        assert_eq!(tile(MatMulShapes::new(4096, 4096, 64), &gpu()), [128, 128]);
-        assert_eq!(tile(MatMulShapes::new(512, 512, 4096), &gpu()), [64, 64]);
-        assert_eq!(tile(MatMulShapes { heads: 8, ..MatMulShapes::new(512, 512, 64) }, &gpu()), [128, 128]);
-        assert_eq!(tile(MatMulShapes::new(1, 4096, 4096), &gpu()), [16, 256], "few rows");
+        assert_eq!(tile(MatMulShapes::new(4096, 4096, 64), &Capabilities::plain()), [128, 128]);
+        assert_eq!(tile(MatMulShapes::new(512, 512, 4096), &Capabilities::plain()), [64, 64]);
         assert_eq!(
-            tile(MatMulShapes { heads: 8, ..MatMulShapes::new(2048, 64, 2048) }, &gpu()),
+            tile(MatMulShapes { heads: 8, ..MatMulShapes::new(512, 512, 64) }, &Capabilities::plain()),
+            [128, 128]
+        );
+        assert_eq!(tile(MatMulShapes::new(1, 4096, 4096), &Capabilities::plain()), [16, 256], "few rows");
+        assert_eq!(
+            tile(MatMulShapes { heads: 8, ..MatMulShapes::new(2048, 64, 2048) }, &Capabilities::plain()),
             [128, 64],
             "few columns"
         );
@@ -385,7 +374,7 @@ mod tests {
     #[test]
     fn cpus_have_tiles_of_their_own() {
         let shapes = MatMulShapes::new(512, 512, 512);
-        let llvmpipe = Capabilities { is_cpu: true, is_llvmpipe: true, ..gpu() };
+        let llvmpipe = Capabilities { is_cpu: true, is_llvmpipe: true, ..Capabilities::plain() };
         for size in [4, 8] {
             let own = Capabilities { subgroup_size: Some(size), ..llvmpipe.clone() };
             assert_eq!(tile(shapes, &own), [4 * size, 64]);
@@ -393,7 +382,7 @@ mod tests {
             let old = Capabilities { slow_arrays: true, ..own };
             assert_eq!(tile(shapes, &old), [4 * size, 32]);
         }
-        assert_eq!(tile(shapes, &llvmpipe), tile(shapes, &Capabilities { is_cpu: true, ..gpu() }));
+        assert_eq!(tile(shapes, &llvmpipe), tile(shapes, &Capabilities { is_cpu: true, ..Capabilities::plain() }));
     }
 
     #[test]
@@ -401,22 +390,26 @@ mod tests {
         let ranges = |shapes, capabilities: &Capabilities| {
             select(&MatMulConfig::new(), &Problem::contiguous(shapes), capabilities, None).expect("a plan").ranges
         };
-        assert_eq!(ranges(MatMulShapes::new(1, 4096, 4096), &gpu()), [256, 16]);
-        assert_eq!(ranges(MatMulShapes::new(1, 4096, 65_536), &gpu()), [2048, 32], "the largest that does");
-        assert_eq!(ranges(MatMulShapes::new(512, 512, 4096), &gpu()), [1024, 4]);
-        assert_eq!(ranges(MatMulShapes::new(4096, 4096, 4096), &gpu())[1], 1, "many tiles");
-        assert_eq!(ranges(MatMulShapes::new(1, 4096, 511), &gpu())[1], 1, "no two ranges");
-        let cpu = Capabilities { is_cpu: true, is_llvmpipe: true, ..gpu() };
+        assert_eq!(ranges(MatMulShapes::new(1, 4096, 4096), &Capabilities::plain()), [256, 16]);
+        assert_eq!(
+            ranges(MatMulShapes::new(1, 4096, 65_536), &Capabilities::plain()),
+            [2048, 32],
+            "the largest that does"
+        );
+        assert_eq!(ranges(MatMulShapes::new(512, 512, 4096), &Capabilities::plain()), [1024, 4]);
+        assert_eq!(ranges(MatMulShapes::new(4096, 4096, 4096), &Capabilities::plain())[1], 1, "many tiles");
+        assert_eq!(ranges(MatMulShapes::new(1, 4096, 511), &Capabilities::plain())[1], 1, "no two ranges");
+        let cpu = Capabilities { is_cpu: true, is_llvmpipe: true, ..Capabilities::plain() };
         assert_eq!(ranges(MatMulShapes::new(1, 768, 768), &cpu)[1], 1);
         assert_eq!(ranges(MatMulShapes::new(1, 64, 4096), &cpu), [1024, 4]);
         let options = ContextOptions { max_workspace_bytes: 1 << 16, ..Default::default() };
-        let cramped = Capabilities { options, ..gpu() };
+        let cramped = Capabilities { options, ..Capabilities::plain() };
         assert_eq!(ranges(MatMulShapes::new(1, 4096, 4096), &cramped), [1024, 4], "as the workspace allows");
     }
 
     #[test]
     fn a_loop_cap_bounds_k() {
-        let capped = Capabilities { is_cpu: true, loop_cap: Some(65_535), ..gpu() };
+        let capped = Capabilities { is_cpu: true, loop_cap: Some(65_535), ..Capabilities::plain() };
         let plan = |shapes| select(&MatMulConfig::new(), &Problem::contiguous(shapes), &capped, None);
         let many = MatMulShapes { heads: 100, ..MatMulShapes::new(1, 1, 65_000 * 8) };
         assert_eq!(plan(many).expect("a plan").ranges[1], 1, "few enough steps");

@@ -271,19 +271,15 @@ impl Builder<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{ContextOptions, FeatureMap};
+    use crate::FeatureMap;
 
     fn llvmpipe() -> Capabilities {
         Capabilities {
-            limits: wgpu::Limits::default(),
-            features: wgpu::Features::empty(),
             is_cpu: true,
-            loop_cap: None,
-            slow_arrays: false,
             is_llvmpipe: true,
             subgroup_size: Some(8),
             min_subgroup_size: Some(8),
-            options: ContextOptions::default(),
+            ..Capabilities::plain()
         }
     }
 
