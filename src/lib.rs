@@ -78,6 +78,7 @@ pub mod merge;
 mod params;
 mod quirks;
 pub mod reference;
+mod row_kernel;
 mod storage;
 mod tensor;
 #[cfg(feature = "blocking")]

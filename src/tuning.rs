@@ -7,7 +7,7 @@ use std::fmt;
 use crate::context::Context;
 use crate::dispatch::Plan;
 use crate::tensor::{DType, Layout, Storage};
-use crate::{Error, Result};
+use crate::{Causal, Error, Result, Window};
 
 /// What was measured on one device, and won: kernels by classes of calls.
 ///
@@ -156,6 +156,19 @@ impl Class {
     /// A number that matters by its power of two.
     pub fn up_to(self, name: &str, value: u64) -> Self {
         Self(format!("{} {name}<={}", self.0, value.checked_next_power_of_two().unwrap_or(u64::MAX)))
+    }
+
+    /// Lengths, and heads of keys: of all the batch, and queries' heads to each.
+    pub fn lengths_and_heads(self, [q_len, kv_len]: [u32; 2], [batch, q_heads, kv_heads]: [u32; 3]) -> Self {
+        self.up_to("q_len", q_len.into())
+            .up_to("kv_len", kv_len.into())
+            .up_to("kv_heads", u64::from(batch) * u64::from(kv_heads))
+            .up_to("group", u64::from(q_heads / kv_heads.max(1)))
+    }
+
+    /// Whether keys are hidden by their distance from a query.
+    pub fn masked(self, causal: Causal, window: Window) -> Self {
+        self.with("causal", causal != Causal::None).with("window", window.left.is_some() || window.right.is_some())
     }
 
     /// What the call has or is.

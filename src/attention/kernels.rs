@@ -1,9 +1,10 @@
 //! The kernels of softmax attention: their bindings, their uniforms, and the source of each specialization.
 
-use super::plan::{ALTERNATIVES, Choice, Kernel, Problem, TILES, Tile, can_shuffle};
+use super::plan::{ALTERNATIVES, Choice, Problem, TILES, Tile, can_shuffle, slabs, within};
 use super::{AttentionConfig, AttentionShapes, Causal, Scale};
 use crate::matrices::{MatrixTier, RowTile};
 use crate::params::{ParamsLayout, params};
+use crate::row_kernel::Kernel;
 use crate::tensor::Layout;
 use crate::wgsl::{Constant, Source, Specialization, source};
 
@@ -434,8 +435,8 @@ pub fn specializations() -> Vec<(Specialization, ParamsLayout)> {
             let alternatives = ALTERNATIVES.iter().filter(|tile| few && tile.is_wide_enough(head_dim, v_dim));
             for tile in TILES.iter().filter(takes).chain(alternatives) {
                 // What only a tuning takes: not in every combination.
-                let slabs = if few { tile.kernel.slabs(32 << 10, v_dim) } else { Vec::new() };
-                let table = [16 << 10, 32 << 10].map(|granted| tile.kernel.within(granted, v_dim));
+                let slabs = if few { slabs(tile.kernel, 32 << 10, v_dim) } else { Vec::new() };
+                let table = [16 << 10, 32 << 10].map(|granted| within(tile.kernel, granted, v_dim));
                 for kernel in table.into_iter().chain(slabs) {
                     for block in [Block::Private, Block::Storage] {
                         for shuffle in [false, can_shuffle(64, v_dim)] {

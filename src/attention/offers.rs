@@ -2,51 +2,40 @@
 
 use std::fmt;
 
-use super::plan::{self, ALTERNATIVES, Kernel, Problem, TILES, adapter_of, matrix_kernels, runs};
-use super::{AttentionConfig, Causal};
+use super::AttentionConfig;
+use super::plan::{self, ALTERNATIVES, Problem, TILES, adapter_of, matrix_kernels, slabs};
 use crate::Result;
 use crate::context::{Capabilities, Context};
 use crate::dispatch::Plan;
+use crate::row_kernel::{Kernel, KeyRange};
 use crate::tuning::Class;
 
-/// A kernel, and the keys of a range: as the plan would split them for this kernel, unless given.
+/// A kernel, and the keys of a range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Offer {
     pub kernel: Kernel,
-    pub range: Option<u32>,
+    pub range: KeyRange,
 }
 
 impl fmt::Display for Offer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.kernel {
-            Kernel::Tiled { height, groups, slab } => write!(f, "tiled height={height} groups={groups} slab={slab}")?,
-            Kernel::Rows { workgroup, keys } => write!(f, "rows workgroup={workgroup} keys={keys}")?,
-            Kernel::Subgroup { workgroup, keys } => write!(f, "rows subgroup={workgroup} keys={keys}")?,
-            Kernel::Matrices(tile) => write!(f, "matrices subgroups={} keys={}", tile.subgroups, tile.keys)?,
-        }
-        match self.range {
-            None => Ok(()),
-            Some(u32::MAX) => f.write_str(" unsplit"),
-            Some(keys) => write!(f, " range={keys}"),
-        }
+        write!(f, "{}{}", self.kernel, self.range)
     }
 }
 
 /// Lengths of ranges of keys.
-const RANGES: [u32; 5] = [u32::MAX, 4096, 1024, 512, 256];
+const RANGES: [u32; 5] = [KeyRange::WHOLE, 4096, 1024, 512, 256];
 
 /// Everything that is right for the problem on this device, whatever its number of rows.
 pub(super) fn offers(config: &AttentionConfig, problem: &Problem, capabilities: &Capabilities) -> Vec<Offer> {
     let shapes = &problem.shapes;
+    let ranges = || std::iter::once(None).chain(RANGES.map(Some)).map(KeyRange);
     let kernels = match matrix_kernels(config, shapes, capabilities) {
         Ok(found) if found.is_empty() => kernels(shapes.head_dim, shapes.v_dim, capabilities),
         // A device that refuses the config is offered nothing.
         found => found.unwrap_or_default(),
     };
-    kernels
-        .into_iter()
-        .flat_map(|kernel| std::iter::once(None).chain(RANGES.map(Some)).map(move |range| Offer { kernel, range }))
-        .collect()
+    kernels.into_iter().flat_map(|kernel| ranges().map(move |range| Offer { kernel, range })).collect()
 }
 
 /// The kernels of the adapter's rows in the table, and their alternatives.
@@ -56,8 +45,8 @@ fn kernels(head_dim: u32, v_dim: u32, capabilities: &Capabilities) -> Vec<Kernel
     let rows = rows.filter(|tile| tile.is_for(adapter) && tile.is_wide_enough(head_dim, v_dim));
     let granted = capabilities.limits.max_compute_workgroup_storage_size;
     let mut found = Vec::new();
-    for kernel in rows.map(|tile| tile.kernel).filter(|&kernel| runs(kernel, capabilities)) {
-        for slab in kernel.slabs(granted, v_dim) {
+    for kernel in rows.map(|tile| tile.kernel).filter(|kernel| kernel.runs_with(capabilities.subgroup_size)) {
+        for slab in slabs(kernel, granted, v_dim) {
             if !found.contains(&slab) {
                 found.push(slab);
             }
@@ -73,12 +62,8 @@ pub(super) fn class(config: &AttentionConfig, problem: &Problem) -> String {
     Class::of("attention")
         .exactly("head_dim", shapes.head_dim)
         .exactly("v_dim", shapes.v_dim)
-        .up_to("q_len", shapes.q_len.into())
-        .up_to("kv_len", shapes.kv_len.into())
-        .up_to("kv_heads", u64::from(shapes.batch) * u64::from(shapes.kv_heads))
-        .up_to("group", u64::from(shapes.q_heads / shapes.kv_heads.max(1)))
-        .with("causal", config.causal != Causal::None)
-        .with("window", config.window.left.is_some() || config.window.right.is_some())
+        .lengths_and_heads([shapes.q_len, shapes.kv_len], [shapes.batch, shapes.q_heads, shapes.kv_heads])
+        .masked(config.causal, config.window)
         .with("log_n", config.scale.terms(shapes.head_dim).log_n)
         .with("softcap", config.softcap.is_some())
         .with("kv_lens", shapes.kv_lens)

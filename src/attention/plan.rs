@@ -6,6 +6,7 @@ use super::{AttentionConfig, AttentionShapes};
 use crate::context::{Capabilities, Context};
 use crate::dispatch::{Plan, PlanBuilder, Slot};
 use crate::matrices::{MatrixTier, RowTile};
+use crate::row_kernel::Kernel;
 use crate::tensor::{Access, DType, Layout, product};
 use crate::wgsl::Specialization;
 use crate::{Error, Matrices, Result};
@@ -91,49 +92,6 @@ pub(super) enum Adapter {
     Gpu,
 }
 
-/// A kernel that walks the keys, and what it is made for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kernel {
-    /// `attention/tiled.wgsl`: `height` times `groups` groups of four rows to a workgroup, up to `slab` dims or keys in
-    /// workgroup memory at a time. What its rows have in common goes by subgroup operations where subgroups are large enough.
-    Tiled { height: u32, groups: u32, slab: u32 },
-    /// `attention/rows.wgsl`: four rows to an invocation, `keys` in a step. 64 keys become 8 where the loads are no
-    /// vectors, or a bias or mask hides keys in between.
-    Rows { workgroup: u32, keys: u32 },
-    /// The same unrolled, where subgroups have the workgroup's size.
-    Subgroup { workgroup: u32, keys: u32 },
-    /// `attention/cooperative.wgsl`: subgroups of 16 rows, and the device's matrices.
-    Matrices(RowTile),
-}
-
-impl Kernel {
-    /// Rows that a workgroup owns.
-    pub fn rows(self) -> u32 {
-        match self {
-            Self::Tiled { height, groups, .. } => 4 * height * groups,
-            Self::Rows { workgroup, .. } | Self::Subgroup { workgroup, .. } => 4 * workgroup,
-            Self::Matrices(tile) => tile.rows(),
-        }
-    }
-
-    /// With the largest slab of [`slabs`](Self::slabs).
-    pub fn within(self, granted: u32, v_dim: u32) -> Self {
-        self.slabs(granted, v_dim)[0]
-    }
-
-    /// With every slab up to its own that so many bytes of workgroup memory hold, that divides a step, and whose
-    /// queries the invocations bring at four rows each; the largest first.
-    pub fn slabs(self, granted: u32, v_dim: u32) -> Vec<Self> {
-        let Self::Tiled { height, groups, slab: most } = self else { return vec![self] };
-        let (width, row_groups) = (tile_width(v_dim), height * groups);
-        let bytes = |slab: u32| 16 * (slab.max(width) * row_groups + slab * width.max(v_dim.div_ceil(4)));
-        let whole = |slab: u32| (4 * width).is_multiple_of(slab) && slab / 4 * groups <= width;
-        let fits = |slab: &u32| *slab <= most && whole(*slab) && bytes(*slab) <= granted;
-        let slabs = [32, 16].into_iter().filter(fits).chain([8]);
-        slabs.map(|slab| Self::Tiled { height, groups, slab }).collect()
-    }
-}
-
 impl Tile {
     /// Whether it is for these sizes.
     pub fn takes(&self, shapes: &AttentionShapes) -> bool {
@@ -149,6 +107,23 @@ impl Tile {
     pub fn is_for(&self, adapter: Adapter) -> bool {
         self.adapter == adapter
     }
+}
+
+/// The kernel with the largest of its [`slabs`].
+pub(super) fn within(kernel: Kernel, granted: u32, v_dim: u32) -> Kernel {
+    slabs(kernel, granted, v_dim)[0]
+}
+
+/// The kernel with every slab up to its own that so many bytes of workgroup memory hold, that divides a step, and whose
+/// queries the invocations bring at four rows each; the largest first.
+pub(super) fn slabs(kernel: Kernel, granted: u32, v_dim: u32) -> Vec<Kernel> {
+    let Kernel::Tiled { height, groups, slab: most } = kernel else { return vec![kernel] };
+    let (width, row_groups) = (tile_width(v_dim), height * groups);
+    let bytes = |slab: u32| 16 * (slab.max(width) * row_groups + slab * width.max(v_dim.div_ceil(4)));
+    let whole = |slab: u32| (4 * width).is_multiple_of(slab) && slab / 4 * groups <= width;
+    let fits = |slab: &u32| *slab <= most && whole(*slab) && bytes(*slab) <= granted;
+    let slabs = [32, 16].into_iter().filter(fits).chain([8]);
+    slabs.map(|slab| Kernel::Tiled { height, groups, slab }).collect()
 }
 
 /// Rows of the attention matrix that read the same keys.
@@ -168,7 +143,7 @@ const ANY: u32 = u32::MAX;
 ///
 /// On a GPU, a workgroup of 256 holds 128 rows by 64 keys: of each product an invocation computes 8 by 4 or 8 by 8 numbers
 /// from 12 or 16 that it reads from workgroup memory. v_dim above 128 would take 160 registers for them: half the rows. Fewer
-/// rows take smaller tiles. Slabs are as large as workgroup memory allows (`Kernel::within`), for they set how often the
+/// rows take smaller tiles. Slabs are as large as workgroup memory allows ([`within`]), for they set how often the
 /// invocations wait for each other, and for memory; registers, not it, limit how many workgroups share a multiprocessor.
 #[rustfmt::skip]
 pub(super) const TILES: &[Tile] = &[
@@ -242,11 +217,6 @@ pub(super) fn matrix_kernels(
     Ok(RowTile::list(tier, rows, dims, &capabilities.limits)?.into_iter().map(Kernel::Matrices).collect())
 }
 
-/// Whether the device's subgroups are as the kernel needs them.
-pub(super) fn runs(kernel: Kernel, capabilities: &Capabilities) -> bool {
-    !matches!(kernel, Kernel::Subgroup { workgroup, .. } if capabilities.subgroup_size != Some(workgroup))
-}
-
 /// Picks kernels and tiles: a pure function of config, problem and device, and of what a tuning takes in place of the table.
 pub(super) fn select(
     config: &AttentionConfig,
@@ -257,10 +227,12 @@ pub(super) fn select(
     let shapes = &problem.shapes;
     let by_matrices = matrix_kernels(config, shapes, capabilities)?;
     let adapter = if by_matrices.is_empty() { adapter_of(capabilities) } else { Adapter::Gpu };
-    let applies = |tile: &&Tile| tile.adapter == adapter && runs(tile.kernel, capabilities) && tile.takes(shapes);
+    let applies = |tile: &&Tile| {
+        tile.adapter == adapter && tile.kernel.runs_with(capabilities.subgroup_size) && tile.takes(shapes)
+    };
     let table = || {
         let tile = TILES.iter().find(applies).unwrap_or(&TILES[TILES.len() - 1]);
-        tile.kernel.within(capabilities.limits.max_compute_workgroup_storage_size, shapes.v_dim)
+        within(tile.kernel, capabilities.limits.max_compute_workgroup_storage_size, shapes.v_dim)
     };
     let kernel = offer.map(|offer| offer.kernel).or(by_matrices.first().copied()).unwrap_or_else(table);
     let step = keys_per_step(problem, kernel);
@@ -282,7 +254,7 @@ pub(super) fn select(
         Kernel::Tiled { .. } | Kernel::Rows { .. } | Kernel::Matrices(_) => {}
     }
     let (enough, least_keys) = enough(kernel);
-    if let Some(keys) = offer.and_then(|offer| offer.range) {
+    if let Some(keys) = offer.and_then(|offer| offer.range.0) {
         bound = bound.min(keys.max(step));
     } else if tiles < enough {
         // Rather more workgroups than this walks more keys alone.

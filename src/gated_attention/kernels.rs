@@ -3,10 +3,11 @@
 use super::config::{Divisor, GatedAttentionConfig, GauMode, GauWeights, QuadraticDivisor};
 use super::plan::{Map, Problem};
 use super::shapes::GatedAttentionShapes;
-use super::tiles::{Adapter, Choice, Kernel, StateKernel, can_shuffle, columns, tile_for, tiles_for, tiles_of, width};
+use super::tiles::{Adapter, Choice, StateKernel, can_shuffle, columns, tile_for, tiles_for, tiles_of, width};
 use crate::Causal;
 use crate::matrices::{MatrixTier, RowTile};
 use crate::params::{ParamsLayout, params};
+use crate::row_kernel::Kernel;
 use crate::tensor::Storage;
 use crate::wgsl::{Constant, Source, Specialization, source};
 

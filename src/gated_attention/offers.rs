@@ -5,39 +5,29 @@ use std::fmt;
 use super::GauWeights;
 use super::config::GatedAttentionConfig;
 use super::plan::{self, Problem};
-use super::tiles::{Kernel, Tile, device, matrix_tiles, tiles_for};
+use super::tiles::{Tile, device, matrix_tiles, tiles_for};
+use crate::Result;
 use crate::context::{Capabilities, Context};
 use crate::dispatch::Plan;
+use crate::row_kernel::KeyRange;
 use crate::tensor::Layout;
 use crate::tuning::Class;
-use crate::{Causal, Result};
 
-/// A tile, and the keys of a range: as the plan would split them for this tile, unless given.
+/// A tile, and the keys of a range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Offer {
     pub tile: Tile,
-    pub range: Option<u32>,
+    pub range: KeyRange,
 }
 
 impl fmt::Display for Offer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.tile.kernel {
-            Kernel::Tiled { height, groups, slab } => write!(f, "tiled height={height} groups={groups} slab={slab}")?,
-            Kernel::Rows { workgroup, keys } => write!(f, "rows workgroup={workgroup} keys={keys}")?,
-            Kernel::Subgroup { workgroup, keys } => write!(f, "rows subgroup={workgroup} keys={keys}")?,
-            Kernel::Matrices(tile) => write!(f, "matrices subgroups={} keys={}", tile.subgroups, tile.keys)?,
-        }
-        write!(f, " value_dims={}", 4 * self.tile.v_chunks)?;
-        match self.range {
-            None => Ok(()),
-            Some(u32::MAX) => f.write_str(" unsplit"),
-            Some(keys) => write!(f, " range={keys}"),
-        }
+        write!(f, "{} value_dims={}{}", self.tile.kernel, 4 * self.tile.v_chunks, self.range)
     }
 }
 
 /// Lengths of ranges of keys.
-const RANGES: [u32; 4] = [u32::MAX, 4096, 1024, 256];
+const RANGES: [u32; 4] = [KeyRange::WHOLE, 4096, 1024, 256];
 
 /// Everything that is right for the problem on this device, whatever its number of rows.
 pub(super) fn offers(config: &GatedAttentionConfig, problem: &Problem, capabilities: &Capabilities) -> Vec<Offer> {
@@ -48,7 +38,7 @@ pub(super) fn offers(config: &GatedAttentionConfig, problem: &Problem, capabilit
     };
     // Chunks are not split.
     let ranges: &[u32] = if config.chunk().is_some() { &[] } else { &RANGES };
-    let ranges = std::iter::once(None).chain(ranges.iter().copied().map(Some));
+    let ranges = std::iter::once(None).chain(ranges.iter().copied().map(Some)).map(KeyRange);
     ranges.flat_map(|range| tiles.iter().map(move |&tile| Offer { tile, range })).collect()
 }
 
@@ -61,13 +51,9 @@ pub(super) fn class(config: &GatedAttentionConfig, problem: &Problem) -> String 
         .with("softmax", softmax)
         .exactly("key_dim", shapes.key_dim)
         .exactly("v_dim", shapes.v_dim)
-        .up_to("q_len", shapes.q_len.into())
-        .up_to("kv_len", shapes.kv_len.into())
-        .up_to("kv_heads", u64::from(shapes.batch) * u64::from(shapes.kv_heads))
-        .up_to("group", u64::from(shapes.q_heads / shapes.kv_heads.max(1)))
+        .lengths_and_heads([shapes.q_len, shapes.kv_len], [shapes.batch, shapes.q_heads, shapes.kv_heads])
         .exactly("chunk", config.chunk().unwrap_or(0))
-        .with("causal", config.causal != Causal::None)
-        .with("window", config.window.left.is_some() || config.window.right.is_some())
+        .masked(config.causal, config.window)
         .with("shared_z", shapes.shared_z)
         .with("gate", shapes.gate)
         .with("kv_lens", shapes.kv_lens)

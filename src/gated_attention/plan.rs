@@ -8,7 +8,7 @@ use super::kernels::{
 };
 use super::offers::Offer;
 use super::shapes::GatedAttentionShapes;
-use super::tiles::{Choice, select};
+use super::tiles::{Choice, heads, rows_that_share, select};
 use crate::context::{Capabilities, Context};
 use crate::dispatch::{Plan, PlanBuilder, Slot};
 use crate::tensor::{Access, DType, Layout};
@@ -219,8 +219,8 @@ impl Call<'_, '_> {
 
     fn full(&mut self) -> Result<()> {
         let (shapes, choice) = (&self.problem.shapes, self.choice);
-        let heads = u64::from(shapes.batch) * u64::from(choice.kernel.heads(shapes));
-        let tiles = choice.kernel.rows_that_share(shapes, None).div_ceil(choice.kernel.rows());
+        let heads = u64::from(shapes.batch) * u64::from(heads(choice.kernel, shapes));
+        let tiles = rows_that_share(choice.kernel, shapes, None).div_ceil(choice.kernel.rows());
         let groups = heads * u64::from(tiles) * u64::from(choice.splits);
         let pairs = self.config.visibility().pairs(shapes.q_len, shapes.kv_len).saturating_mul(self.batch_heads());
         let flops = pairs / groups * self.flops_per_pair();
@@ -362,13 +362,13 @@ impl Call<'_, '_> {
     fn chunk_outputs(&mut self, chunk: u32, states: &States) -> Result<()> {
         let (shapes, choice) = (&self.problem.shapes, self.choice);
         let rows = choice.kernel.rows();
-        let chunk_tiles = choice.kernel.rows_that_share(shapes, Some(chunk)).div_ceil(rows);
+        let chunk_tiles = rows_that_share(choice.kernel, shapes, Some(chunk)).div_ceil(rows);
         let chunks = shapes.q_len.div_ceil(chunk);
         let blocks = states.blocks.len() as u32;
         let workgroups = self.batch_heads() * u64::from(chunks) * u64::from(chunk_tiles) * u64::from(blocks);
         let linear = 2 * u64::from(shapes.key_dim) * u64::from(4 * choice.v_block);
         let flops = u64::from(rows) * (u64::from(chunk) * self.flops_per_pair() + linear);
-        let heads = shapes.q_heads / choice.kernel.heads(shapes);
+        let heads = shapes.q_heads / heads(choice.kernel, shapes);
         let row_tiles = u64::from(chunks) * u64::from(chunk_tiles) * u64::from(heads);
         check_index("row tiles", row_tiles)?;
         let base = WalkParams {

@@ -7,6 +7,7 @@ use super::plan::Problem;
 use super::shapes::GatedAttentionShapes;
 use crate::context::Capabilities;
 use crate::matrices::{MatrixTier, RowTile};
+use crate::row_kernel::Kernel;
 use crate::{Error, Matrices, Result};
 
 const ANY: u32 = u32::MAX;
@@ -64,7 +65,7 @@ pub(super) struct Tile {
 impl Tile {
     /// Whether it is for these sizes; `chunk`, if there are chunks.
     fn takes(&self, shapes: &GatedAttentionShapes, chunk: Option<u32>) -> bool {
-        let rows = self.kernel.rows_that_share(shapes, chunk);
+        let rows = rows_that_share(self.kernel, shapes, chunk);
         (self.rows[0]..=self.rows[1]).contains(&rows) && self.is_wide_enough(shapes, chunk)
     }
 
@@ -76,8 +77,7 @@ impl Tile {
 
     /// Whether the device's subgroups and workgroup memory are as its kernel needs them.
     fn runs(&self, shapes: &GatedAttentionShapes, subgroup: Option<u32>, granted: u32) -> bool {
-        let subgroups = !matches!(self.kernel, Kernel::Subgroup { workgroup, .. } if subgroup != Some(workgroup));
-        subgroups && self.kernel.fits(self.v_block(shapes), granted)
+        self.kernel.runs_with(subgroup) && fits(self.kernel, self.v_block(shapes), granted)
     }
 
     /// Chunks of four value dims of a workgroup: as few blocks as may be, and those alike.
@@ -91,63 +91,37 @@ fn v_block_of(shapes: &GatedAttentionShapes, most: u32) -> u32 {
     v_chunks.div_ceil(v_chunks.div_ceil(most))
 }
 
-/// A kernel that walks the keys, and what it is made for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kernel {
-    /// `gated_attention/tiled.wgsl`: `height` times `groups` groups of four rows to a workgroup, `slab` dims or keys in
-    /// workgroup memory at a time.
-    Tiled { height: u32, groups: u32, slab: u32 },
-    /// `gated_attention/quadratic.wgsl`: four queries to an invocation, `keys` in a step.
-    Rows { workgroup: u32, keys: u32 },
-    /// The same for llvmpipe with subgroups of the workgroup's size, and no chunks: each invocation reads one key's part and
-    /// tells it to all, and every loop is unrolled, so that q and o are no arrays.
-    Subgroup { workgroup: u32, keys: u32 },
-    /// `gated_attention/cooperative.wgsl`, without chunks.
-    Matrices(RowTile),
+/// Heads whose rows lie in tiles of their own: those of k if the tiles take all heads that share one, and else of q.
+pub(super) fn heads(kernel: Kernel, shapes: &GatedAttentionShapes) -> u32 {
+    if matches!(kernel, Kernel::Tiled { .. } | Kernel::Matrices(_)) { shapes.kv_heads } else { shapes.q_heads }
 }
 
-impl Kernel {
-    /// Rows that a workgroup owns.
-    pub fn rows(self) -> u32 {
-        match self {
-            Self::Tiled { height, groups, .. } => 4 * height * groups,
-            Self::Rows { workgroup, .. } | Self::Subgroup { workgroup, .. } => 4 * workgroup,
-            Self::Matrices(tile) => tile.rows(),
-        }
+/// Rows that lie in tiles together.
+pub(super) fn rows_that_share(kernel: Kernel, shapes: &GatedAttentionShapes, chunk: Option<u32>) -> u32 {
+    match chunk {
+        Some(chunk) => chunk.min(shapes.q_len),
+        None => shapes.q_len.saturating_mul(shapes.q_heads / heads(kernel, shapes).max(1)),
     }
+}
 
-    /// Heads whose rows lie in tiles of their own: those of k if the tiles take all heads that share one, and else of q.
-    pub fn heads(self, shapes: &GatedAttentionShapes) -> u32 {
-        if matches!(self, Self::Tiled { .. } | Self::Matrices(_)) { shapes.kv_heads } else { shapes.q_heads }
-    }
-
-    /// Rows that lie in tiles together.
-    pub fn rows_that_share(self, shapes: &GatedAttentionShapes, chunk: Option<u32>) -> u32 {
-        match chunk {
-            Some(chunk) => chunk.min(shapes.q_len),
-            None => shapes.q_len.saturating_mul(shapes.q_heads / self.heads(shapes).max(1)),
+/// Whether so many bytes of workgroup memory hold its slabs, and one walk of its invocations fills one with queries.
+fn fits(kernel: Kernel, v_block: u32, granted: u32) -> bool {
+    match kernel {
+        Kernel::Tiled { height, groups, slab } => {
+            let (width, row_groups) = (width(v_block), height * groups);
+            let bytes = 16 * (slab.max(width) * row_groups + slab * width.max(v_block));
+            bytes <= granted && slab / 4 * groups <= width
         }
+        Kernel::Rows { .. } | Kernel::Subgroup { .. } | Kernel::Matrices(_) => true,
     }
+}
 
-    /// Whether so many bytes of workgroup memory hold its slabs, and one walk of its invocations fills one with queries.
-    fn fits(self, v_block: u32, granted: u32) -> bool {
-        match self {
-            Self::Tiled { height, groups, slab } => {
-                let (width, row_groups) = (width(v_block), height * groups);
-                let bytes = 16 * (slab.max(width) * row_groups + slab * width.max(v_block));
-                bytes <= granted && slab / 4 * groups <= width
-            }
-            Self::Rows { .. } | Self::Subgroup { .. } | Self::Matrices(_) => true,
-        }
-    }
-
-    /// Ranges of keys are multiples of this.
-    fn step(self, v_block: u32) -> u32 {
-        match self {
-            Self::Tiled { .. } => 4 * width(v_block),
-            Self::Rows { .. } | Self::Subgroup { .. } => KEYS_PER_STEP,
-            Self::Matrices(tile) => tile.keys,
-        }
+/// Ranges of keys are multiples of this.
+fn step(kernel: Kernel, v_block: u32) -> u32 {
+    match kernel {
+        Kernel::Tiled { .. } => 4 * width(v_block),
+        Kernel::Rows { .. } | Kernel::Subgroup { .. } => KEYS_PER_STEP,
+        Kernel::Matrices(tile) => tile.keys,
     }
 }
 
@@ -319,7 +293,7 @@ pub(super) fn select(
     let kernel = tile.kernel;
     let v_block = tile.v_block(shapes);
     let blocks = shapes.v_dim.div_ceil(4).div_ceil(v_block);
-    let step = kernel.step(v_block);
+    let step = step(kernel, v_block);
     let on = match kernel {
         Kernel::Matrices(tile) => tile.tier.to_string(),
         _ => format!("on a {adapter:?}"),
@@ -355,9 +329,9 @@ pub(super) fn select(
 
     // The fewest splits that the driver, the work bound and the caller's own bound allow.
     let mut bound = capabilities.options.max_keys_per_split.unwrap_or(u32::MAX).max(step);
-    let tiles = u64::from(kernel.rows_that_share(shapes, None).div_ceil(kernel.rows()));
-    let workgroups = tiles * u64::from(shapes.batch) * u64::from(kernel.heads(shapes)) * u64::from(blocks);
-    if let Some(keys) = offer.and_then(|offer| offer.range) {
+    let tiles = u64::from(rows_that_share(kernel, shapes, None).div_ceil(kernel.rows()));
+    let workgroups = tiles * u64::from(shapes.batch) * u64::from(heads(kernel, shapes)) * u64::from(blocks);
+    if let Some(keys) = offer.and_then(|offer| offer.range.0) {
         bound = bound.min(keys.max(step));
     } else if adapter == Adapter::Gpu && workgroups < ENOUGH_FOR_A_GPU {
         let keys = u64::from(shapes.kv_len) * workgroups / ENOUGH_FOR_A_GPU;
@@ -427,13 +401,13 @@ fn linear_iterations(shapes: &GatedAttentionShapes, choice: &Choice) -> u32 {
 /// Keys that one workgroup can walk without meeting the driver's cap on loop iterations.
 fn keys_under_loop_cap(shapes: &GatedAttentionShapes, choice: &Choice, cap: u32) -> u32 {
     let (once, per_step) = iterations(shapes, choice);
-    (cap.saturating_sub(once) / per_step).saturating_mul(choice.kernel.step(choice.v_block))
+    (cap.saturating_sub(once) / per_step).saturating_mul(step(choice.kernel, choice.v_block))
 }
 
 fn check_chunks_under_loop_cap(shapes: &GatedAttentionShapes, chunk: u32, choice: &Choice, cap: u32) -> Result<()> {
     let (once, per_step) = iterations(shapes, choice);
     let own = chunk.min(shapes.kv_len);
-    let steps = u64::from(own.div_ceil(choice.kernel.step(choice.v_block)));
+    let steps = u64::from(own.div_ceil(step(choice.kernel, choice.v_block)));
     let state = choice.state(shapes.key_dim);
     let (state_step, per_state_step) = match state.kernel {
         StateKernel::Tiled { height } => {

@@ -1,0 +1,67 @@
+//! The kernels by which attention and gated attention walk the keys of a tile of rows: what they have in common.
+
+use std::fmt;
+
+use crate::matrices::RowTile;
+
+/// A kernel that walks the keys, and what it is made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kernel {
+    /// `tiled.wgsl`: `height` times `groups` groups of four rows to a workgroup, up to `slab` dims or keys in workgroup
+    /// memory at a time. What its rows have in common goes by subgroup operations where subgroups are large enough.
+    Tiled { height: u32, groups: u32, slab: u32 },
+    /// Attention's `rows.wgsl`, gated attention's `quadratic.wgsl`: four rows to an invocation, `keys` in a step.
+    Rows { workgroup: u32, keys: u32 },
+    /// The same where subgroups have the workgroup's size: each invocation reads one key's part and tells it to all, and every
+    /// loop is unrolled, so that q and o are no arrays.
+    Subgroup { workgroup: u32, keys: u32 },
+    /// `cooperative.wgsl`: subgroups of 16 rows, and the device's matrices.
+    Matrices(RowTile),
+}
+
+impl Kernel {
+    /// Rows that a workgroup owns.
+    pub fn rows(self) -> u32 {
+        match self {
+            Self::Tiled { height, groups, .. } => 4 * height * groups,
+            Self::Rows { workgroup, .. } | Self::Subgroup { workgroup, .. } => 4 * workgroup,
+            Self::Matrices(tile) => tile.rows(),
+        }
+    }
+
+    /// Whether the device's subgroups, if they have one size, are as the kernel needs them.
+    pub fn runs_with(self, subgroup: Option<u32>) -> bool {
+        !matches!(self, Self::Subgroup { workgroup, .. } if subgroup != Some(workgroup))
+    }
+}
+
+impl fmt::Display for Kernel {
+    /// As tunings name it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tiled { height, groups, slab } => write!(f, "tiled height={height} groups={groups} slab={slab}"),
+            Self::Rows { workgroup, keys } => write!(f, "rows workgroup={workgroup} keys={keys}"),
+            Self::Subgroup { workgroup, keys } => write!(f, "rows subgroup={workgroup} keys={keys}"),
+            Self::Matrices(tile) => write!(f, "matrices subgroups={} keys={}", tile.subgroups, tile.keys),
+        }
+    }
+}
+
+/// The keys of a range: as the plan would split them for a kernel, unless given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct KeyRange(pub Option<u32>);
+
+impl KeyRange {
+    pub const WHOLE: u32 = u32::MAX;
+}
+
+impl fmt::Display for KeyRange {
+    /// As tunings name it, after the kernel.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            None => Ok(()),
+            Some(Self::WHOLE) => f.write_str(" unsplit"),
+            Some(keys) => write!(f, " range={keys}"),
+        }
+    }
+}
