@@ -350,6 +350,17 @@ pub struct Expected<'a> {
     pub absolute_floor: f64,
 }
 
+/// How far a result is from the truth.
+#[derive(Default)]
+struct Errors {
+    worst: f64,
+    worst_at: usize,
+    rms: f64,
+    /// The largest number of the truth, and their root mean square.
+    largest: f64,
+    want_rms: f64,
+}
+
 /// How many naive runs the tolerance is taken from.
 pub const NAIVE_RUNS: u64 = 8;
 
@@ -357,47 +368,26 @@ impl Expected<'_> {
     /// Asserts that the largest error is at most twice the worst naive run's plus the floor, and the RMS error at most
     /// 1e-5 of the RMS of the truth plus the floor. Minus infinity must be met bit for bit.
     pub fn assert(&self, got: &[f32]) {
-        let Self { case, name, want, .. } = self;
-        assert_eq!(got.len(), want.len(), "{case}: {name}: element count");
-        let finite = |x: f64| if x.is_finite() { x } else { 0.0 };
-        let largest = want.iter().map(|&w| finite(w).abs()).fold(0.0, f64::max);
-        let naive = self.naive.iter().flat_map(|run| run.iter().zip(*want));
+        let errors = self.errors(got);
+        let naive = self.naive.iter().flat_map(|run| run.iter().zip(self.want));
         let naive = naive.filter(|(_, w)| w.is_finite()).map(|(&g, &w)| (f64::from(g) - w).abs()).fold(0.0, f64::max);
-        let allowed = 2.0 * naive + self.floor * largest + self.absolute_floor;
-
-        let (mut worst, mut worst_at, mut squares, mut want_squares) = (0.0, 0, 0.0, 0.0);
-        for (index, (&g, &w)) in got.iter().zip(*want).enumerate() {
-            if w == f64::NEG_INFINITY {
-                assert_eq!(g.to_bits(), f32::NEG_INFINITY.to_bits(), "{case}: {name}{}: got {g}", self.place(index));
-                continue;
-            }
-            let error = (f64::from(g) - w).abs();
-            assert!(!error.is_nan(), "{case}: {name}{}: got {g}, want {w}", self.place(index));
-            if error > worst {
-                (worst, worst_at) = (error, index);
-            }
-            squares += error * error;
-            want_squares += w * w;
-        }
-        let place = self.place(worst_at);
-        assert!(
-            worst <= allowed,
-            "{case}: {name}{place}: got {}, want {}: error {worst:.3e}, allowed {allowed:.3e} (naive f32 {naive:.3e})",
-            got[worst_at],
-            want[worst_at],
-        );
-        let count = want.len().max(1) as f64;
-        let (rms, want_rms) = ((squares / count).sqrt(), (want_squares / count).sqrt());
-        let allowed_rms = (1e-5 + self.floor) * want_rms + self.absolute_floor;
-        assert!(rms <= allowed_rms, "{case}: {name}: RMS error {rms:.3e}, allowed {allowed_rms:.3e}");
+        let allowed = 2.0 * naive + self.floor * errors.largest + self.absolute_floor;
+        self.hold(got, &errors, allowed, (1e-5 + self.floor) * errors.want_rms + self.absolute_floor);
     }
 
     /// Asserts that the RMS error is at most 2e-3 of the RMS of the truth, as products with factors in f16 allow (each is off
     /// by up to 2^-11, at random), and none more than ten times that. Minus infinity must be met bit for bit.
     pub fn assert_f16(&self, got: &[f32]) {
+        let errors = self.errors(got);
+        let allowed = 2e-2 * errors.largest + self.absolute_floor;
+        self.hold(got, &errors, allowed, 2e-3 * errors.want_rms + self.absolute_floor);
+    }
+
+    fn errors(&self, got: &[f32]) -> Errors {
         let Self { case, name, want, .. } = self;
         assert_eq!(got.len(), want.len(), "{case}: {name}: element count");
-        let (mut worst, mut worst_at, mut squares, mut want_squares, mut largest) = (0.0, 0, 0.0, 0.0, 0.0_f64);
+        let mut errors = Errors::default();
+        let (mut squares, mut want_squares) = (0.0, 0.0);
         for (index, (&g, &w)) in got.iter().zip(*want).enumerate() {
             if w == f64::NEG_INFINITY {
                 assert_eq!(g.to_bits(), f32::NEG_INFINITY.to_bits(), "{case}: {name}{}: got {g}", self.place(index));
@@ -405,19 +395,27 @@ impl Expected<'_> {
             }
             let error = (f64::from(g) - w).abs();
             assert!(!error.is_nan(), "{case}: {name}{}: got {g}, want {w}", self.place(index));
-            if error > worst {
-                (worst, worst_at) = (error, index);
+            if error > errors.worst {
+                (errors.worst, errors.worst_at) = (error, index);
             }
             squares += error * error;
             want_squares += w * w;
-            largest = largest.max(w.abs());
+            errors.largest = errors.largest.max(w.abs());
         }
         let count = want.len().max(1) as f64;
-        let (rms, want_rms) = ((squares / count).sqrt(), (want_squares / count).sqrt());
+        Errors { rms: (squares / count).sqrt(), want_rms: (want_squares / count).sqrt(), ..errors }
+    }
+
+    fn hold(&self, got: &[f32], errors: &Errors, allowed: f64, allowed_rms: f64) {
+        let Self { case, name, want, .. } = self;
+        let Errors { worst, worst_at, rms, .. } = *errors;
         let place = self.place(worst_at);
-        let allowed = 2e-2 * largest + self.absolute_floor;
-        assert!(worst <= allowed, "{case}: {name}{place}: got {}, want {}", got[worst_at], want[worst_at]);
-        let allowed_rms = 2e-3 * want_rms + self.absolute_floor;
+        assert!(
+            worst <= allowed,
+            "{case}: {name}{place}: got {}, want {}: error {worst:.3e}, allowed {allowed:.3e}",
+            got[worst_at],
+            want[worst_at],
+        );
         assert!(rms <= allowed_rms, "{case}: {name}: RMS error {rms:.3e}, allowed {allowed_rms:.3e}");
     }
 
