@@ -80,6 +80,8 @@ pub(super) struct Tile {
     /// The fewest and the most rows it is for. On a GPU, rows that share a tile: queries, times the heads that share their kv
     /// head. On a CPU, queries: its kernels add in orders of their own, and grouped heads are to get the bits of repeated ones.
     rows: [u32; 2],
+    /// The fewest keys that make it worth its compilation for fewer rows.
+    keys: u32,
     /// The largest head_dim and v_dim.
     dims: u32,
     pub kernel: Kernel,
@@ -97,6 +99,7 @@ impl Tile {
     pub fn takes(&self, shapes: &AttentionShapes) -> bool {
         let [least, most] = self.rows;
         let rows = if self.adapter == Adapter::Gpu { rows_per_kv_head(shapes) } else { shapes.q_len };
+        let least = if shapes.kv_len < self.keys { least } else { 0 };
         (least..=most).contains(&rows) && self.is_wide_enough(shapes.head_dim, shapes.v_dim)
     }
 
@@ -138,8 +141,8 @@ const ANY: u32 = u32::MAX;
 /// llvmpipe runs a workgroup of eight as one vector. It checks every load from storage and gathers from private arrays
 /// lane by lane. So with subgroups each invocation reads one key's part and tells it to all, and every loop is unrolled so
 /// that q and o are no arrays; a step's keys are few, because the unrolled loop has to stay near the size of an instruction
-/// cache. Without subgroups, one walk of the arrays serves 64 keys. Either compiles for a second, which few rows do not
-/// repay, and much longer on other software drivers.
+/// cache. Without subgroups, one walk of the arrays serves 64 keys. Either compiles for a second, which few rows of few keys do
+/// not repay, and much longer on other software drivers.
 ///
 /// On a GPU, a workgroup of 256 holds 128 rows by 64 keys: of each product an invocation computes 8 by 4 or 8 by 8 numbers
 /// from 12 or 16 that it reads from workgroup memory. v_dim above 128 would take 160 registers for them: half the rows. Fewer
@@ -147,27 +150,27 @@ const ANY: u32 = u32::MAX;
 /// invocations wait for each other, and for memory; registers, not it, limit how many workgroups share a multiprocessor.
 #[rustfmt::skip]
 pub(super) const TILES: &[Tile] = &[
-    Tile { adapter: Adapter::Llvmpipe, rows: [64, ANY], dims: 112, kernel: Kernel::Subgroup { workgroup: 8, keys: 4 } },
-    Tile { adapter: Adapter::Llvmpipe, rows: [64, ANY], dims: 256, kernel: Kernel::Subgroup { workgroup: 8, keys: 2 } },
-    Tile { adapter: Adapter::Llvmpipe, rows: [64, ANY], dims: 112, kernel: Kernel::Subgroup { workgroup: 4, keys: 4 } },
-    Tile { adapter: Adapter::Llvmpipe, rows: [64, ANY], dims: 256, kernel: Kernel::Subgroup { workgroup: 4, keys: 2 } },
-    Tile { adapter: Adapter::Llvmpipe, rows: [64, ANY], dims: ANY, kernel: Kernel::Rows { workgroup: 8, keys: 64 } },
-    Tile { adapter: Adapter::Llvmpipe, rows: [0, 63],   dims: ANY, kernel: Kernel::Rows { workgroup: 8, keys: 8 } },
-    Tile { adapter: Adapter::Cpu,      rows: [0, ANY],  dims: ANY, kernel: Kernel::Rows { workgroup: 8, keys: 8 } },
-    Tile { adapter: Adapter::Gpu,      rows: [0, 16],   dims: ANY, kernel: Kernel::Tiled { height: 4,  groups: 1, slab: 32 } },
-    Tile { adapter: Adapter::Gpu,      rows: [17, 64],  dims: ANY, kernel: Kernel::Tiled { height: 16, groups: 1, slab: 32 } },
-    Tile { adapter: Adapter::Gpu,      rows: [65, ANY], dims: 128, kernel: Kernel::Tiled { height: 16, groups: 2, slab: 32 } },
-    Tile { adapter: Adapter::Gpu,      rows: [65, ANY], dims: ANY, kernel: Kernel::Tiled { height: 16, groups: 1, slab: 32 } },
+    Tile { adapter: Adapter::Llvmpipe, rows: [64, ANY], keys: 2048, dims: 112, kernel: Kernel::Subgroup { workgroup: 8, keys: 4 } },
+    Tile { adapter: Adapter::Llvmpipe, rows: [64, ANY], keys: 2048, dims: 256, kernel: Kernel::Subgroup { workgroup: 8, keys: 2 } },
+    Tile { adapter: Adapter::Llvmpipe, rows: [64, ANY], keys: 2048, dims: 112, kernel: Kernel::Subgroup { workgroup: 4, keys: 4 } },
+    Tile { adapter: Adapter::Llvmpipe, rows: [64, ANY], keys: 2048, dims: 256, kernel: Kernel::Subgroup { workgroup: 4, keys: 2 } },
+    Tile { adapter: Adapter::Llvmpipe, rows: [64, ANY], keys: ANY,  dims: ANY, kernel: Kernel::Rows { workgroup: 8, keys: 64 } },
+    Tile { adapter: Adapter::Llvmpipe, rows: [0, 63],   keys: ANY,  dims: ANY, kernel: Kernel::Rows { workgroup: 8, keys: 8 } },
+    Tile { adapter: Adapter::Cpu,      rows: [0, ANY],  keys: ANY,  dims: ANY, kernel: Kernel::Rows { workgroup: 8, keys: 8 } },
+    Tile { adapter: Adapter::Gpu,      rows: [0, 16],   keys: ANY,  dims: ANY, kernel: Kernel::Tiled { height: 4,  groups: 1, slab: 32 } },
+    Tile { adapter: Adapter::Gpu,      rows: [17, 64],  keys: ANY,  dims: ANY, kernel: Kernel::Tiled { height: 16, groups: 1, slab: 32 } },
+    Tile { adapter: Adapter::Gpu,      rows: [65, ANY], keys: ANY,  dims: 128, kernel: Kernel::Tiled { height: 16, groups: 2, slab: 32 } },
+    Tile { adapter: Adapter::Gpu,      rows: [65, ANY], keys: ANY,  dims: ANY, kernel: Kernel::Tiled { height: 16, groups: 1, slab: 32 } },
 ];
 
 /// What the table never picks, but a tuning may: wider steps, smaller tiles.
 #[rustfmt::skip]
 pub(super) const ALTERNATIVES: &[Tile] = &[
-    Tile { adapter: Adapter::Llvmpipe, rows: [0, ANY], dims: 64,  kernel: Kernel::Subgroup { workgroup: 8, keys: 8 } },
-    Tile { adapter: Adapter::Llvmpipe, rows: [0, ANY], dims: 160, kernel: Kernel::Subgroup { workgroup: 8, keys: 4 } },
-    Tile { adapter: Adapter::Cpu,      rows: [0, ANY], dims: ANY, kernel: Kernel::Rows { workgroup: 8, keys: 64 } },
-    Tile { adapter: Adapter::Gpu,      rows: [0, ANY], dims: 128, kernel: Kernel::Tiled { height: 8, groups: 2, slab: 32 } },
-    Tile { adapter: Adapter::Gpu,      rows: [0, ANY], dims: ANY, kernel: Kernel::Tiled { height: 8, groups: 1, slab: 32 } },
+    Tile { adapter: Adapter::Llvmpipe, rows: [0, ANY], keys: ANY,  dims: 64,  kernel: Kernel::Subgroup { workgroup: 8, keys: 8 } },
+    Tile { adapter: Adapter::Llvmpipe, rows: [0, ANY], keys: ANY,  dims: 160, kernel: Kernel::Subgroup { workgroup: 8, keys: 4 } },
+    Tile { adapter: Adapter::Cpu,      rows: [0, ANY], keys: ANY,  dims: ANY, kernel: Kernel::Rows { workgroup: 8, keys: 64 } },
+    Tile { adapter: Adapter::Gpu,      rows: [0, ANY], keys: ANY,  dims: 128, kernel: Kernel::Tiled { height: 8, groups: 2, slab: 32 } },
+    Tile { adapter: Adapter::Gpu,      rows: [0, ANY], keys: ANY,  dims: ANY, kernel: Kernel::Tiled { height: 8, groups: 1, slab: 32 } },
 ];
 
 /// Workgroups that occupy the adapter, and the fewest keys that each of them then walks: fewer workgroups split the keys.
