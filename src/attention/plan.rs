@@ -230,21 +230,12 @@ pub(super) fn select(
     let shapes = &problem.shapes;
     let by_matrices = matrix_kernels(config, shapes, capabilities)?;
     let adapter = if by_matrices.is_empty() { adapter_of(capabilities) } else { Adapter::Gpu };
-    let applies = |tile: &&Tile| {
-        tile.adapter == adapter && tile.kernel.runs_with(capabilities.subgroup_size) && tile.takes(shapes)
-    };
-    let table = || {
-        let tile = TILES.iter().find(applies).unwrap_or(&TILES[TILES.len() - 1]);
-        within(tile.kernel, capabilities.limits.max_compute_workgroup_storage_size, shapes.v_dim)
-    };
+    let table = || table(adapter, shapes, capabilities);
     let kernel = offer.map(|offer| offer.kernel).or(by_matrices.first().copied()).unwrap_or_else(table);
     let step = keys_per_step(problem, kernel);
     let block = if capabilities.slow_arrays { Block::Storage } else { Block::Private };
     let row_tiles = u64::from(rows_per_kv_head(shapes).div_ceil(kernel.rows()));
-    let tiles = row_tiles * u64::from(shapes.batch) * u64::from(shapes.kv_heads);
 
-    // The fewest splits that the driver, the work bound and the caller's own bound allow.
-    let mut bound = capabilities.options.max_keys_per_split.unwrap_or(u32::MAX).max(step);
     let on = match kernel {
         Kernel::Matrices(tile) => tile.tier.to_string(),
         _ => format!("on a {adapter:?}"),
@@ -256,37 +247,10 @@ pub(super) fn select(
         Kernel::Tiled { .. } if shuffle => reasons.push("row statistics by subgroup operations".into()),
         Kernel::Tiled { .. } | Kernel::Rows { .. } | Kernel::Matrices(_) => {}
     }
-    let (enough, least_keys) = enough(kernel);
-    if let Some(keys) = offer.and_then(|offer| offer.range.0) {
-        bound = bound.min(keys.max(step));
-    } else if tiles < enough {
-        // Rather more workgroups than this walks more keys alone.
-        let keys = (u64::from(shapes.kv_len) * tiles / enough).next_multiple_of(least_keys.into());
-        bound = bound.min(u32::try_from(keys).unwrap_or(u32::MAX).max(least_keys));
-    }
-    if let Some(cap) = capabilities.loop_cap {
-        let keys = keys_under_loop_cap(config, shapes, cap, kernel, step)?;
-        if keys < shapes.kv_len {
-            reasons.push(format!("at most {keys} keys a workgroup, under the driver's cap of {cap} loop iterations"));
-        }
-        bound = bound.min(keys);
-    }
-    let flops_per_key = u64::from(kernel.rows()) * 2 * u64::from(shapes.head_dim + shapes.v_dim);
-    let by_work = capabilities.options.max_flops_per_dispatch / flops_per_key;
-    bound = bound.min(u32::try_from(by_work).unwrap_or(u32::MAX).max(step));
-    let mut split_keys = (bound - bound % step).min(shapes.kv_len.next_multiple_of(step));
-    if let Some(cap) = capabilities.loop_cap {
-        // The combine kernel walks the splits of a row.
-        let most_splits = cap.saturating_sub(64).max(1);
-        split_keys = split_keys.max(shapes.kv_len.div_ceil(most_splits).next_multiple_of(step));
-        if split_keys > keys_under_loop_cap(config, shapes, cap, kernel, step)? {
-            let reason = format!(
-                "{} keys in ranges that this driver's cap of {cap} loop iterations allows are too many to combine",
-                shapes.kv_len
-            );
-            return Err(Error::Unsupported { reasons: vec![reason] });
-        }
-    }
+    let tiles = row_tiles * u64::from(shapes.batch) * u64::from(shapes.kv_heads);
+    let range = offer.and_then(|offer| offer.range.0).unwrap_or_else(|| keys_that_occupy(kernel, tiles, shapes.kv_len));
+    let (split_keys, reason) = split_keys(config, shapes, capabilities, kernel, step, range)?;
+    reasons.extend(reason);
     let splits = shapes.kv_len.div_ceil(split_keys);
 
     let mut inputs = 3 + u32::from(shapes.kv_lens) + u32::from(shapes.bias) + u32::from(shapes.mask);
@@ -323,6 +287,59 @@ pub(super) fn select(
         split_keys,
         reason: reasons.join("; "),
     })
+}
+
+/// The kernel of the first row of the table that applies.
+fn table(adapter: Adapter, shapes: &AttentionShapes, capabilities: &Capabilities) -> Kernel {
+    let applies = |tile: &&Tile| {
+        tile.adapter == adapter && tile.kernel.runs_with(capabilities.subgroup_size) && tile.takes(shapes)
+    };
+    let tile = TILES.iter().find(applies).unwrap_or(&TILES[TILES.len() - 1]);
+    within(tile.kernel, capabilities.limits.max_compute_workgroup_storage_size, shapes.v_dim)
+}
+
+/// The most keys of a workgroup where as many tiles of rows are to occupy the adapter.
+fn keys_that_occupy(kernel: Kernel, tiles: u64, kv_len: u32) -> u32 {
+    let (enough, least) = enough(kernel);
+    if tiles >= enough {
+        return u32::MAX;
+    }
+    // Rather more workgroups than this walks more keys alone.
+    let keys = (u64::from(kv_len) * tiles / enough).next_multiple_of(least.into());
+    u32::try_from(keys).unwrap_or(u32::MAX).max(least)
+}
+
+/// Keys of a workgroup, whole steps: as many as `range`, the driver, the work bound and the caller's own bound allow. Says so where it
+/// is the driver.
+fn split_keys(
+    config: &AttentionConfig,
+    shapes: &AttentionShapes,
+    capabilities: &Capabilities,
+    kernel: Kernel,
+    step: u32,
+    range: u32,
+) -> Result<(u32, Option<String>)> {
+    let flops_per_key = u64::from(kernel.rows()) * 2 * u64::from(shapes.head_dim + shapes.v_dim);
+    let by_work = capabilities.options.max_flops_per_dispatch / flops_per_key;
+    let by_work = u32::try_from(by_work).unwrap_or(u32::MAX);
+    let bound = capabilities.options.max_keys_per_split.unwrap_or(u32::MAX).min(range).min(by_work).max(step);
+    let whole = |bound: u32| (bound - bound % step).min(shapes.kv_len.next_multiple_of(step));
+    let Some(cap) = capabilities.loop_cap else { return Ok((whole(bound), None)) };
+    let most = keys_under_loop_cap(config, shapes, cap, kernel, step)?;
+    let reason = (most < shapes.kv_len)
+        .then(|| format!("at most {most} keys a workgroup, under the driver's cap of {cap} loop iterations"));
+    // The combine kernel walks the splits of a row.
+    let most_splits = cap.saturating_sub(64).max(1);
+    let least = shapes.kv_len.div_ceil(most_splits).next_multiple_of(step);
+    let keys = whole(bound.min(most)).max(least);
+    if keys > most {
+        let reason = format!(
+            "{} keys in ranges that this driver's cap of {cap} loop iterations allows are too many to combine",
+            shapes.kv_len
+        );
+        return Err(Error::Unsupported { reasons: vec![reason] });
+    }
+    Ok((keys, reason))
 }
 
 /// Whether the invocations of a tile that share a row lie in one subgroup, whatever its size.

@@ -1,15 +1,18 @@
 //! The specializations of the kernels under `shaders/linear_attention/`.
 
-use super::config::{FeatureMap, LinearAttentionConfig, LinearMode, Normalization, RunningMax};
+mod sources;
+
+use self::sources::Maker;
+use super::config::{FeatureMap, LinearAttentionConfig, LinearMode, Normalization};
 use super::params::{ChunkStateParams, FeaturesParams, OutputParams, PrefixParams, StateParams, StepParams};
 use super::plan::{heads, tokens};
-use super::problem::{Problem, StateLayout};
+use super::problem::Problem;
 use super::shapes::LinearAttentionShapes;
 use super::tiles::Tiles;
 use crate::context::Capabilities;
 use crate::params::ParamsLayout;
 use crate::tensor::{DType, Layout, Storage};
-use crate::wgsl::{Constant, Source, Specialization, source};
+use crate::wgsl::{Source, Specialization, source};
 
 /// Invocations per workgroup of the kernels that copy or scan states.
 pub(super) const STATE_WORKGROUP: u32 = 64;
@@ -99,12 +102,6 @@ pub(super) fn state_row(config: &LinearAttentionConfig, v_dim: u32) -> u32 {
     headers(config) + v_dim.div_ceil(4)
 }
 
-/// Neighbouring numbers that one invocation writes: two where they lie in one word.
-fn own(stored: impl IntoIterator<Item = Storage>) -> Constant {
-    let halves = stored.into_iter().any(|storage| storage.size() == 2);
-    Constant::U32(if halves { 2 } else { 1 })
-}
-
 /// How what kernels of rows and of keys read and write is stored; features in the workspace are f32.
 pub(super) struct Stored {
     q: Storage,
@@ -152,212 +149,16 @@ pub(super) fn pick<T>(on: bool, yes: T, no: T) -> T {
 
 impl Kernels {
     pub fn new(config: &LinearAttentionConfig, problem: &Problem, tile: &Tile) -> Self {
-        let shapes = &problem.shapes;
-        let features = shapes.features(config.feature_map);
-        let kind = Kind::of(config);
-        let (for_queries, for_keys) = needs_features(config.feature_map);
-        let causal = config.mode == LinearMode::Causal;
-        let elem = |vec4| ("Elem", Constant::Type(if vec4 { "vec4<f32>" } else { "f32" }));
-        let u32_constant = |name, value| (name, Constant::U32(value));
-        let flag = |name, on| (name, Constant::Bool(on));
-        // Rows in the workspace are padded to whole vec4s and as wide as a state has rows.
-        let bound_dim = if for_keys { features } else { shapes.head_dim };
-        let k_vec4 = for_keys || problem.k.is_vec4();
-        let q_vec4 = for_queries || problem.q.is_vec4();
-        let kv_vec4 = k_vec4 && problem.v.is_vec4();
-        let state = [
-            u32_constant("V_DIM", shapes.v_dim),
-            u32_constant("FEATURES", features),
-            u32_constant("HEADERS", headers(config)),
-        ];
-        let copies = [&[u32_constant("WORKGROUP", STATE_WORKGROUP)][..], &state].concat();
-        let workgroup = u32_constant("WORKGROUP", tile.workgroup);
-
-        let features_of = |rows: Layout<4>| {
-            Specialization {
-                kernel: source!("linear_attention/features"),
-                constants: vec![
-                    workgroup,
-                    u32_constant("HEAD_DIM", shapes.head_dim),
-                    u32_constant("FEATURES", features),
-                    elem(rows.is_vec4()),
-                ],
-                fragments: vec![
-                    match config.feature_map {
-                        FeatureMap::Cosine => source!("linear_attention/features_cosine"),
-                        FeatureMap::Softmax => source!("linear_attention/features_softmax"),
-                        _ => source!("linear_attention/features_favor"),
-                    },
-                    pick(
-                        rows.is_vec4(),
-                        source!("linear_attention/load_q_vec4"),
-                        source!("linear_attention/load_q_scalar"),
-                    ),
-                    source!("linear_attention/within"),
-                    source!("shared/workgroup_index"),
-                ],
-                storage: Vec::new(),
-            }
-            .stored([("q", rows.storage)])
-            .stored(problem.projection.map(|projection| ("projection", projection.storage)))
-        };
-
-        let load_kv =
-            pick(kv_vec4, source!("linear_attention/load_kv_vec4"), source!("linear_attention/load_kv_scalar"));
-        let mut chunk_state = vec![
-            source!("linear_attention/chunk_state_params"),
-            pick(shapes.kv_lens, source!("shared/kv_lens"), source!("shared/no_kv_lens")),
-            pick(for_keys, source!("linear_attention/k_workspace"), source!("linear_attention/k_operand")),
-            load_kv,
-            source!("shared/workgroup_index"),
-        ];
-        match kind {
-            Kind::Plain => chunk_state.extend([
-                source!("linear_attention/keys_plain"),
-                elementwise(config.feature_map),
-                source!("linear_attention/within"),
-            ]),
-            Kind::Exponential | Kind::Columns => {
-                chunk_state.extend([source!("linear_attention/keys_exponential"), source!("linear_attention/within")]);
-            }
-            Kind::Taylor2 => chunk_state.push(source!("linear_attention/keys_taylor2")),
-        }
-
-        // One element type for all that the output kernel reads; in full mode that is q alone.
-        let output_vec4 = q_vec4 && (!causal || kv_vec4);
-        let mut output = vec![
-            source!("linear_attention/output_params"),
-            pick(output_vec4, source!("linear_attention/load_q_vec4"), source!("linear_attention/load_q_scalar")),
-            pick(problem.o.is_vec4(), source!("shared/store_vec4"), source!("shared/store_scalar")),
-            source!("linear_attention/within"),
-            source!("shared/workgroup_index"),
-        ];
-        output.push(match kind {
-            Kind::Plain => source!("linear_attention/rows_plain"),
-            Kind::Exponential => source!("linear_attention/rows_exponential"),
-            Kind::Columns => source!("linear_attention/rows_columns"),
-            Kind::Taylor2 => source!("linear_attention/rows_taylor2"),
-        });
-        match kind {
-            Kind::Plain => output.extend([source!("linear_attention/divide"), elementwise(config.feature_map)]),
-            Kind::Taylor2 => output.push(source!("linear_attention/divide")),
-            Kind::Exponential | Kind::Columns => {}
-        }
-        if causal {
-            output.extend([
-                source!("linear_attention/own_keys"),
-                pick(tile.subgroup, source!("shared/keys_subgroup"), source!("shared/keys_uniform")),
-                pick(output_vec4, source!("linear_attention/load_kv_vec4"), source!("linear_attention/load_kv_scalar")),
-                pick(
-                    kind == Kind::Exponential,
-                    source!("linear_attention/weigh_exponential"),
-                    source!("linear_attention/weigh_plain"),
-                ),
-            ]);
-        } else {
-            output.push(source!("linear_attention/no_own_keys"));
-        }
-        let output_dim = if for_queries { features } else { shapes.head_dim };
-        let normalized = flag("NORMALIZED", config.normalization != Normalization::None);
-
-        let stored = Stored::of(config, problem);
-        let of_state = |state: Option<StateLayout>| {
-            state.map(|state| [("state_s", state.s.storage), ("state_z", state.z.storage)]).into_iter().flatten()
-        };
-        let written = of_state(problem.state_out).map(|(_, storage)| storage).chain([problem.o.storage]);
-        let in_f32 = problem.state_out.is_none_or(|state| state.is_f32());
-        let mut step = vec![
-            pick(in_f32, source!("linear_attention/step_at_once"), source!("linear_attention/step_afterwards")),
-            source!("shared/workgroup_index"),
-        ];
-        match kind {
-            Kind::Plain => step.extend([
-                source!("linear_attention/step_bounded"),
-                source!("linear_attention/step_plain"),
-                elementwise(config.feature_map),
-            ]),
-            Kind::Taylor2 => {
-                step.extend([source!("linear_attention/step_bounded"), source!("linear_attention/step_taylor2")]);
-            }
-            Kind::Exponential | Kind::Columns => step.push(source!("linear_attention/step_exponential")),
-        }
-
+        let make = Maker::new(config, problem, tile);
         Self {
-            query_features: for_queries.then(|| features_of(problem.q)),
-            key_features: for_keys.then(|| features_of(problem.k)),
-            chunk_state: Specialization {
-                kernel: source!("linear_attention/chunk_state"),
-                constants: [
-                    &[workgroup, u32_constant("HEAD_DIM", bound_dim)][..],
-                    &state,
-                    &[u32_constant("V_BLOCK", tile.v_block(shapes.v_dim)), elem(kv_vec4)],
-                ]
-                .concat(),
-                fragments: chunk_state,
-                storage: Vec::new(),
-            }
-            .stored(stored.keys()),
-            prefix: Specialization {
-                kernel: source!("linear_attention/prefix"),
-                constants: [&copies[..], &[flag("CAUSAL", causal)]].concat(),
-                fragments: vec![source!("shared/workgroup_index")],
-                storage: Vec::new(),
-            },
-            output: Specialization {
-                kernel: source!("linear_attention/output"),
-                constants: [
-                    &[workgroup, u32_constant("HEAD_DIM", output_dim)][..],
-                    &state,
-                    &[flag("CAUSAL", causal), normalized, elem(output_vec4)],
-                ]
-                .concat(),
-                fragments: output,
-                storage: Vec::new(),
-            }
-            .stored(stored.rows(causal)),
-            load_state: Specialization {
-                kernel: source!("linear_attention/load_state"),
-                constants: copies.clone(),
-                fragments: vec![
-                    match config.feature_map.running_max() {
-                        None => source!("linear_attention/no_load_max"),
-                        Some(_) => source!("linear_attention/load_max"),
-                    },
-                    source!("shared/workgroup_index"),
-                ],
-                storage: Vec::new(),
-            }
-            .stored(of_state(problem.state_in)),
-            store_state: Specialization {
-                kernel: source!("linear_attention/store_state"),
-                constants: [&copies[..], &[("OWN", own(problem.state_out.map(|state| state.z.storage)))]].concat(),
-                fragments: vec![
-                    match config.feature_map.running_max() {
-                        None => source!("linear_attention/no_store_max"),
-                        Some(RunningMax::PerFeature) => source!("linear_attention/store_max_feature"),
-                        Some(RunningMax::PerHead) => source!("linear_attention/store_max_head"),
-                    },
-                    source!("shared/workgroup_index"),
-                ],
-                storage: Vec::new(),
-            }
-            .stored(of_state(problem.state_out)),
-            step: Specialization {
-                kernel: source!("linear_attention/step"),
-                constants: vec![
-                    u32_constant("WORKGROUP", STATE_WORKGROUP),
-                    u32_constant("HEAD_DIM", output_dim),
-                    u32_constant("V_DIM", shapes.v_dim),
-                    u32_constant("FEATURES", features),
-                    normalized,
-                    flag("PER_HEAD", config.feature_map.running_max() == Some(RunningMax::PerHead)),
-                    ("OWN", own(written)),
-                ],
-                fragments: step,
-                storage: Vec::new(),
-            }
-            .stored(stored.rows(true))
-            .stored(of_state(problem.state_out)),
+            query_features: make.for_queries.then(|| make.features(problem.q)),
+            key_features: make.for_keys.then(|| make.features(problem.k)),
+            chunk_state: make.chunk_state(),
+            prefix: make.prefix(),
+            output: make.output(),
+            load_state: make.load_state(),
+            store_state: make.store_state(),
+            step: make.step(),
         }
     }
 
