@@ -55,6 +55,7 @@ pub(super) fn class(config: &GatedAttentionConfig, problem: &Problem) -> String 
         .exactly("chunk", config.chunk().unwrap_or(0))
         .masked(config.causal, config.window)
         .with("shared_z", shapes.shared_z)
+        .with("beta", problem.maps.iter().flatten().any(|map| map.beta.is_some()))
         .with("gate", shapes.gate)
         .with("kv_lens", shapes.kv_lens)
         .with("in_f16", config.matrices == crate::Matrices::F16)
