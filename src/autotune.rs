@@ -271,8 +271,12 @@ impl Bench<'_> {
             return Ok(pass / repeats);
         }
         let workspace = prepared.workspace()?;
-        let pieces = 0..plan.dispatches();
-        pieces.map(|piece| self.timer.pass(|pass| prepared.record_piece(pass, piece, &workspace))).sum()
+        let time = |piece| {
+            let mut recorded = Ok(());
+            let took = self.timer.pass(|pass| recorded = prepared.record_piece(pass, piece, &workspace))?;
+            recorded.map(|()| took)
+        };
+        (0..plan.dispatches()).map(time).sum()
     }
 }
 

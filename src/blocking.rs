@@ -193,13 +193,13 @@ impl Context {
     /// Records and submits a call piece by piece, so that no submit is long, and waits for it.
     ///
     /// # Errors
-    /// [`Error::Readback`] if the device was lost.
+    /// [`Error::Buffer`] if there is no workspace, [`Error::Readback`] if the device was lost.
     pub fn run(&self, prepared: &Prepared<'_>) -> Result<()> {
         let workspace = prepared.workspace()?;
         for piece in 0..prepared.plan().dispatches() {
             let mut encoder = self.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-            prepared.record_piece(&mut pass, piece, &workspace);
+            prepared.record_piece(&mut pass, piece, &workspace)?;
             drop(pass);
             self.queue().submit([encoder.finish()]);
         }

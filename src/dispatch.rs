@@ -145,12 +145,20 @@ impl<'a> Prepared<'a> {
     }
 
     /// Records one of the plan's [`dispatches`](Plan::dispatches). The pieces must run in order, all with the same
-    /// workspace of this plan; an index past the last, or a workspace too small for the plan, records nothing.
-    pub fn record_piece(&self, pass: &mut wgpu::ComputePass<'_>, piece: usize, workspace: &Workspace) {
+    /// workspace of this plan.
+    ///
+    /// # Errors
+    /// [`Error::LimitExceeded`] for an index past the last, or a workspace too small for the plan; nothing is recorded then.
+    pub fn record_piece(&self, pass: &mut wgpu::ComputePass<'_>, piece: usize, workspace: &Workspace) -> Result<()> {
+        let beyond = |what: &str, needed, limit| Error::LimitExceeded { what: what.into(), needed, limit };
         let size = workspace.buffer.as_ref().map_or(0, wgpu::Buffer::size);
-        if let (Some(step), true) = (self.plan.steps.get(piece), size >= self.plan.workspace_bytes) {
-            self.record_steps(pass, std::slice::from_ref(step), workspace);
+        let (steps, bytes) = (&self.plan.steps, self.plan.workspace_bytes);
+        let step = steps.get(piece).ok_or_else(|| beyond("piece", piece as u64 + 1, steps.len() as u64))?;
+        if size < bytes {
+            return Err(beyond("workspace", bytes, size));
         }
+        self.record_steps(pass, std::slice::from_ref(step), workspace);
+        Ok(())
     }
 
     fn record_steps(&self, pass: &mut wgpu::ComputePass<'_>, steps: &[Step], workspace: &Workspace) {

@@ -71,12 +71,14 @@ impl<'a, T: Copy, const RANK: usize> HostView<'a, T, RANK> {
         self.shape.map(|extent| u32::try_from(extent).unwrap_or(u32::MAX))
     }
 
-    /// The element at `index`.
-    ///
-    /// # Panics
-    /// If the index is outside the shape.
+    /// The element at `index`, unless that is outside the shape.
     #[must_use]
-    pub fn at(&self, index: [usize; RANK]) -> T {
+    pub fn get(&self, index: [usize; RANK]) -> Option<T> {
+        index.iter().zip(&self.shape).all(|(i, extent)| i < extent).then(|| self.at(index))
+    }
+
+    /// The element at `index`, which is inside the shape.
+    pub(crate) fn at(&self, index: [usize; RANK]) -> T {
         let mut place = 0;
         for ((&i, &extent), &stride) in index.iter().zip(&self.shape).zip(&self.strides) {
             assert!(i < extent, "index {index:?} is outside {:?}", self.shape);

@@ -5,6 +5,8 @@
 
 use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
 
+use crate::{Error, Result};
+
 /// f32 or f64.
 pub trait Real:
     Copy
@@ -48,6 +50,16 @@ macro_rules! real {
     )*};
 }
 real!(f32, f64);
+
+/// Refuses the row of a result that is outside its shape.
+pub(crate) fn check_row(row: [usize; 3], axes: [&'static str; 3], extents: [u32; 3]) -> Result<()> {
+    for ((index, axis), extent) in row.into_iter().zip(axes).zip(extents) {
+        if index >= extent as usize {
+            return Err(Error::Shape { tensor: "row", axis, expected: format!("below {extent}"), got: index as u64 });
+        }
+    }
+    Ok(())
+}
 
 /// The order in which a twin adds up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,6 +5,8 @@ mod common;
 use common::{context, device_with};
 use proptest::prelude::*;
 use wgpu::BufferUsages;
+use wgpu_attention::attention::reference;
+use wgpu_attention::reference::SumOrder;
 use wgpu_attention::{
     Attention, AttentionConfig, AttentionInputs, AttentionOutputs, AttentionShapes, Causal, Context, ContextOptions,
     DType, FeatureMap, GatedAttention, GatedAttentionConfig, GatedAttentionInputs, GatedAttentionOutputs,
@@ -364,10 +366,7 @@ fn options_that_mean_nothing_are_named() {
         let message = Attention::new(context, config).expect_err(option).to_string();
         assert!(message.contains(&format!("option {option}: expected")), "{message}");
         assert!(message.contains("got"), "{message}");
-        assert!(
-            wgpu_attention::attention::reference::attention(&config, &host()).is_err(),
-            "{option}: the twin agrees"
-        );
+        assert!(reference::attention(&config, &host()).is_err(), "{option}: the twin agrees");
     }
     let per_row = Attention::new(context, config().scale(Scale::PerRow)).unwrap();
     let message =
@@ -381,9 +380,9 @@ fn options_that_mean_nothing_are_named() {
     assert!(message.contains("identity"), "{message}");
 }
 
-fn host() -> wgpu_attention::attention::reference::HostInputs<'static> {
+fn host() -> reference::HostInputs<'static> {
     let one = HostView::new(&[1.0], [1, 1, 1, 1]).unwrap();
-    wgpu_attention::attention::reference::HostInputs::new(one, one, one)
+    reference::HostInputs::new(one, one, one)
 }
 
 #[test]
@@ -470,6 +469,46 @@ fn no_op_needs_more_than_a_default_device() {
     assert!(c[..2 * 4 * 36].iter().all(|x| (x - 2.0).abs() < 1e-5), "eight quarters");
     let o = context.download(&tensors.output).unwrap();
     assert!(o.iter().all(|x| (x - 0.5).abs() < 1e-5), "values of one half average to one half");
+}
+
+#[test]
+fn a_piece_that_there_is_not_is_refused() {
+    let context = context();
+    let op = Attention::new(context, AttentionConfig::new()).unwrap();
+    let tensors = Tensors::new(context);
+    let prepared = op.prepare(tensors.inputs(), tensors.outputs()).unwrap();
+    let workspace = prepared.workspace().unwrap();
+    let mut encoder = context.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+    let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+    let pieces = prepared.plan().dispatches();
+    assert!(prepared.record_piece(&mut pass, pieces - 1, &workspace).is_ok());
+    let message = prepared.record_piece(&mut pass, pieces, &workspace).expect_err("past the last").to_string();
+    assert_eq!(message, format!("piece: needs {}, the limit is {pieces}", pieces + 1));
+
+    // Whose states lie in a workspace, where the other call had none.
+    let op = LinearAttention::new(context, LinearAttentionConfig::default()).unwrap();
+    let own = tensors.inputs();
+    let own = LinearAttentionInputs::new(own.q, own.k, own.v);
+    let prepared = op.prepare(own, LinearAttentionOutputs::new(tensors.outputs().o)).unwrap();
+    let message = prepared.record_piece(&mut pass, 0, &workspace).expect_err("no workspace").to_string();
+    assert!(message.starts_with("workspace: needs "), "{message}");
+}
+
+#[test]
+fn a_row_outside_the_shapes_is_refused() {
+    let numbers = [0.0; 6];
+    let view = HostView::new(&numbers, [1, 1, 3, 2]).unwrap();
+    assert_eq!((view.get([0, 0, 2, 1]), view.get([0, 0, 3, 0]), view.get([0, 0, 0, 2])), (Some(0.0), None, None));
+    let inputs = reference::HostInputs::new(view, view, view);
+    let row = |at| reference::attention_row::<f64>(&AttentionConfig::new(), &inputs, at, SumOrder::InOrder);
+    assert!(row([0, 0, 2]).is_ok());
+    for (at, message) in [
+        ([1, 0, 0], "row: axis batch: expected below 1, got 1"),
+        ([0, 1, 0], "row: axis q_heads: expected below 1, got 1"),
+        ([0, 0, 3], "row: axis q_len: expected below 3, got 3"),
+    ] {
+        assert_eq!(row(at).expect_err("outside").to_string(), message);
+    }
 }
 
 #[test]

@@ -221,9 +221,9 @@ impl Case {
                 for i in 0..len {
                     for (gamma, beta) in [(inputs.gamma_q, inputs.beta_q), (inputs.gamma_k, inputs.beta_k)] {
                         let square = |c: usize| {
-                            let z = f64::from(self.keys[0].view().at([b, h, i, c]));
-                            let z = gamma.map_or(z, |gamma| z * f64::from(gamma.at([h, c])));
-                            beta.map_or(z, |beta| z + f64::from(beta.at([h, c]))).powi(2)
+                            let z = f64::from(self.keys[0].view().get([b, h, i, c]).unwrap());
+                            let z = gamma.map_or(z, |gamma| z * f64::from(gamma.get([h, c]).unwrap()));
+                            beta.map_or(z, |beta| z + f64::from(beta.get([h, c]).unwrap())).powi(2)
                         };
                         largest = largest.max((0..key_dim).map(square).sum());
                     }

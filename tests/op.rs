@@ -289,7 +289,7 @@ fn every_failure_has_its_message() {
     let linear = |config| attention().metadata("op", "linear_attention").metadata("config", config);
     let gated = attention().metadata("op", "gated_attention");
     let f64s = vec![0; 8 * 24];
-    let table: [(&str, File, &str); 26] = [
+    let table: [(&str, File, &str); 31] = [
         ("no-op", attention().without("op"), "metadata: op is missing"),
         ("no-projection", linear(r#"{"feature_map":{"favor":{}}}"#), "projection: the favor map needs it"),
         (
@@ -298,7 +298,7 @@ fn every_failure_has_its_message() {
             "state_s: is missing: a state's tensors are given together",
         ),
         ("no-z", gated.clone().without("q"), "q: k is given without it"),
-        ("lone-gamma", gated.f32("gamma_q", &[4]), "gamma_q: is given, but z, which it maps, is not"),
+        ("lone-gamma", gated.clone().f32("gamma_q", &[4]), "gamma_q: is given, but z, which it maps, is not"),
         (
             "unknown-op",
             attention().metadata("op", "convolution"),
@@ -306,6 +306,23 @@ fn every_failure_has_its_message() {
         ),
         ("bad-json", attention().metadata("config", "{"), "metadata: config: EOF while parsing"),
         ("unknown-option", attention().metadata("config", r#"{"casual":"none"}"#), "unknown field `casual`"),
+        (
+            "unknown-option-of-a-scale",
+            attention().metadata("config", r#"{"scale":{"log_n":{"base":512,"floor":1,"flor":16}}}"#),
+            "unknown field `flor`",
+        ),
+        (
+            "unknown-option-of-a-window",
+            attention().metadata("config", r#"{"window":{"left":1,"rihgt":2}}"#),
+            "unknown field `rihgt`",
+        ),
+        (
+            "unknown-option-of-weights",
+            gated.metadata("config", r#"{"weights":{"softmax_log_n":{"base":512,"flor":1}}}"#),
+            "unknown field `flor`",
+        ),
+        ("unknown-option-of-a-map", linear(r#"{"feature_map":{"taylor2":{"scael":1}}}"#), "unknown field `scael`"),
+        ("unknown-option-of-a-sum", linear(r#"{"normalization":{"sum":{"epz":1}}}"#), "unknown field `epz`"),
         ("unknown-value", attention().metadata("config", r#"{"causal":true}"#), "metadata: config: "),
         ("bad-option", attention().metadata("config", r#"{"softcap":-1}"#), "option softcap: expected "),
         (

@@ -123,16 +123,14 @@ impl Options {
 
     /// The variants asked for, each once, in the order of the table.
     pub fn chosen(&self) -> Result<Vec<&'static Variant>> {
-        if self.variants.iter().any(|name| name == "all") {
-            return Ok(VARIANTS.iter().collect());
-        }
         for name in &self.variants {
-            if !VARIANTS.iter().any(|variant| variant.name == name) {
+            if name != "all" && !VARIANTS.iter().any(|variant| variant.name == name) {
                 let names: Vec<&str> = VARIANTS.iter().map(|variant| variant.name).collect();
                 bail!("--variants: there is no variant `{name}`; there are {} and `all`", names.join(", "));
             }
         }
-        Ok(VARIANTS.iter().filter(|variant| self.variants.iter().any(|name| name == variant.name)).collect())
+        let asked = |variant: &&Variant| self.variants.iter().any(|name| name == variant.name || name == "all");
+        Ok(VARIANTS.iter().filter(asked).collect())
     }
 
     pub fn sizes(&self) -> Result<Sizes> {

@@ -33,7 +33,11 @@ pub struct Window {
 /// What a score q·k is multiplied with. n is the row's own number of visible keys: causal mask, window, key lengths and
 /// boolean mask counted, additive bias not. d is the head_dim of q and k; log is natural.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case", deny_unknown_fields)
+)]
 pub enum Scale {
     /// 1/√d.
     #[default]

@@ -2,7 +2,7 @@
 
 use crate::attention::{AttentionConfig, AttentionShapes, TensorShapes};
 use crate::host::HostView;
-use crate::reference::{Real, SumOrder};
+use crate::reference::{Real, SumOrder, check_row};
 use crate::{Result, Scale};
 
 /// The inputs of softmax attention in host memory; see [`AttentionInputs`](crate::AttentionInputs) for shapes.
@@ -106,10 +106,7 @@ pub fn attention_in<T: Real>(config: &AttentionConfig, inputs: &HostInputs, orde
 /// The row of query `[batch, q_head, position]`.
 ///
 /// # Errors
-/// As [`attention`].
-///
-/// # Panics
-/// If the query is outside the shapes.
+/// As [`attention`], and where the query is outside the shapes.
 pub fn attention_row<T: Real>(
     config: &AttentionConfig,
     inputs: &HostInputs,
@@ -117,6 +114,7 @@ pub fn attention_row<T: Real>(
     order: SumOrder,
 ) -> Result<Row<T>> {
     let shapes = inputs.shapes(config)?;
+    check_row([b, h, i], ["batch", "q_heads", "q_len"], [shapes.batch, shapes.q_heads, shapes.q_len])?;
     let HostInputs { q, k, v, .. } = inputs;
     let (q_len, kv_len) = (shapes.q_len as usize, shapes.kv_len as usize);
     let kv_head = h / (shapes.q_heads / shapes.kv_heads) as usize;

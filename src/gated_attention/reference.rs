@@ -3,7 +3,7 @@
 use super::config::{Divisor, GatedAttentionConfig, GauMode, GauWeights, LinearDivisor, QuadraticDivisor};
 use super::shapes::{AffineShapes, GatedAttentionShapes, TensorShapes};
 use crate::host::HostView;
-use crate::reference::{Real, SumOrder};
+use crate::reference::{Real, SumOrder, check_row};
 use crate::{Causal, Result};
 
 /// The inputs of gated attention in host memory; see [`GatedAttentionInputs`](crate::GatedAttentionInputs) for shapes.
@@ -152,10 +152,7 @@ pub fn gated_attention_in<T: Real>(
 /// The output of query `[batch, q_head, position]`, v_dim numbers.
 ///
 /// # Errors
-/// As [`gated_attention`].
-///
-/// # Panics
-/// If the query is outside the shapes.
+/// As [`gated_attention`], and where the query is outside the shapes.
 pub fn gated_attention_row<T: Real>(
     config: &GatedAttentionConfig,
     inputs: &HostInputs,
@@ -163,6 +160,7 @@ pub fn gated_attention_row<T: Real>(
     order: SumOrder,
 ) -> Result<Vec<T>> {
     let shapes = inputs.shapes(config)?;
+    check_row([b, h, i], ["batch", "q_heads", "q_len"], [shapes.batch, shapes.q_heads, shapes.q_len])?;
     let row = Row { inputs, shapes, order, dims: order.indices(shapes.key_dim as usize), at: [b, h, i] };
     let pairs: Vec<(usize, T)> = match config.mode {
         GauMode::Full => row.full(config),

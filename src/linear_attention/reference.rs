@@ -4,7 +4,7 @@ use super::config::{FeatureMap, LinearAttentionConfig, LinearMode, Normalization
 use super::shapes::{LinearAttentionShapes, StateShapes, TensorShapes};
 use crate::Result;
 use crate::host::HostView;
-use crate::reference::{Real, SumOrder};
+use crate::reference::{Real, SumOrder, check_row};
 
 /// The inputs of linear attention in host memory; see [`LinearAttentionInputs`](crate::LinearAttentionInputs) for shapes.
 #[derive(Clone, Copy, Debug)]
@@ -106,10 +106,7 @@ pub fn linear_attention_in<T: Real>(
 /// The row of query `[batch, q_head, position]`.
 ///
 /// # Errors
-/// As [`linear_attention`].
-///
-/// # Panics
-/// If the query is outside the shapes.
+/// As [`linear_attention`], and where the query is outside the shapes.
 pub fn linear_attention_row<T: Real>(
     config: &LinearAttentionConfig,
     inputs: &HostInputs,
@@ -117,6 +114,7 @@ pub fn linear_attention_row<T: Real>(
     order: SumOrder,
 ) -> Result<Vec<T>> {
     let shapes = inputs.shapes(config)?;
+    check_row([b, h, i], ["batch", "q_heads", "q_len"], [shapes.batch, shapes.q_heads, shapes.q_len])?;
     let kv_head = h / (shapes.q_heads / shapes.kv_heads) as usize;
     Ok(Head::new(config, inputs, &shapes, [b, kv_head], order).row(h, i))
 }

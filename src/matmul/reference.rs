@@ -3,7 +3,7 @@
 use super::{Activation, MatMulConfig, MatMulShapes, TensorShapes};
 use crate::Result;
 use crate::host::HostView;
-use crate::reference::{Real, SumOrder};
+use crate::reference::{Real, SumOrder, check_row};
 
 /// The inputs of a matrix product in host memory; see [`MatMulInputs`](crate::MatMulInputs) for shapes.
 #[derive(Clone, Copy, Debug)]
@@ -68,10 +68,7 @@ pub fn matmul_in<T: Real>(config: &MatMulConfig, inputs: &HostInputs, order: Sum
 /// The row `[batch, head, row]` of the product.
 ///
 /// # Errors
-/// As [`matmul`].
-///
-/// # Panics
-/// If the row is outside the shapes.
+/// As [`matmul`], and where the row is outside the shapes.
 pub fn matmul_row<T: Real>(
     config: &MatMulConfig,
     inputs: &HostInputs,
@@ -79,6 +76,7 @@ pub fn matmul_row<T: Real>(
     order: SumOrder,
 ) -> Result<Vec<T>> {
     let shapes = inputs.shapes()?;
+    check_row([batch, head, row], ["batch", "heads", "m"], [shapes.batch, shapes.heads, shapes.m])?;
     let real = |value: f32| T::new(value.into());
     let mut sums = vec![T::new(0.0); shapes.n as usize];
     for k in order.indices(shapes.k as usize) {

@@ -75,7 +75,9 @@ impl Timed<'_, '_> {
                 continue;
             };
             for piece in 0..prepared.plan().dispatches() {
-                took += self.timer.pass(|pass| prepared.record_piece(pass, piece, workspace))?;
+                let mut recorded = Ok(());
+                took += self.timer.pass(|pass| recorded = prepared.record_piece(pass, piece, workspace))?;
+                recorded?;
             }
         }
         Ok(took)
