@@ -114,6 +114,7 @@ impl Setting {
     pub fn tier_in_words(&self) -> &'static str {
         match self.tier {
             Tier::Portable => "portable: what WebGPU promises on any device",
+            Tier::Granted => "granted: what the device has, without subgroup operations",
             Tier::Subgroup => "subgroup: subgroup operations, and f16 where the device has it",
             Tier::Cooperative => "cooperative: matrices with factors in f16, where an op has them; else as subgroup",
         }

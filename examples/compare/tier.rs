@@ -9,6 +9,9 @@ use wgpu_attention::{Attention, AttentionConfig, AttentionShapes, Context, Conte
 pub enum Tier {
     /// No optional feature, and the limits that WebGPU promises on any device, but for the size of buffers
     Portable,
+    /// Whatever else the device grants: what one without subgroup operations gets unasked
+    #[value(skip)]
+    Granted,
     /// Subgroup operations, and f16 where the device has it
     Subgroup,
     /// Cooperative matrices with factors in f16, where an op has them
@@ -19,6 +22,7 @@ impl Tier {
     pub fn name(self) -> &'static str {
         match self {
             Self::Portable => "portable",
+            Self::Granted => "granted",
             Self::Subgroup => "subgroup",
             Self::Cooperative => "cooperative",
         }
@@ -38,7 +42,8 @@ pub fn open(adapter: &str, asked: Option<Tier>) -> Result<(Context, Tier)> {
     let subgroups = context.device().features().contains(wgpu::Features::SUBGROUP);
     let info = context.device().adapter_info();
     match asked {
-        None => Ok((context, if subgroups { Tier::Subgroup } else { Tier::Portable })),
+        None => Ok((context, if subgroups { Tier::Subgroup } else { Tier::Granted })),
+        Some(Tier::Granted) => Ok((context, Tier::Granted)),
         Some(Tier::Subgroup) if subgroups => Ok((context, Tier::Subgroup)),
         Some(Tier::Subgroup) => bail!("--tier subgroup: {} has no subgroup operations", info.name),
         Some(Tier::Portable) => {
