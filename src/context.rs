@@ -93,6 +93,14 @@ pub struct Capabilities {
     pub options: ContextOptions,
 }
 
+impl Capabilities {
+    /// Bytes of workspace that one plan may take in one binding.
+    pub(crate) fn workspace_room(&self) -> u64 {
+        let most = self.limits.max_storage_buffer_binding_size.min(self.limits.max_buffer_size);
+        most.min(self.options.max_workspace_bytes)
+    }
+}
+
 #[cfg(test)]
 impl Capabilities {
     /// A GPU with what every device has.

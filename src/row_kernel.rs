@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::context::Capabilities;
 use crate::matrices::RowTile;
 
 /// A kernel that walks the keys, and what it is made for.
@@ -64,4 +65,13 @@ impl fmt::Display for KeyRange {
             Some(keys) => write!(f, " range={keys}"),
         }
     }
+}
+
+/// The fewest keys of a range, where the ranges' results for so many rows are to find room in the workspace: of all keys, where
+/// not even those of two do.
+pub(crate) fn least_range(kv_len: u32, rows: u64, v_dim: u32, capabilities: &Capabilities) -> u32 {
+    // A row's partial o, and a vec4 of what belongs to it. Maps of z may lie there too, and regions are aligned.
+    let of_a_range = rows.saturating_mul(16 * (1 + u64::from(v_dim.div_ceil(4))));
+    let ranges = (capabilities.workspace_room() / 2 / of_a_range.max(1)).max(1);
+    u64::from(kv_len).div_ceil(ranges) as u32
 }

@@ -6,7 +6,7 @@ use super::{AttentionConfig, AttentionShapes};
 use crate::context::{Capabilities, Context};
 use crate::dispatch::{Plan, PlanBuilder, Slot};
 use crate::matrices::{MatrixTier, RowTile};
-use crate::row_kernel::Kernel;
+use crate::row_kernel::{Kernel, least_range};
 use crate::tensor::{Access, DType, Layout, product};
 use crate::wgsl::Specialization;
 use crate::{Error, Matrices, Result};
@@ -248,7 +248,8 @@ pub(super) fn select(
         Kernel::Tiled { .. } | Kernel::Rows { .. } | Kernel::Matrices(_) => {}
     }
     let tiles = row_tiles * u64::from(shapes.batch) * u64::from(shapes.kv_heads);
-    let range = offer.and_then(|offer| offer.range.0).unwrap_or_else(|| keys_that_occupy(kernel, tiles, shapes.kv_len));
+    let range =
+        offer.and_then(|offer| offer.range.0).unwrap_or_else(|| keys_that_occupy(kernel, tiles, shapes, capabilities));
     let (split_keys, reason) = split_keys(config, shapes, capabilities, kernel, step, range)?;
     reasons.extend(reason);
     let splits = shapes.kv_len.div_ceil(split_keys);
@@ -298,14 +299,16 @@ fn table(adapter: Adapter, shapes: &AttentionShapes, capabilities: &Capabilities
     within(tile.kernel, capabilities.limits.max_compute_workgroup_storage_size, shapes.v_dim)
 }
 
-/// The most keys of a workgroup where as many tiles of rows are to occupy the adapter.
-fn keys_that_occupy(kernel: Kernel, tiles: u64, kv_len: u32) -> u32 {
+/// The most keys of a workgroup where as many tiles of rows are to occupy the adapter, as far as there is room for their results.
+fn keys_that_occupy(kernel: Kernel, tiles: u64, shapes: &AttentionShapes, capabilities: &Capabilities) -> u32 {
     let (enough, least) = enough(kernel);
     if tiles >= enough {
         return u32::MAX;
     }
     // Rather more workgroups than this walks more keys alone.
-    let keys = (u64::from(kv_len) * tiles / enough).next_multiple_of(least.into());
+    let keys = (u64::from(shapes.kv_len) * tiles / enough).next_multiple_of(least.into());
+    let rows = product([shapes.batch, shapes.q_heads, shapes.q_len]);
+    let least = least_range(shapes.kv_len, rows, shapes.v_dim, capabilities).max(least);
     u32::try_from(keys).unwrap_or(u32::MAX).max(least)
 }
 
@@ -465,6 +468,17 @@ mod tests {
         assert_eq!((choice.splits, choice.combine), (1, None));
         assert_eq!(choice.row_tiles, 4096 / 128);
         assert_eq!(choose(AttentionShapes::new(64, 8, 32, 64), &Capabilities::plain()).row_tiles, 1, "few queries");
+    }
+
+    #[test]
+    fn keys_are_split_as_far_as_results_find_room() {
+        let shapes = AttentionShapes { q_len: 128, ..AttentionShapes::new(1, 1, 1 << 16, 64) };
+        let splits = |max_workspace_bytes| {
+            let options = ContextOptions { max_workspace_bytes, ..ContextOptions::default() };
+            choose(shapes, &Capabilities { options, ..Capabilities::plain() }).splits
+        };
+        // 17 vec4s of each of 128 rows, 34 KiB a range, in half of the bound.
+        assert_eq!([256 << 20, 1 << 20, 64 << 10].map(splits), [256, 16, 1]);
     }
 
     #[test]

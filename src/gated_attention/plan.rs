@@ -276,13 +276,8 @@ impl Call<'_, '_> {
         let rows = 4 * u64::from(shapes.key_dim.div_ceil(4));
         let states = u64::from(shapes.batch) * u64::from(shapes.kv_heads) * u64::from(chunks);
         let bytes_per_chunk = states.saturating_mul(rows * 16);
-        let capacity = capabilities
-            .options
-            .max_workspace_bytes
-            .min(capabilities.limits.max_storage_buffer_binding_size)
-            .min(capabilities.limits.max_buffer_size)
-            // The maps of z and the alignment of regions.
-            .saturating_sub(self.plan.workspace_bytes() + 1024);
+        // The maps of z and the alignment of regions take some.
+        let capacity = capabilities.workspace_room().saturating_sub(self.plan.workspace_bytes() + 1024);
         let per_block = bytes_per_chunk.saturating_mul(choice.v_block.into());
         let blocks = u32::try_from(capacity / per_block).unwrap_or(u32::MAX).clamp(1, choice.blocks);
 

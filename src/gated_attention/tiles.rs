@@ -7,7 +7,8 @@ use super::plan::Problem;
 use super::shapes::GatedAttentionShapes;
 use crate::context::Capabilities;
 use crate::matrices::{MatrixTier, RowTile};
-use crate::row_kernel::Kernel;
+use crate::row_kernel::{Kernel, least_range};
+use crate::tensor::product;
 use crate::{Error, Matrices, Result};
 
 const ANY: u32 = u32::MAX;
@@ -335,7 +336,9 @@ pub(super) fn select(
         bound = bound.min(keys.max(step));
     } else if adapter == Adapter::Gpu && workgroups < ENOUGH_FOR_A_GPU {
         let keys = u64::from(shapes.kv_len) * workgroups / ENOUGH_FOR_A_GPU;
-        bound = bound.min((keys as u32).next_multiple_of(LEAST_SPLIT).max(LEAST_SPLIT));
+        let rows = product([shapes.batch, shapes.q_heads, shapes.q_len]);
+        let least = least_range(shapes.kv_len, rows, shapes.v_dim, capabilities).max(LEAST_SPLIT);
+        bound = bound.min((keys as u32).next_multiple_of(LEAST_SPLIT).max(least));
     }
     if let Some(cap) = capabilities.loop_cap {
         let keys = keys_under_loop_cap(shapes, &whole, cap);

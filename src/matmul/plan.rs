@@ -275,9 +275,7 @@ fn range_of_k(
     if !capped && wanted.map_or(tiles >= enough, |wanted| wanted >= k) {
         return Ok(k);
     }
-    let limits = &capabilities.limits;
-    let room = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
-    let room = room.min(capabilities.options.max_workspace_bytes).min(16 * u64::from(u32::MAX));
+    let room = capabilities.workspace_room().min(16 * u64::from(u32::MAX));
     // A whole range is saved at least, there is room for all sums, and the combine kernel's loop ends.
     let mut fit = RANGES.iter().copied().filter(|&range| {
         let ranges = k.div_ceil(range);

@@ -165,9 +165,7 @@ pub(super) fn build(
     let states = rounds.chunks > 1 || problem.state_in.is_some() || problem.state_out.is_some();
     let mut workspace = Slot::Workspace { offset: 0, size: 0 };
     if states {
-        let limits = &capabilities.limits;
-        let most = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
-        let most = most.min(capabilities.options.max_workspace_bytes.saturating_sub(255));
+        let most = capabilities.workspace_room().saturating_sub(255);
         while rounds.heads_per_round > 1 && rounds.regions(config, shapes)[0] > most {
             rounds.heads_per_round = rounds.heads_per_round.div_ceil(2);
         }
