@@ -70,7 +70,7 @@ impl<'a> AttentionInputs<'a> {
 /// | `lse` | `[batch, q_heads, q_len]` | f32 | natural log; −∞ in a row that sees no key |
 /// | `entropy` | `[batch, q_heads, q_len]` | f32 | nats; 0 in a row that sees no key |
 ///
-/// A float is f32, f16 or bf16: rounded to nearest even, once, from f32.
+/// A float is f32, f16 or bf16: rounded to nearest even, once, from f32. No output may lie in a buffer of an input, even beside it.
 #[derive(Clone, Copy, Debug)]
 pub struct AttentionOutputs<'a> {
     /// The output.

@@ -134,7 +134,8 @@ impl<'a> GatedAttentionInputs<'a> {
 /// |---|---|---|---|
 /// | `o` | `[batch, q_heads, q_len, v_dim]` | float | 0 in a row that sees no key |
 ///
-/// An o of 16 bits is rounded to the nearest as it is written; see [`DType`].
+/// An o of 16 bits is rounded to the nearest as it is written; see [`DType`]. o may not lie in a buffer of an input, even beside
+/// it.
 #[derive(Clone, Copy, Debug)]
 pub struct GatedAttentionOutputs<'a> {
     /// The output.

@@ -9,7 +9,10 @@
 //! | [`Merge`] | partial attention results with their log-sum-exp into one: for keys in several places | n |
 //!
 //! The crate runs on any device that wgpu offers, with no optional feature. It takes your [`Device`](wgpu::Device) and
-//! [`Queue`](wgpu::Queue) once, and then records into your encoder, on your buffers; it never submits, polls or blocks.
+//! [`Queue`](wgpu::Queue) once, and then records into your encoder, on your buffers: an op's `plan`, `prepare`, `record` and
+//! `record_in` never submit, poll or wait for the device. What does is of the feature `blocking`: `Context::run`, the downloads,
+//! `Context::autotune` and `Timer::pass`.
+//!
 //! No buffer is ever length × length, and every op has a public CPU twin in f64 that its tests compare it with.
 //!
 //! # Example
@@ -47,6 +50,17 @@
 //! # Shapes and strides
 //! Tensors are `[batch, heads, len, head_dim]` with any strides but the innermost, which is 1; so `[batch, len, heads,
 //! head_dim]` and packed q, k, v are views. Lengths are in tokens, offsets and strides in elements, sizes in bytes.
+//!
+//! Inputs may share a buffer, and so may outputs that do not overlap. An output and an input may not, even where they lie apart:
+//! in one dispatch wgpu binds a buffer to be read or to be written, as a whole. That is [`Error::Aliased`]; the states of
+//! [`LinearAttention`] alone may go out into the buffer they came from, as the same view or beside it.
+//!
+//! # Plans
+//! An op plans once for each exact combination of sizes, strides, types and places within a binding, and keeps 256 such plans; then
+//! the oldest goes. A plan that is there creates no buffer. A new one creates its uniform buffers, enlarges the workspace if it
+//! must, and compiles what no plan had before. Where keys grow by one a call, as in decoding, give [`Attention`] one view of the
+//! whole cache every time and the lengths in `kv_lens`: keys past those are skipped, and [`Causal::BottomRight`] aligns the last
+//! query with the last of each sequence's own keys.
 //!
 //! # What the crate cannot check
 //! wgpu gives no way to see whether a buffer belongs to another device or was destroyed; using such a buffer is reported by

@@ -81,8 +81,10 @@ impl<'a> LinearAttentionInputs<'a> {
 /// | `state_s`, `state_z`, `state_max` | as in [`LinearAttentionInputs`] | as there | the state after the last key; all of them or none |
 ///
 /// A state is summed up in f32, and rounded to its type when the call is done. Passed on token by token in 16 bits it stops growing
-/// (256 + 1 is 256 in bf16, 2048 + 1 is 2048 in f16, and past 65504 comes infinity): there, keep it in f32. A state may be written
-/// where it was read: give the same views. Any other overlap with an input is refused.
+/// (256 + 1 is 256 in bf16, 2048 + 1 is 2048 in f16, and past 65504 comes infinity): there, keep it in f32.
+///
+/// A state may be written where it was read (give the same views), or beside that in the same buffer. No other output may lie in
+/// a buffer of an input, even beside it.
 #[derive(Clone, Copy, Debug)]
 pub struct LinearAttentionOutputs<'a> {
     /// The output.
@@ -193,7 +195,7 @@ impl LinearAttention {
     }
 
     /// Picks the kernels for contiguous tensors of these shapes, with q, k, v, projection and o stored as `dtype` and states as f32,
-    /// and compiles them.
+    /// and compiles them. With `state_in` and `state_out` the call is the one in place, where both are the same views.
     ///
     /// # Errors
     /// For shapes that do not fit together or the device; [`Error::Stride`](crate::Error::Stride) where rows of an output in 16 bits

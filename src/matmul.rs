@@ -54,6 +54,8 @@ impl<'a> MatMulInputs<'a> {
 /// | field | shape | dtype | |
 /// |---|---|---|---|
 /// | `c` | `[batch, heads, m, n]` | float | the last axis has stride 1 |
+///
+/// It may not lie in a buffer of an input, even beside it.
 #[derive(Clone, Copy, Debug)]
 pub struct MatMulOutputs<'a> {
     /// The product.

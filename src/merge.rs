@@ -55,7 +55,8 @@ impl<'a> MergeInputs<'a> {
 /// | `entropy` | `[batch, heads, len]` | f32 | nats; 0 in a row that sees no key |
 ///
 /// An o of 16 bits is rounded to the nearest as it is written; see [`DType`].
-/// To accumulate it must be f32, or each step would round what the steps before have summed.
+/// To accumulate it must be f32, or each step would round what the steps before have summed. No output may lie in a buffer of an
+/// input, even beside it.
 #[derive(Clone, Copy, Debug)]
 pub struct MergeOutputs<'a> {
     /// The output of all parts.

@@ -48,7 +48,8 @@ pub(crate) fn lists_matrices_in_vain(info: &wgpu::AdapterInfo) -> bool {
     is_llvmpipe(info) && info.subgroup_max_size < 8
 }
 
-/// Whether the adapter runs on CPU cores; OpenGL does not report it, so software drivers are known by name.
+/// Whether the adapter runs on CPU cores. OpenGL does not report it: of its drivers wgpu 30 knows llvmpipe and SwiftShader by
+/// name, but not softpipe, so names are looked at here too.
 pub(crate) fn is_software(info: &wgpu::AdapterInfo) -> bool {
     let name = info.name.to_lowercase();
     info.device_type == wgpu::DeviceType::Cpu

@@ -4,18 +4,19 @@ use super::config::{AttentionConfig, Scale, UNBOUNDED};
 use crate::tensor::{expect, expect_nonzero, expect_rows};
 use crate::{Error, Result};
 
-/// The sizes of a softmax attention problem and which optional tensors it has.
+/// The sizes of a softmax attention problem and which optional tensors it has. Rows of q and rows of k, over all sequences and
+/// heads, are at most 2³² − 1 each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct AttentionShapes {
     /// Sequences; 0 is nothing to do.
     pub batch: u32,
-    /// Heads of q.
+    /// Heads of q, at least 1.
     pub q_heads: u32,
     /// Heads of k and v; divides `q_heads`.
     pub kv_heads: u32,
-    /// Queries per sequence; 0 is nothing to do.
+    /// Queries per sequence, at most 2³⁰ − 1; 0 is nothing to do.
     pub q_len: u32,
-    /// Keys per sequence.
+    /// Keys per sequence, 1 to 2³⁰ − 1; `kv_lens` may leave a sequence none.
     pub kv_len: u32,
     /// Width of q and k, 1 to 256.
     pub head_dim: u32,

@@ -5,22 +5,23 @@ use crate::attention::{UNBOUNDED, config_error};
 use crate::tensor::{expect, expect_nonzero, expect_rows};
 use crate::{Causal, Error, Result};
 
-/// The sizes of a gated attention problem and which optional tensors it has.
+/// The sizes of a gated attention problem and which optional tensors it has. Rows of q (or z) and of k, over all sequences and
+/// heads, are at most 2³² − 1 each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct GatedAttentionShapes {
     /// Sequences; 0 is nothing to do.
     pub batch: u32,
-    /// Heads of q, or of z.
+    /// Heads of q, or of z, at least 1.
     pub q_heads: u32,
     /// Heads of k and v; divides `q_heads`, and equals it with z.
     pub kv_heads: u32,
-    /// Queries per sequence; 0 is nothing to do.
+    /// Queries per sequence, at most 2³⁰; 0 is nothing to do.
     pub q_len: u32,
-    /// Keys per sequence; equals `q_len` with z and in mixed chunks.
+    /// Keys per sequence, at most 2³⁰, and without z at least 1; equals `q_len` with z and in mixed chunks.
     pub kv_len: u32,
     /// Width s of q and k, or of z, 1 to 256.
     pub key_dim: u32,
-    /// Width e of v, u and o.
+    /// Width e of v, u and o, 1 to 2³⁰.
     pub v_dim: u32,
     /// Whether q and k are affine maps of one z, rather than given.
     pub shared_z: bool,

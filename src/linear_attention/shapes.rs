@@ -4,18 +4,19 @@ use super::config::{FeatureMap, LinearAttentionConfig, LinearMode};
 use crate::tensor::{expect, expect_nonzero, expect_rows};
 use crate::{Error, Result};
 
-/// The sizes of a linear attention problem and which optional tensors it has.
+/// The sizes of a linear attention problem and which optional tensors it has. Rows of q and rows of k, over all sequences and
+/// heads, are at most 2³² − 1 each; so are the numbers of o, and those of `state_s` where the state is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct LinearAttentionShapes {
     /// Sequences; 0 is nothing to do.
     pub batch: u32,
-    /// Heads of q.
+    /// Heads of q, at least 1.
     pub q_heads: u32,
     /// Heads of k and v, each with a state of its own; divides `q_heads`.
     pub kv_heads: u32,
-    /// Queries per sequence.
+    /// Queries per sequence, at most 2³⁰; 0 is nothing to do unless the state is asked for.
     pub q_len: u32,
-    /// Keys per sequence; as many as queries in causal mode.
+    /// Keys per sequence, at most 2³⁰: in causal mode as many as queries, in full mode at least 1.
     pub kv_len: u32,
     /// Width of q and k, 1 to 256.
     pub head_dim: u32,

@@ -3,7 +3,8 @@
 use crate::tensor::{expect, expect_nonzero, expect_rows};
 use crate::{Error, Result};
 
-/// The sizes of a batch of matrix products, how its operands lie, and whether there is a bias.
+/// The sizes of a batch of matrix products, how its operands lie, and whether there is a bias. m, n and k are at most 2³⁰; rows
+/// of a, and columns of b, over the whole batch, at most 2³² − 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct MatMulShapes {
     /// Outer batch; 0 is nothing to do.

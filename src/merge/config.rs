@@ -13,8 +13,9 @@
     serde(rename_all = "snake_case", deny_unknown_fields, default)
 )]
 pub struct MergeConfig {
-    /// Whether what the outputs hold is one part more, before the others: the step of a ring. Its first step finds an lse of
-    /// −∞, and whatever in o. Default: false, the outputs are only written.
+    /// Whether what the outputs hold is one part more, before the others: the step of a ring. Before the first step the caller writes
+    /// −∞ to all of lse; o and entropy may then hold anything. Zeros will not do: an lse of 0 is that of a part, whose o counts.
+    /// Default: false, the outputs are only written.
     pub accumulate: bool,
 }
 

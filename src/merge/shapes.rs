@@ -4,10 +4,10 @@ use super::MergeConfig;
 use crate::tensor::{expect, expect_nonzero, product};
 use crate::{Error, Result};
 
-/// The sizes of a merge, and which optional tensors there are.
+/// The sizes of a merge, and which optional tensors there are. Rows of o, which are batch · heads · len, are at most 2³⁰.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct MergeShapes {
-    /// Partial results; at least 1.
+    /// Partial results; 1 to 2³⁰.
     pub parts: u32,
     /// Batch; 0 is nothing to do.
     pub batch: u32,
