@@ -10,8 +10,6 @@ use criterion::Throughput;
 use wgpu_attention::attention::reference::{HostInputs, attention};
 use wgpu_attention::{Attention, AttentionConfig, AttentionInputs, AttentionOutputs, DType, TensorView};
 
-const TYPES: [DType; 3] = [DType::F32, DType::F16, DType::BF16];
-
 fn main() {
     let mut bench = common::Bench::new();
     bench.family(common::Family::Softmax);
@@ -21,14 +19,8 @@ fn main() {
             bench.variant("prefill", &format!("2048x{head_dim}/{variant}"), variant, shape);
         }
     }
-    for dtype in TYPES {
-        let name = stored::name(dtype);
-        bench.variant(
-            "prefill of a type",
-            &format!("1024x64/{name}"),
-            "softmax",
-            Shape { dtype, ..Shape::new(1024, 64) },
-        );
+    bench.types("softmax");
+    for dtype in common::TYPES {
         decode(&mut bench, 4096, dtype);
     }
     bench.finish();

@@ -1,4 +1,4 @@
-//! Matrix products, of a GAU's projections and square: `cargo bench --bench matmul`.
+//! Matrix products, of a GAU's projections and square, in each type and tier: `cargo bench --bench matmul`.
 
 mod common;
 
@@ -6,6 +6,7 @@ use std::cell::OnceCell;
 
 use common::Bench;
 use common::ceilings::product::Product;
+use common::harness::stored;
 use common::harness::timer::Timer;
 use criterion::Throughput;
 use wgpu_attention::{Context, ContextOptions, DType, Matrices};
@@ -19,24 +20,27 @@ fn main() {
     let context = bench.context.clone();
     let sizes = if bench.on_cpu() { ON_CPU } else { ON_GPU };
     for size in sizes {
-        time(&mut bench, &context, size, DType::F32, "");
+        time(&mut bench, &context, size, (DType::F32, Matrices::None), "");
     }
-    for (dtype, how) in [(DType::F16, ", f16"), (DType::BF16, ", bf16")] {
-        time(&mut bench, &context, sizes[3], dtype, how);
+    for (matrices, by) in bench.tiers() {
+        for dtype in common::TYPES {
+            let how = format!(", {}{by}", stored::name(dtype));
+            time(&mut bench, &context, sizes[3], (dtype, matrices), &how);
+        }
     }
     // Without a workspace there are no ranges.
     let options = ContextOptions { max_workspace_bytes: 0, ..context.capabilities().options };
     let whole = Context::with_options(context.device().clone(), context.queue().clone(), options);
-    time(&mut bench, &whole, sizes[0], DType::F32, ", k whole");
+    time(&mut bench, &whole, sizes[0], (DType::F32, Matrices::None), ", k whole");
     bench.finish();
 }
 
 /// One size, verified and then timed.
-fn time(bench: &mut Bench, context: &Context, size: [u32; 3], dtype: DType, how: &str) {
+fn time(bench: &mut Bench, context: &Context, size: [u32; 3], (dtype, matrices): (DType, Matrices), how: &str) {
     let timer = Timer::new(context);
     let product: OnceCell<Product> = OnceCell::new();
     let set_up = || {
-        let made = Product::new(context, size, dtype, Matrices::None)?;
+        let made = Product::new(context, size, dtype, matrices)?;
         let product = product.get_or_init(|| made);
         let prepared = product.prepare()?;
         product.verify(&prepared)?;

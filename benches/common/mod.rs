@@ -12,7 +12,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
-use wgpu_attention::{Context, wgpu};
+use wgpu_attention::{Context, ContextOptions, DType, Matrices, wgpu};
 
 use ceilings::Ceilings;
 use harness::Failure;
@@ -23,6 +23,8 @@ pub use harness::variants::Family;
 use harness::variants::{Kind, VARIANTS, Variant};
 use harness::verify::verify;
 
+/// What operands may be stored as.
+pub const TYPES: [DType; 3] = [DType::F32, DType::F16, DType::BF16];
 /// Lengths on a CPU adapter and on a GPU.
 const ON_CPU: &[u32] = &[256, 1024];
 const ON_GPU: &[u32] = &[1024, 4096, 16384];
@@ -37,8 +39,8 @@ pub struct Bench {
 
 impl Bench {
     pub fn new() -> Self {
-        let context =
-            Context::headless().expect("the benches need an adapter; the README says how to get a software one");
+        let context = Context::headless_with_matrices("", ContextOptions::default());
+        let context = context.expect("the benches need an adapter; the README says how to get a software one");
         let criterion = Criterion::default()
             .sample_size(10)
             .warm_up_time(Duration::from_millis(500))
@@ -64,6 +66,25 @@ impl Bench {
                 self.variant(variant.name, &len.to_string(), variant.name, Shape::new(len, 64));
             }
         }
+    }
+
+    /// A variant on 1024 tokens in every type, and once more by cooperative matrices where device and op have them.
+    pub fn types(&mut self, name: &str) {
+        let linear = VARIANTS.iter().any(|variant| variant.name == name && variant.family() == Family::Linear);
+        for (matrices, by) in self.tiers().into_iter().filter(|(matrices, _)| *matrices == Matrices::None || !linear) {
+            for dtype in TYPES {
+                let id = format!("1024x64/{}{by}", harness::stored::name(dtype));
+                let shape = Shape { dtype, matrices, ..Shape::new(1024, 64) };
+                self.variant(&format!("{name} of a type"), &id, name, shape);
+            }
+        }
+    }
+
+    /// Without cooperative matrices, and with them where the device has some; and how a case's name ends.
+    pub fn tiers(&self) -> Vec<(Matrices, &'static str)> {
+        let offered = !self.context.capabilities().options.matrix_sizes.is_empty();
+        let by_matrices = offered.then_some((Matrices::F16, ", by matrices"));
+        [(Matrices::None, "")].into_iter().chain(by_matrices).collect()
     }
 
     /// A variant, by name, on random tensors of a shape.

@@ -1,12 +1,15 @@
 //! What this machine's adapter can do at most: `cargo run --release --example ceilings`.
 //!
 //! A copy for memory traffic, independent multiply-adds for arithmetic, and the crate's own matrix product, of f32, of f16 and
-//! of bf16, without and (where the device has them) with cooperative matrices; each is verified before it is timed. Everything else this crate measures is to be read against these.
+//! of bf16, without and (where the device has them) with cooperative matrices; each is verified before it is timed.
+//! Everything else this crate measures is to be read against these.
 
 #[allow(unused, reason = "`compare` and the benches use the rest")]
 mod harness;
 #[allow(unused, reason = "`compare` and the benches use the rest")]
 mod measure;
+#[path = "../compare/tier.rs"]
+mod tier;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -15,11 +18,13 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result, bail};
 use clap::Parser;
 use serde_json::{Value, json};
-use wgpu_attention::{Context, ContextOptions, DType, Matrices};
+use wgpu_attention::{Context, DType, Matrices};
 
 use harness::Failure;
+use harness::stored::Stored;
 use harness::timer::Timer;
 use measure::Ceilings;
+use tier::Tier;
 
 /// Measures the copy bandwidth, the rate of f32 multiply-adds and the crate's own matrix product in every type and tier.
 #[derive(Parser)]
@@ -31,6 +36,12 @@ struct Options {
     /// Timed samples of each ceiling. Default: a quarter of a second's worth, 3 to 15
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     samples: Option<u32>,
+    /// Of matrix products beside the ceiling's own, only those stored as this
+    #[arg(long)]
+    dtype: Option<Stored>,
+    /// What kernels may use. Default: what the device has, and products both without and with matrices
+    #[arg(long)]
+    tier: Option<Tier>,
     /// Write the figures there
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -48,10 +59,7 @@ fn main() -> ExitCode {
 }
 
 fn ceilings(options: &Options, out: &mut dyn Write) -> Result<()> {
-    let from_env = || std::env::var("WGPU_ADAPTER_NAME").unwrap_or_default();
-    let name = if options.adapter.is_empty() { from_env() } else { options.adapter.clone() };
-    let context = Context::headless_with(&name, ContextOptions::default());
-    let context = context.context("ceilings needs an adapter; the README says how to get a software one")?;
+    let (context, tier) = tier::open(&options.adapter, options.tier)?;
     let timer = Timer::new(&context);
     let found = Ceilings::measure(&context, &timer, options.samples);
     let found = found.map_err(|failure: Failure| anyhow::anyhow!("{failure}"))?;
@@ -69,9 +77,18 @@ fn ceilings(options: &Options, out: &mut dyn Write) -> Result<()> {
         "matmul   {:9.3} TFLOP/s  f32, {m} x {n} x {k}, {percent:.0} % of fma; {}",
         found.matmul_tflops, found.matmul_kernel
     )?;
-    let with_matrices = Context::headless_with_matrices(&name, ContextOptions::default())?;
-    let products = products(&context, Matrices::None, options, &found, out)?;
-    let products = [products, self::products(&with_matrices, Matrices::F16, options, &found, out)?].concat();
+    let mut all = Vec::new();
+    if tier.matrices() == Matrices::None {
+        all.extend(products(&context, Matrices::None, options, &found, out)?);
+    }
+    match options.tier {
+        None => match tier::open(&options.adapter, Some(Tier::Cooperative)) {
+            Ok((with_matrices, _)) => all.extend(products(&with_matrices, Matrices::F16, options, &found, out)?),
+            Err(reason) => writeln!(out, "matrices not here: {reason:#}")?,
+        },
+        Some(Tier::Cooperative) => all.extend(products(&context, Matrices::F16, options, &found, out)?),
+        Some(_) => {}
+    }
     if let Some(path) = &options.json {
         let figures = json!({
             "adapter": info.name,
@@ -84,7 +101,8 @@ fn ceilings(options: &Options, out: &mut dyn Write) -> Result<()> {
             "matmul_tflops": found.matmul_tflops,
             "matmul_size": found.matmul_size,
             "matmul_kernel": found.matmul_kernel,
-            "products": products,
+            "tier": tier.name(),
+            "products": all,
         });
         std::fs::write(path, format!("{figures:#}\n")).with_context(|| path.display().to_string())?;
     }
@@ -104,7 +122,8 @@ fn products(
     let what = if matrices == Matrices::None { "matmul" } else { "matrices" };
     let mut figures = Vec::new();
     for dtype in [DType::F32, DType::F16, DType::BF16] {
-        if (dtype, matrices) == (DType::F32, Matrices::None) {
+        let asked = options.dtype.is_none_or(|only| DType::from(only) == dtype);
+        if !asked || (dtype, matrices) == (DType::F32, Matrices::None) {
             continue;
         }
         let stored = harness::stored::name(dtype);
@@ -117,12 +136,7 @@ fn products(
                 )?;
                 figures.push(json!({ "dtype": stored, "matrices": matrices, "tflops": tflops, "kernel": kernel }));
             }
-            // For the same reason as every other type.
-            Err(Failure::Refused(reason)) => {
-                writeln!(out, "{what:8} not here: {reason}")?;
-                break;
-            }
-            Err(Failure::Failed(reason)) => bail!("{what} of {stored}: {reason}"),
+            Err(failure) => bail!("{what} of {stored}: {failure}"),
         }
     }
     Ok(figures)

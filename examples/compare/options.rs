@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use clap::{Parser, ValueEnum};
-use wgpu_attention::DType;
 
+use crate::harness::stored::Stored;
 use crate::harness::variants::{VARIANTS, Variant};
 use crate::minilm;
 use crate::tier::Tier;
@@ -82,24 +82,6 @@ impl Data {
         match self {
             Self::Random => "random",
             Self::Minilm => "minilm",
-        }
-    }
-}
-
-/// What tensors are stored as.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Stored {
-    F32,
-    F16,
-    Bf16,
-}
-
-impl From<Stored> for DType {
-    fn from(stored: Stored) -> Self {
-        match stored {
-            Stored::F32 => Self::F32,
-            Stored::F16 => Self::F16,
-            Stored::Bf16 => Self::BF16,
         }
     }
 }

@@ -38,7 +38,8 @@ pub fn open(adapter: &str, asked: Option<Tier>) -> Result<(Context, Tier)> {
     let from_env = || std::env::var("WGPU_ADAPTER_NAME").unwrap_or_default();
     let (name, options) = (if adapter.is_empty() { from_env() } else { adapter.to_owned() }, ContextOptions::default());
     let context = Context::headless_with(&name, options);
-    let context = context.context("compare needs an adapter; on Linux, scripts/compare installs a software one")?;
+    let context =
+        context.context("there is no adapter to measure; on Linux, scripts/compare installs a software one")?;
     let subgroups = context.device().features().contains(wgpu::Features::SUBGROUP);
     let info = context.device().adapter_info();
     match asked {
