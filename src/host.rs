@@ -7,7 +7,7 @@ use crate::{Error, Result};
 /// ```
 /// use wgpu_attention::HostView;
 /// let bias = HostView::new(&[0.0, 1.0, 2.0], [1, 1, 1, 3])?.broadcast_to([2, 4, 5, 3]);
-/// assert_eq!(bias.at([1, 3, 4, 2]), 2.0);
+/// assert_eq!(bias.get([1, 3, 4, 2]), Some(2.0));
 /// # Ok::<(), wgpu_attention::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug)]
