@@ -252,6 +252,20 @@ fn more_queries_at_head_dims_around_every_tile() {
     }
 }
 
+/// From 256 queries on, llvmpipe that compiles arrays slowly has a kernel of its own.
+#[test]
+fn hundreds_of_queries_with_every_option() {
+    for (head_dim, v_dim) in [(20, 24), (13, 7)] {
+        let config = AttentionConfig::new().causal(Causal::BottomRight);
+        let sizes = [1, 2, 1, 261, 70, head_dim, v_dim];
+        let check_own = |what, case: &Case| case.assert(what, &case.run(context(), Placement::Aligned));
+        check_own("causal", &Case::new(config, sizes));
+        let config = config.window(Some(40), Some(3)).scale(Scale::LOG_N).softcap(4.0);
+        let all = Case::new(config, sizes).with_lens(&[63]).with_mask([1, 2, 261, 70]).with_bias([1, 1, 261, 70]);
+        check_own("all", &all);
+    }
+}
+
 #[test]
 fn every_scale_and_causal_mask() {
     for scale in SCALES {
@@ -584,7 +598,7 @@ fn any_case() -> impl Strategy<Value = Case> {
 proptest! {
     #![proptest_config(common::any(48))]
     #[test]
-        fn any_shape_and_options_agree_with_the_twin(
+    fn any_shape_and_options_agree_with_the_twin(
         case in any_case(),
         odd in any::<bool>(),
         max_keys_per_split in prop::option::of(1..40u32),

@@ -325,6 +325,17 @@ fn every_width() {
     }
 }
 
+/// From 256 queries on, llvmpipe that compiles arrays slowly has a kernel of its own.
+#[test]
+fn hundreds_of_queries() {
+    for config in each_kernel() {
+        let config = config.causal(Causal::TopLeft);
+        for (source, key_dim, v_dim) in [(Source::Shared, 20, 24), (Source::Given, 13, 7)] {
+            Case::new(config, source, square(261, key_dim, v_dim)).gated().with_lens(&[200]).check_own("hundreds");
+        }
+    }
+}
+
 #[test]
 fn windows_and_diagonals() {
     for (left, right) in [(None, Some(0)), (Some(0), None), (Some(4), Some(3)), (Some(1 << 30), Some(1 << 30))] {

@@ -90,6 +90,8 @@ pub(super) struct Tile {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Adapter {
     Llvmpipe,
+    /// llvmpipe whose compiler takes minutes over large arrays.
+    SlowArrays,
     Cpu,
     Gpu,
 }
@@ -142,7 +144,8 @@ const ANY: u32 = u32::MAX;
 /// lane by lane. So with subgroups each invocation reads one key's part and tells it to all, and every loop is unrolled so
 /// that q and o are no arrays; a step's keys are few, because the unrolled loop has to stay near the size of an instruction
 /// cache. Without subgroups, one walk of the arrays serves 64 keys. Either compiles for a second, which few rows of few keys do
-/// not repay, and much longer on other software drivers.
+/// not repay, and much longer on other software drivers. Where arrays compile slowly, the unrolled kernel does so for 4 seconds
+/// at 64 dims, 11 at 128 and 35 at 256, and then takes a fifth of the time or less.
 ///
 /// On a GPU, a workgroup of 256 holds 128 rows by 64 keys: of each product an invocation computes 8 by 4 or 8 by 8 numbers
 /// from 12 or 16 that it reads from workgroup memory. v_dim above 128 would take 160 registers for them: half the rows. Fewer
@@ -150,17 +153,24 @@ const ANY: u32 = u32::MAX;
 /// invocations wait for each other, and for memory; registers, not it, limit how many workgroups share a multiprocessor.
 #[rustfmt::skip]
 pub(super) const TILES: &[Tile] = &[
-    Tile { adapter: Adapter::Llvmpipe, rows: [64, ANY], keys: 2048, dims: 112, kernel: Kernel::Subgroup { workgroup: 8, keys: 4 } },
-    Tile { adapter: Adapter::Llvmpipe, rows: [64, ANY], keys: 2048, dims: 256, kernel: Kernel::Subgroup { workgroup: 8, keys: 2 } },
-    Tile { adapter: Adapter::Llvmpipe, rows: [64, ANY], keys: 2048, dims: 112, kernel: Kernel::Subgroup { workgroup: 4, keys: 4 } },
-    Tile { adapter: Adapter::Llvmpipe, rows: [64, ANY], keys: 2048, dims: 256, kernel: Kernel::Subgroup { workgroup: 4, keys: 2 } },
-    Tile { adapter: Adapter::Llvmpipe, rows: [64, ANY], keys: ANY,  dims: ANY, kernel: Kernel::Rows { workgroup: 8, keys: 64 } },
-    Tile { adapter: Adapter::Llvmpipe, rows: [0, 63],   keys: ANY,  dims: ANY, kernel: Kernel::Rows { workgroup: 8, keys: 8 } },
-    Tile { adapter: Adapter::Cpu,      rows: [0, ANY],  keys: ANY,  dims: ANY, kernel: Kernel::Rows { workgroup: 8, keys: 8 } },
-    Tile { adapter: Adapter::Gpu,      rows: [0, 16],   keys: ANY,  dims: ANY, kernel: Kernel::Tiled { height: 4,  groups: 1, slab: 32 } },
-    Tile { adapter: Adapter::Gpu,      rows: [17, 64],  keys: ANY,  dims: ANY, kernel: Kernel::Tiled { height: 16, groups: 1, slab: 32 } },
-    Tile { adapter: Adapter::Gpu,      rows: [65, ANY], keys: ANY,  dims: 128, kernel: Kernel::Tiled { height: 16, groups: 2, slab: 32 } },
-    Tile { adapter: Adapter::Gpu,      rows: [65, ANY], keys: ANY,  dims: ANY, kernel: Kernel::Tiled { height: 16, groups: 1, slab: 32 } },
+    Tile { adapter: Adapter::Llvmpipe,    rows: [64, ANY],     keys: 2048,  dims: 112, kernel: Kernel::Subgroup { workgroup: 8, keys: 4 } },
+    Tile { adapter: Adapter::Llvmpipe,    rows: [64, ANY],     keys: 2048,  dims: 256, kernel: Kernel::Subgroup { workgroup: 8, keys: 2 } },
+    Tile { adapter: Adapter::Llvmpipe,    rows: [64, ANY],     keys: 2048,  dims: 112, kernel: Kernel::Subgroup { workgroup: 4, keys: 4 } },
+    Tile { adapter: Adapter::Llvmpipe,    rows: [64, ANY],     keys: 2048,  dims: 256, kernel: Kernel::Subgroup { workgroup: 4, keys: 2 } },
+    Tile { adapter: Adapter::Llvmpipe,    rows: [64, ANY],     keys: ANY,   dims: ANY, kernel: Kernel::Rows { workgroup: 8, keys: 64 } },
+    Tile { adapter: Adapter::Llvmpipe,    rows: [0, 63],       keys: ANY,   dims: ANY, kernel: Kernel::Rows { workgroup: 8, keys: 8 } },
+    Tile { adapter: Adapter::SlowArrays,  rows: [256, ANY],    keys: 4096,  dims: 112, kernel: Kernel::Subgroup { workgroup: 8, keys: 4 } },
+    Tile { adapter: Adapter::SlowArrays,  rows: [256, ANY],    keys: 4096,  dims: 128, kernel: Kernel::Subgroup { workgroup: 8, keys: 2 } },
+    Tile { adapter: Adapter::SlowArrays,  rows: [2048, ANY],   keys: 16384, dims: 256, kernel: Kernel::Subgroup { workgroup: 8, keys: 2 } },
+    Tile { adapter: Adapter::SlowArrays,  rows: [256, ANY],    keys: 4096,  dims: 112, kernel: Kernel::Subgroup { workgroup: 4, keys: 4 } },
+    Tile { adapter: Adapter::SlowArrays,  rows: [256, ANY],    keys: 4096,  dims: 128, kernel: Kernel::Subgroup { workgroup: 4, keys: 2 } },
+    Tile { adapter: Adapter::SlowArrays,  rows: [2048, ANY],   keys: 16384, dims: 256, kernel: Kernel::Subgroup { workgroup: 4, keys: 2 } },
+    Tile { adapter: Adapter::SlowArrays,  rows: [0, ANY],      keys: ANY,   dims: ANY, kernel: Kernel::Rows { workgroup: 8, keys: 8 } },
+    Tile { adapter: Adapter::Cpu,         rows: [0, ANY],      keys: ANY,   dims: ANY, kernel: Kernel::Rows { workgroup: 8, keys: 8 } },
+    Tile { adapter: Adapter::Gpu,         rows: [0, 16],       keys: ANY,   dims: ANY, kernel: Kernel::Tiled { height: 4,  groups: 1, slab: 32 } },
+    Tile { adapter: Adapter::Gpu,         rows: [17, 64],      keys: ANY,   dims: ANY, kernel: Kernel::Tiled { height: 16, groups: 1, slab: 32 } },
+    Tile { adapter: Adapter::Gpu,         rows: [65, ANY],     keys: ANY,   dims: 128, kernel: Kernel::Tiled { height: 16, groups: 2, slab: 32 } },
+    Tile { adapter: Adapter::Gpu,         rows: [65, ANY],     keys: ANY,   dims: ANY, kernel: Kernel::Tiled { height: 16, groups: 1, slab: 32 } },
 ];
 
 /// What the table never picks, but a tuning may: wider steps, smaller tiles.
@@ -199,8 +209,8 @@ pub(super) struct Choice {
 /// The rows of the table that are for this device.
 pub(super) fn adapter_of(capabilities: &Capabilities) -> Adapter {
     match capabilities {
-        // Before it compiles large arrays quickly, no step is worth its code.
-        Capabilities { is_llvmpipe: true, slow_arrays: false, .. } => Adapter::Llvmpipe,
+        Capabilities { is_llvmpipe: true, slow_arrays: true, .. } => Adapter::SlowArrays,
+        Capabilities { is_llvmpipe: true, .. } => Adapter::Llvmpipe,
         Capabilities { is_cpu: true, .. } => Adapter::Cpu,
         _ => Adapter::Gpu,
     }
@@ -363,8 +373,9 @@ fn keys_under_loop_cap(
     // Each run of a loop counts one more, for its exit. Loading, clearing and writing the rows stand outside the steps.
     let outside = 2 * (head_chunks + 2 * v_chunks) + 128;
     let [outside, per_step] = match kernel {
-        // A step walks q and o once.
-        Kernel::Rows { .. } | Kernel::Subgroup { .. } => [outside, 1 + (head_chunks + 1) + (v_chunks + 1)],
+        // A step walks q and o once; with subgroups, by loops that are unrolled.
+        Kernel::Rows { .. } => [outside, 1 + (head_chunks + 1) + (v_chunks + 1)],
+        Kernel::Subgroup { .. } => [outside, 1],
         Kernel::Matrices(tile) => tile.iterations([shapes.head_dim, shapes.v_dim]),
         // Slabs of q and k, the rows' maximum, slabs of v; and in each slab what an invocation brings and multiplies.
         Kernel::Tiled { height, groups, slab } => {

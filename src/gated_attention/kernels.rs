@@ -452,8 +452,10 @@ pub(super) fn prefix(config: &GatedAttentionConfig) -> Specialization {
 }
 
 /// Adapters, queries, llvmpipe's subgroups and bytes of workgroup memory: between them they pick every tile.
-const DEVICES: [(Adapter, u32, Option<u32>, u32); 8] = [
+const DEVICES: [(Adapter, u32, Option<u32>, u32); 10] = [
     (Adapter::SlowArrays, 1, None, 16 << 10),
+    (Adapter::SlowArrays, 256, Some(8), 16 << 10),
+    (Adapter::SlowArrays, 2048, Some(8), 16 << 10),
     (Adapter::Cpu, 1, None, 16 << 10),
     (Adapter::Cpu, 65, Some(8), 16 << 10),
     (Adapter::Gpu, 1, None, 16 << 10),
@@ -527,7 +529,7 @@ pub fn specializations() -> Vec<(Specialization, ParamsLayout)> {
                     let choice = Choice {
                         kernel: tile.kernel,
                         shuffle,
-                        q_in_storage: adapter == Adapter::SlowArrays,
+                        q_in_storage: adapter == Adapter::SlowArrays && matches!(tile.kernel, Kernel::Rows { .. }),
                         v_block,
                         blocks: 1,
                         splits,

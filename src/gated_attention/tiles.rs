@@ -17,8 +17,9 @@ const ANY: u32 = u32::MAX;
 ///
 /// | adapter | rows | invocations | value dims | why |
 /// |---|---|---|---|---|
-/// | CPU, old llvmpipe | any | 8 | 16 | its compiler takes minutes over large arrays; q is read from storage |
 /// | llvmpipe with subgroups | 64 and more | 8 | 256 | reads each key once for all lanes, and unrolls, so that q and o are no arrays |
+/// | old llvmpipe with subgroups | 256 and more | 8 | 112 to 256 | the same, which compiles for seconds there |
+/// | old llvmpipe | fewer | 8 | 16 | it compiles large arrays for minutes; q is read from storage |
 /// | CPU | any | 8 | 1536 | one vector of eight lanes; recomputing scores costs more than outputs beyond the first cache |
 /// | GPU | up to 16, 64 | up to 256 | 256 or 128 | fewer idle lanes |
 /// | GPU | more | 256 | 128 | both products compute 8 by 4 and 8 by 8 numbers from 12 and 16 |
@@ -27,16 +28,19 @@ const ANY: u32 = u32::MAX;
 /// Where the device grants more than 16 KiB of workgroup memory, twice the slab halves the barriers.
 #[rustfmt::skip]
 pub(super) const TILES: &[Tile] = &[
-    Tile { adapter: Adapter::SlowArrays, rows: [0, ANY],  dims: [ANY, ANY], v_chunks: 4,   kernel: Kernel::Rows { workgroup: 8, keys: 8 } },
-    Tile { adapter: Adapter::Cpu,        rows: [64, ANY], dims: [112, 112], v_chunks: 28,  kernel: Kernel::Subgroup { workgroup: 8, keys: 4 } },
-    Tile { adapter: Adapter::Cpu,        rows: [64, ANY], dims: [256, ANY], v_chunks: 64,  kernel: Kernel::Subgroup { workgroup: 8, keys: 2 } },
-    Tile { adapter: Adapter::Cpu,        rows: [0, ANY],  dims: [ANY, ANY], v_chunks: 384, kernel: Kernel::Rows { workgroup: 8, keys: 8 } },
-    Tile { adapter: Adapter::Gpu,        rows: [0, 16],   dims: [ANY, ANY], v_chunks: 64,  kernel: Kernel::Tiled { height: 4, groups: 1, slab: 8 } },
-    Tile { adapter: Adapter::Gpu,        rows: [17, 64],  dims: [ANY, 128], v_chunks: 32,  kernel: Kernel::Tiled { height: 16, groups: 1, slab: 8 } },
-    Tile { adapter: Adapter::Gpu,        rows: [65, ANY], dims: [ANY, 128], v_chunks: 32,  kernel: Kernel::Tiled { height: 16, groups: 2, slab: 32 } },
-    Tile { adapter: Adapter::Gpu,        rows: [65, ANY], dims: [ANY, 128], v_chunks: 32,  kernel: Kernel::Tiled { height: 16, groups: 2, slab: 16 } },
-    Tile { adapter: Adapter::Gpu,        rows: [17, ANY], dims: [ANY, ANY], v_chunks: 64,  kernel: Kernel::Tiled { height: 8, groups: 2, slab: 16 } },
-    Tile { adapter: Adapter::Gpu,        rows: [17, ANY], dims: [ANY, ANY], v_chunks: 64,  kernel: Kernel::Tiled { height: 8, groups: 2, slab: 8 } },
+    Tile { adapter: Adapter::SlowArrays, rows: [256, ANY],  dims: [112, 112], v_chunks: 28,  kernel: Kernel::Subgroup { workgroup: 8, keys: 4 } },
+    Tile { adapter: Adapter::SlowArrays, rows: [256, ANY],  dims: [128, ANY], v_chunks: 32,  kernel: Kernel::Subgroup { workgroup: 8, keys: 2 } },
+    Tile { adapter: Adapter::SlowArrays, rows: [2048, ANY], dims: [256, ANY], v_chunks: 64,  kernel: Kernel::Subgroup { workgroup: 8, keys: 2 } },
+    Tile { adapter: Adapter::SlowArrays, rows: [0, ANY],    dims: [ANY, ANY], v_chunks: 4,   kernel: Kernel::Rows { workgroup: 8, keys: 8 } },
+    Tile { adapter: Adapter::Cpu,        rows: [64, ANY],   dims: [112, 112], v_chunks: 28,  kernel: Kernel::Subgroup { workgroup: 8, keys: 4 } },
+    Tile { adapter: Adapter::Cpu,        rows: [64, ANY],   dims: [256, ANY], v_chunks: 64,  kernel: Kernel::Subgroup { workgroup: 8, keys: 2 } },
+    Tile { adapter: Adapter::Cpu,        rows: [0, ANY],    dims: [ANY, ANY], v_chunks: 384, kernel: Kernel::Rows { workgroup: 8, keys: 8 } },
+    Tile { adapter: Adapter::Gpu,        rows: [0, 16],     dims: [ANY, ANY], v_chunks: 64,  kernel: Kernel::Tiled { height: 4, groups: 1, slab: 8 } },
+    Tile { adapter: Adapter::Gpu,        rows: [17, 64],    dims: [ANY, 128], v_chunks: 32,  kernel: Kernel::Tiled { height: 16, groups: 1, slab: 8 } },
+    Tile { adapter: Adapter::Gpu,        rows: [65, ANY],   dims: [ANY, 128], v_chunks: 32,  kernel: Kernel::Tiled { height: 16, groups: 2, slab: 32 } },
+    Tile { adapter: Adapter::Gpu,        rows: [65, ANY],   dims: [ANY, 128], v_chunks: 32,  kernel: Kernel::Tiled { height: 16, groups: 2, slab: 16 } },
+    Tile { adapter: Adapter::Gpu,        rows: [17, ANY],   dims: [ANY, ANY], v_chunks: 64,  kernel: Kernel::Tiled { height: 8, groups: 2, slab: 16 } },
+    Tile { adapter: Adapter::Gpu,        rows: [17, ANY],   dims: [ANY, ANY], v_chunks: 64,  kernel: Kernel::Tiled { height: 8, groups: 2, slab: 8 } },
 ];
 
 /// What the table never picks, but a tuning may: wider steps, smaller tiles.
@@ -146,7 +150,7 @@ pub(super) fn tile_for(
 ) -> &'static Tile {
     let applies =
         |tile: &&Tile| tile.adapter == adapter && tile.runs(shapes, subgroup, granted) && tile.takes(shapes, chunk);
-    TILES.iter().find(applies).unwrap_or(&TILES[0])
+    TILES.iter().find(applies).unwrap_or(&TILES[TILES.len() - 1])
 }
 
 /// Every tile that is right for these sizes on this device, with all its value dims, and with parts of them.
@@ -313,7 +317,7 @@ pub(super) fn select(
     let whole = Choice {
         kernel,
         shuffle,
-        q_in_storage: adapter == Adapter::SlowArrays,
+        q_in_storage: adapter == Adapter::SlowArrays && matches!(kernel, Kernel::Rows { .. }),
         v_block,
         blocks,
         splits: 1,
@@ -369,9 +373,9 @@ fn iterations(shapes: &GatedAttentionShapes, choice: &Choice) -> (u32, u32) {
     let (key_chunks, v_block) = (shapes.key_dim.div_ceil(4), choice.v_block);
     match choice.kernel {
         // Load, clear and write (four rows of every chunk).
-        Kernel::Rows { .. } | Kernel::Subgroup { .. } => {
-            (key_chunks + 1 + v_block + 1 + 6 * v_block + 16, 1 + key_chunks + 1 + v_block + 1)
-        }
+        Kernel::Rows { .. } => (key_chunks + 1 + v_block + 1 + 6 * v_block + 16, 1 + key_chunks + 1 + v_block + 1),
+        // Unrolled but for the four rows.
+        Kernel::Subgroup { .. } => (5 * v_block + 16, 1),
         // Slabs of q and k, and of weights and v: what an invocation brings and multiplies in each. What the rows have along
         // the width, in every step, at the start and at the end.
         Kernel::Matrices(tile) => tile.iterations([shapes.key_dim, 4 * v_block]).into(),
