@@ -5,6 +5,8 @@ mod common;
 mod on_matrices;
 #[path = "attention/storage.rs"]
 mod storage;
+#[path = "attention/tiles.rs"]
+mod tiles;
 
 use common::{
     Expected, NAIVE_RUNS, Placed, Placement, Tensor, ULP, assert_same_bits, compiles_slowly, context, contexts,
@@ -216,53 +218,6 @@ fn lengths_around_every_tile() {
         Case::new(AttentionConfig::new().causal(Causal::BottomRight), [1, 1, 1, 3, len, 16, 16])
             .check_portable("cross");
         Case::new(AttentionConfig::new().causal(Causal::TopLeft), [1, 1, 1, len, 6, 16, 16]).check_portable("cross");
-    }
-}
-
-#[test]
-fn every_head_dim() {
-    let all = (1..=20).chain([31, 32, 33, 63, 64, 65, 72, 80, 96, 111, 127, 128, 129, 130, 160, 192, 255, 256]);
-    for dim in all.step_by(if compiles_slowly() { 3 } else { 1 }) {
-        for v_dim in [dim, 257 - dim] {
-            let case = Case::new(AttentionConfig::new(), [1, 1, 1, 5, 11, dim, v_dim]);
-            // Software drivers take a second to compile each of a GPU's kernels: some dims of every number of columns.
-            if [1, 3, 33, 64, 130, 256].contains(&dim) {
-                case.check_portable("both");
-            } else {
-                case.assert("this adapter", &case.run(context(), Placement::Aligned));
-            }
-        }
-    }
-}
-
-/// From 64 queries on, llvmpipe has kernels of its own.
-#[test]
-fn more_queries_at_head_dims_around_every_tile() {
-    let all = [(1, 3), (20, 32), (64, 64), (63, 66), (96, 80), (97, 97), (128, 128), (64, 160), (161, 8)];
-    for (head_dim, v_dim) in all.into_iter().step_by(if compiles_slowly() { 2 } else { 1 }) {
-        let config = AttentionConfig::new().causal(Causal::BottomRight);
-        let sizes = [1, 2, 1, 70, 90, head_dim, v_dim];
-        Case::new(config, sizes).check_portable("causal");
-        let config = config.window(Some(40), Some(3)).scale(Scale::LOG_N).softcap(4.0);
-        let all = Case::new(config, sizes).with_lens(&[83]).with_mask([1, 2, 70, 90]).with_bias([1, 1, 70, 90]);
-        all.check_portable("all");
-        if [3, 66].contains(&v_dim) {
-            all.check_on_matrices("all");
-        }
-    }
-}
-
-/// From 256 queries on, llvmpipe that compiles arrays slowly has a kernel of its own.
-#[test]
-fn hundreds_of_queries_with_every_option() {
-    for (head_dim, v_dim) in [(20, 24), (13, 7)] {
-        let config = AttentionConfig::new().causal(Causal::BottomRight);
-        let sizes = [1, 2, 1, 261, 70, head_dim, v_dim];
-        let check_own = |what, case: &Case| case.assert(what, &case.run(context(), Placement::Aligned));
-        check_own("causal", &Case::new(config, sizes));
-        let config = config.window(Some(40), Some(3)).scale(Scale::LOG_N).softcap(4.0);
-        let all = Case::new(config, sizes).with_lens(&[63]).with_mask([1, 2, 261, 70]).with_bias([1, 1, 261, 70]);
-        check_own("all", &all);
     }
 }
 

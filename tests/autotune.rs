@@ -16,7 +16,7 @@ use wgpu_attention::{
 };
 
 /// For all cases; software drivers take a second for a kernel.
-const BUDGET: AutotuneOptions = AutotuneOptions { budget: Duration::from_secs(8) };
+const BUDGET: AutotuneOptions = AutotuneOptions { budget: Duration::from_secs(15) };
 /// For the default of one case, and for no candidate.
 const LITTLE: AutotuneOptions = AutotuneOptions { budget: Duration::from_millis(1) };
 
