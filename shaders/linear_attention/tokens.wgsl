@@ -1,5 +1,6 @@
-// Causal linear attention token by token, its state in registers: S += psi(k) vT, z += psi(k), then
-// o = phi(q)T S / (phi(q).z + eps).
+// Linear attention token by token, its state in registers: S += psi(k) vT, z += psi(k), then
+// o = phi(q)T S / (phi(q).z + eps). Causal it does both for each token; else one pass adds all keys, without READ, and another
+// reads for the queries, without ADD.
 //
 // One workgroup, which is one subgroup, owns a block of value dims of one (batch, query head) and walks the tokens in
 // order, TOKENS a step.
@@ -13,6 +14,8 @@ const V_DIM: u32 = 64u;
 const V_BLOCK: u32 = 2u;
 const TOKENS: u32 = 2u;
 const NORMALIZED: bool = true;
+const ADD: bool = true; // the keys to the state
+const READ: bool = true; // the state for the queries
 alias Elem = vec4<f32>; // f32 where a row starts or ends off a multiple of four
 
 const HEAD_CHUNKS: u32 = (HEAD_DIM + 3u) / 4u;
@@ -68,38 +71,47 @@ fn main(
     if (params.fresh == 0u) {
         load_states(2u * local_head + params.carry_in, place.first_v);
     }
-    for (var j = params.first_token; j < params.end_token; j += TOKENS) {
-        step(j, place);
+    let end = select(min(params.end_token, kv_len_of(batch)), params.end_token, READ);
+    for (var j = params.first_token; j < end; j += TOKENS) {
+        step(j, end, place);
     }
-    if (group_head % params.group == 0u) {
+    if (ADD && group_head % params.group == 0u) {
         store_states(2u * local_head + params.carry_out, place.first_v);
     }
 }
 
-// TOKENS tokens from j on. One past the last is the last once more, with a key that weighs nothing.
-fn step(j: u32, place: Place) {
+// TOKENS tokens from j on, none from `end` on: for one there, the last is taken once more, with a key that weighs nothing.
+fn step(j: u32, end: u32, place: Place) {
     // Features, and z.
     var row: array<u32, TOKENS>;
     var q_told: array<Told, TOKENS>;
     var k_told: array<Told, TOKENS>;
     var divisor: array<f32, TOKENS>;
     for (var t = 0u; t < TOKENS; t++) { // unroll
-        row[t] = min(j + t, params.end_token - 1u);
+        row[t] = min(j + t, end - 1u);
         var q_own: Share;
         var k_own: Share;
         var product = vec4(0.0);
         for (var b = 0u; b < SHARES; b++) { // unroll
             let c = min(b * WORKGROUP + lane, HEAD_CHUNKS - 1u);
-            let there = b * WORKGROUP + lane < HEAD_CHUNKS && j + t < params.end_token;
-            q_own[b] = within(c, feature(load_q(place.q + row[t] * params.q_row, c)), 0.0);
-            k_own[b] = within(c, feature(load_k(place.k + row[t] * params.k_row, c)), 0.0);
-            k_own[b] = select(vec4(0.0), k_own[b], there);
-            z[b] += k_own[b];
-            product = fma(q_own[b], z[b], product);
+            if (ADD) {
+                let there = b * WORKGROUP + lane < HEAD_CHUNKS && j + t < end;
+                k_own[b] = within(c, feature(load_k(place.k + row[t] * params.k_row, c)), 0.0);
+                k_own[b] = select(vec4(0.0), k_own[b], there);
+                z[b] += k_own[b];
+            }
+            if (READ) {
+                q_own[b] = within(c, feature(load_q(place.q + row[t] * params.q_row, c)), 0.0);
+                product = fma(q_own[b], z[b], product);
+            }
         }
-        q_told[t] = tell(q_own);
-        k_told[t] = tell(k_own);
-        divisor[t] = total((product.x + product.y) + (product.z + product.w)) + params.eps;
+        if (ADD) {
+            k_told[t] = tell(k_own);
+        }
+        if (READ) {
+            q_told[t] = tell(q_own);
+            divisor[t] = total((product.x + product.y) + (product.z + product.w)) + params.eps;
+        }
     }
 
     // S and o.
@@ -108,7 +120,9 @@ fn step(j: u32, place: Place) {
         var value: array<vec4<f32>, TOKENS>;
         var o4: array<vec4<f32>, TOKENS>;
         for (var t = 0u; t < TOKENS; t++) { // unroll
-            value[t] = load_v(place.v + row[t] * params.v_row, min(chunk + lane, V_CHUNKS - 1u));
+            if (ADD) {
+                value[t] = load_v(place.v + row[t] * params.v_row, min(chunk + lane, V_CHUNKS - 1u));
+            }
         }
         for (var p = 0u; p < PIECES; p++) { // unroll
             // Always so, which the driver cannot know: it does not mix this piece's code with the next one's.
@@ -117,8 +131,12 @@ fn step(j: u32, place: Place) {
                     const f = 4u * PIECE * p + e;
                     if (f / 4u < HEAD_CHUNKS) {
                         for (var t = 0u; t < TOKENS; t++) { // unroll
-                            s[f][c] = fma(vec4(k_told[t][f / 4u][f % 4u]), value[t], s[f][c]);
-                            o4[t] = fma(vec4(q_told[t][f / 4u][f % 4u]), s[f][c], o4[t]);
+                            if (ADD) {
+                                s[f][c] = fma(vec4(k_told[t][f / 4u][f % 4u]), value[t], s[f][c]);
+                            }
+                            if (READ) {
+                                o4[t] = fma(vec4(q_told[t][f / 4u][f % 4u]), s[f][c], o4[t]);
+                            }
                         }
                     }
                 }
@@ -128,7 +146,7 @@ fn step(j: u32, place: Place) {
             if (NORMALIZED) {
                 o4[t] /= divisor[t];
             }
-            if (chunk + lane < V_CHUNKS) {
+            if (READ && chunk + lane < V_CHUNKS) {
                 store_o(place.o + row[t] * params.o_row, chunk + lane, o4[t]);
             }
         }

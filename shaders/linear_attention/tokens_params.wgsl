@@ -29,6 +29,9 @@ struct Params {
     o_batch: u32,
     o_head: u32,
     o_row: u32,
+    kv_len: u32,
+    kv_lens_start: u32,
+    kv_lens_stride: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;

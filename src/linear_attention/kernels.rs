@@ -292,10 +292,8 @@ pub fn specializations() -> Vec<(Specialization, ParamsLayout)> {
                     shapes.kv_lens = mode == LinearMode::Full && normalization == Normalization::None;
                     shapes.state_out = true;
                     let problem = Problem::contiguous(&config, shapes);
-                    if Kind::of(&config) == Kind::Plain && mode == LinearMode::Causal {
-                        found.extend(tokens::specializations(&config, &problem));
-                        found.extend(heads::specializations(&config, &problem));
-                    }
+                    found.extend(tokens::specializations(&config, &problem));
+                    found.extend(heads::specializations(&config, &problem));
                     let tiles = Tiles::of(&config, &shapes);
                     // Tiles in all flags only at one head dim.
                     let normal = config.normalization(Normalization::default());

@@ -46,10 +46,10 @@ pub(super) fn walk(
     match offer {
         Some(Offer::Chunks(_)) => None,
         Some(Offer::Heads) => heads::walk(config, problem, capabilities),
-        Some(Offer::Tokens(tile)) => Some(tile.walk(config, problem)),
+        Some(Offer::Tokens(tile)) => Some(tile.walk(config, problem, capabilities.loop_cap)),
         None => {
             let tokens = tokens::Tile::select(config, &problem.shapes, capabilities);
-            let tokens = tokens.map(|tile| tile.walk(config, problem));
+            let tokens = tokens.map(|tile| tile.walk(config, problem, capabilities.loop_cap));
             tokens.or_else(|| heads::select(config, problem, capabilities))
         }
     }

@@ -196,5 +196,8 @@ params! {
         o_batch: u32,
         o_head: u32,
         o_row: u32,
+        kv_len: u32,
+        kv_lens_start: u32,
+        kv_lens_stride: u32,
     }
 }

@@ -80,7 +80,7 @@ pub(in crate::linear_attention) fn walk(
     let workgroups = u64::from(shapes.batch) * u64::from(shapes.q_heads) * u64::from(tile.value_blocks);
     let most = capabilities.loop_cap.map_or(u32::MAX, |cap| (cap - 64) / tile.iterations(shapes.head_dim) * tile.rows);
     Some(Walk {
-        kernel: [false, true].map(|states| specialization(config, problem, &tile, states)),
+        kernels: [false, true].map(|states| specialization(config, problem, &tile, states)),
         value_blocks: tile.value_blocks,
         step: tile.rows,
         most,

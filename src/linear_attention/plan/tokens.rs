@@ -1,5 +1,5 @@
 //! Tokens in order, with the state in registers: one kernel, where heads alone keep the adapter busy. On a CPU that is token by
-//! token; [`super::heads`] has what a GPU does.
+//! token, in full mode once for the keys and once for the queries; [`super::heads`] has what a GPU does.
 
 use super::{Builder, Problem, Span, binding, eps, flops, least_bytes, place, slot};
 use crate::Result;
@@ -45,12 +45,8 @@ impl Tile {
         shapes: &LinearAttentionShapes,
         capabilities: &Capabilities,
     ) -> Vec<Self> {
-        let dim_by_dim = Kind::of(config) == Kind::Plain && !needs_features(config.feature_map).1;
-        let adapter = matches!(
-            capabilities,
-            Capabilities { is_llvmpipe: true, subgroup_size: Some(WORKGROUP), slow_arrays: false, loop_cap: None, .. }
-        );
-        if !adapter || !dim_by_dim || config.mode != LinearMode::Causal || shapes.q_len == 0 {
+        let adapter = matches!(capabilities, Capabilities { is_llvmpipe: true, subgroup_size: Some(WORKGROUP), .. });
+        if !adapter || !dim_by_dim(config) || shapes.q_len == 0 || shapes.kv_len == 0 {
             return Vec::new();
         }
         let tiles = TILES.into_iter().filter(|tile| shapes.head_dim <= tile.head_dim);
@@ -63,35 +59,74 @@ impl Tile {
         shapes: &LinearAttentionShapes,
         capabilities: &Capabilities,
     ) -> Option<Self> {
+        let causal = config.mode == LinearMode::Causal;
+        // Not those of k: grouped heads are to get the bits of repeated ones.
         let heads = u64::from(shapes.batch) * u64::from(shapes.q_heads);
         let wide_enough = Self::all(config, shapes, capabilities);
         let many = |tile: &&Self| heads * u64::from(tile.value_blocks(shapes.v_dim)) >= FEWEST;
-        let tile = wide_enough.iter().find(many).or_else(|| wide_enough.iter().find(|tile| tile.v_block == 1));
-        tile.copied()
+        // Without enough of them, chunks of keys are the faster ones to add up, but not causal.
+        let narrow = || wide_enough.iter().find(|tile| causal && tile.v_block == 1);
+        wide_enough.iter().find(many).or_else(narrow).copied()
     }
 
     fn value_blocks(&self, v_dim: u32) -> u32 {
         v_dim.div_ceil(4).div_ceil(WORKGROUP * self.v_block)
     }
 
-    pub fn walk(&self, config: &LinearAttentionConfig, problem: &Problem) -> Walk {
-        let v_dim = problem.shapes.v_dim;
+    pub fn walk(&self, config: &LinearAttentionConfig, problem: &Problem, loop_cap: Option<u32>) -> Walk {
+        let LinearAttentionShapes { head_dim, v_dim, .. } = problem.shapes;
+        // A step is one iteration, each feature of the state that is loaded or stored another.
+        let steps = |cap: u32| cap.saturating_sub(2 * head_dim + 128);
         let own_dims = 4 * WORKGROUP * self.v_block;
         Walk {
-            kernel: [false, true].map(|states| specialization(config, problem, self, states)),
+            kernels: self.specializations(config, problem),
             value_blocks: self.value_blocks(v_dim),
             step: self.tokens,
-            most: u32::MAX,
-            flops_per_token: 4 * u64::from(problem.shapes.head_dim) * u64::from(own_dims),
+            most: loop_cap.map_or(u32::MAX, |cap| steps(cap) * self.tokens),
+            flops_per_token: 4 * u64::from(head_dim) * u64::from(own_dims),
             reason: format!("token by token, {} a step, {} value dims per workgroup", self.tokens, own_dims.min(v_dim)),
         }
+    }
+
+    /// As [`Walk::kernels`] has them.
+    fn specializations(&self, config: &LinearAttentionConfig, problem: &Problem) -> [Specialization; 2] {
+        let passes = match config.mode {
+            LinearMode::Causal => [false, true].map(Pass::both),
+            LinearMode::Full => [Pass::KEYS, Pass::QUERIES],
+        };
+        passes.map(|pass| specialization(config, problem, self, pass))
+    }
+}
+
+/// Maps that take each dim for itself.
+fn dim_by_dim(config: &LinearAttentionConfig) -> bool {
+    Kind::of(config) == Kind::Plain && !needs_features(config.feature_map).1
+}
+
+/// What a kernel does with the tokens it walks.
+#[derive(Clone, Copy)]
+struct Pass {
+    /// Adds their keys to the state.
+    add: bool,
+    /// Reads the state for their queries.
+    read: bool,
+    /// Starts from a state in the workspace, and leaves one there.
+    states: bool,
+}
+
+impl Pass {
+    const KEYS: Self = Self { add: true, read: false, states: true };
+    const QUERIES: Self = Self { add: false, read: true, states: true };
+
+    const fn both(states: bool) -> Self {
+        Self { add: true, read: true, states }
     }
 }
 
 /// A kernel that walks the tokens of a head in order.
 pub(in crate::linear_attention) struct Walk {
-    /// Without states in the workspace, and with them.
-    pub kernel: [Specialization; 2],
+    /// Causal, without states in the workspace and with them; else for the keys and for the queries.
+    pub kernels: [Specialization; 2],
     pub value_blocks: u32,
     /// Tokens of a step, and the most of one dispatch.
     pub step: u32,
@@ -101,7 +136,15 @@ pub(in crate::linear_attention) struct Walk {
     pub reason: String,
 }
 
-fn specialization(config: &LinearAttentionConfig, problem: &Problem, tile: &Tile, states: bool) -> Specialization {
+impl Walk {
+    fn kernel(&self, pass: Pass) -> &Specialization {
+        let second = if pass.add && pass.read { pass.states } else { pass.read };
+        &self.kernels[usize::from(second)]
+    }
+}
+
+fn specialization(config: &LinearAttentionConfig, problem: &Problem, tile: &Tile, pass: Pass) -> Specialization {
+    let kv_lens = problem.kv_lens.is_some() && !pass.read;
     let vec4 = problem.q.is_vec4() && problem.k.is_vec4() && problem.v.is_vec4();
     Specialization {
         kernel: source!("linear_attention/tokens"),
@@ -112,16 +155,19 @@ fn specialization(config: &LinearAttentionConfig, problem: &Problem, tile: &Tile
             ("V_BLOCK", Constant::U32(tile.v_block)),
             ("TOKENS", Constant::U32(tile.tokens)),
             ("NORMALIZED", Constant::Bool(config.normalization != Normalization::None)),
+            ("ADD", Constant::Bool(pass.add)),
+            ("READ", Constant::Bool(pass.read)),
             ("Elem", Constant::Type(if vec4 { "vec4<f32>" } else { "f32" })),
         ],
         fragments: vec![
             source!("linear_attention/tokens_params"),
             source!("linear_attention/tell_subgroup"),
             elementwise(config.feature_map),
-            pick(states, source!("linear_attention/token_states"), source!("linear_attention/no_token_states")),
+            pick(pass.states, source!("linear_attention/token_states"), source!("linear_attention/no_token_states")),
             pick(vec4, source!("linear_attention/load_q_vec4"), source!("linear_attention/load_q_scalar")),
             pick(vec4, source!("linear_attention/load_kv_vec4"), source!("linear_attention/load_kv_scalar")),
             pick(problem.o.is_vec4(), source!("shared/store_vec4"), source!("shared/store_scalar")),
+            pick(kv_lens, source!("shared/kv_lens"), source!("shared/no_kv_lens")),
             source!("linear_attention/within"),
             source!("shared/workgroup_index"),
         ],
@@ -135,8 +181,8 @@ pub(in crate::linear_attention) fn specializations(
     config: &LinearAttentionConfig,
     problem: &Problem,
 ) -> Vec<(Specialization, ParamsLayout)> {
-    let tiles = TILES.into_iter().filter(|tile| problem.shapes.head_dim <= tile.head_dim);
-    let all = tiles.flat_map(|tile| [false, true].map(|states| specialization(config, problem, &tile, states)));
+    let tiles = TILES.into_iter().filter(|tile| dim_by_dim(config) && problem.shapes.head_dim <= tile.head_dim);
+    let all = tiles.flat_map(|tile| tile.specializations(config, problem));
     all.map(|specialization| (specialization, TokensParams::LAYOUT)).collect()
 }
 
@@ -154,15 +200,19 @@ pub(super) fn build(
     let most = u32::try_from(by_work).unwrap_or(u32::MAX).min(walk.most) / walk.step;
     let most = most.clamp(1, (1 << 30) / walk.step) * walk.step;
     let heads = shapes.batch * shapes.kv_heads;
+    let rounds_of =
+        |len: u32| (0..len).step_by(most as usize).map(move |first| Span { first, count: most.min(len - first) });
+    let keys = rounds_of(shapes.kv_len).len() as u32;
     let mut rounds = Rounds {
-        chunk_len: most.min(shapes.q_len),
-        chunks: shapes.q_len.div_ceil(most),
+        chunk_len: most.min(shapes.kv_len),
+        chunks: keys,
         heads_per_round: heads,
         // No state of a chunk's own, only the two of a head that are carried by turns.
         chunks_per_round: 0,
         rows_per_round: 0,
     };
-    let states = rounds.chunks > 1 || problem.state_in.is_some() || problem.state_out.is_some();
+    let causal = config.mode == LinearMode::Causal;
+    let states = !causal || keys > 1 || problem.state_in.is_some() || problem.state_out.is_some();
     let mut workspace = Slot::Workspace { offset: 0, size: 0 };
     if states {
         let most = capabilities.workspace_room().saturating_sub(255);
@@ -189,14 +239,18 @@ pub(super) fn build(
         if let Some(state) = &problem.state_in {
             builder.copy_state(heads, state, 0, false)?;
         }
-        for round in 0..rounds.chunks {
-            let first = round * rounds.chunk_len;
-            let tokens = Span { first, count: rounds.chunk_len.min(shapes.q_len - first) };
+        let pass = if causal { Pass::both(states) } else { Pass::KEYS };
+        for (round, tokens) in (0..).zip(rounds_of(shapes.kv_len)) {
             let fresh = round == 0 && problem.state_in.is_none();
-            builder.tokens(walk, states, heads, tokens, [round % 2, (round + 1) % 2], fresh)?;
+            builder.tokens(walk, pass, heads, tokens, [round % 2, (round + 1) % 2], fresh)?;
+        }
+        if !causal {
+            for tokens in rounds_of(shapes.q_len) {
+                builder.tokens(walk, Pass::QUERIES, heads, tokens, [keys % 2; 2], false)?;
+            }
         }
         if let Some(state) = &problem.state_out {
-            builder.copy_state(heads, state, rounds.chunks % 2, true)?;
+            builder.copy_state(heads, state, keys % 2, true)?;
         }
     }
     builder.plan.finish(flops(config, shapes), least_bytes(problem), walk.reason.clone())
@@ -206,7 +260,7 @@ impl Builder<'_> {
     fn tokens(
         &mut self,
         walk: &Walk,
-        states: bool,
+        pass: Pass,
         heads: Span,
         tokens: Span,
         [carry_in, carry_out]: [u32; 2],
@@ -214,20 +268,23 @@ impl Builder<'_> {
     ) -> Result<()> {
         let problem = self.problem;
         let shapes = &problem.shapes;
-        let group = shapes.q_heads / shapes.kv_heads;
+        let group = if pass.read { shapes.q_heads / shapes.kv_heads } else { 1 };
         let value_blocks = walk.value_blocks;
         let eps = eps(self.config);
         let mut bindings: Vec<_> =
             [(binding::Q, slot::Q), (binding::K, slot::K), (binding::V, slot::V), (binding::O, slot::O)]
                 .map(|(binding, slot)| (binding, Slot::Operand(slot)))
                 .into();
-        bindings.extend(states.then_some((binding::STATES, self.states)));
+        bindings.extend(pass.states.then_some((binding::STATES, self.states)));
+        let kv_lens = problem.kv_lens.filter(|_| !pass.read);
+        bindings.extend(kv_lens.map(|_| (binding::KV_LENS, Slot::Operand(slot::KV_LENS))));
+        let [kv_lens_start, kv_lens_stride] = kv_lens.map_or([0; 2], |l| [l.start, l.strides[0]]);
         let [q_start, q_batch, q_head, q_row] = place(&problem.q);
         let [k_start, k_batch, k_head, k_row] = place(&problem.k);
         let [v_start, v_batch, v_head, v_row] = place(&problem.v);
         let [o_start, o_batch, o_head, o_row] = place(&problem.o);
         self.plan.dispatch(
-            &walk.kernel[usize::from(states)],
+            walk.kernel(pass),
             &bindings,
             u64::from(heads.count) * u64::from(group) * u64::from(value_blocks),
             u64::from(tokens.count) * walk.flops_per_token,
@@ -261,6 +318,9 @@ impl Builder<'_> {
                 o_batch,
                 o_head,
                 o_row,
+                kv_len: shapes.kv_len,
+                kv_lens_start,
+                kv_lens_stride,
             },
         )
     }
@@ -294,12 +354,27 @@ mod tests {
     }
 
     #[test]
-    fn other_maps_modes_and_adapters_take_chunks() {
+    fn a_dispatch_ends_before_the_drivers_loop_cap() {
+        let config = LinearAttentionConfig::new();
+        let problem = Problem::contiguous(&config, LinearAttentionShapes::new(1, 8, 1 << 20, 64));
+        let tile = Tile::select(&config, &problem.shapes, &llvmpipe()).expect("a tile");
+        let [most, uncapped] = [Some(65_535), None].map(|cap| tile.walk(&config, &problem, cap).most);
+        // Steps of two tokens, and the state's 64 features loaded and stored.
+        assert!(most.is_multiple_of(2) && most / 2 + 2 * 64 < 65_535 && most > 120_000, "{most}");
+        assert_eq!(uncapped, u32::MAX);
+    }
+
+    #[test]
+    fn other_maps_and_adapters_and_few_heads_take_chunks() {
         let shapes = LinearAttentionShapes::new(1, 8, 512, 64);
         let tile = |config: &LinearAttentionConfig, capabilities| Tile::select(config, &shapes, &capabilities);
         let causal = LinearAttentionConfig::new().mode(LinearMode::Causal);
         assert!(tile(&causal, llvmpipe()).is_some());
-        assert!(tile(&causal.mode(LinearMode::Full), llvmpipe()).is_none());
+        let full = causal.mode(LinearMode::Full);
+        assert!(tile(&full, llvmpipe()).is_some());
+        let few_heads = LinearAttentionShapes::new(1, 3, 512, 64);
+        assert!(Tile::select(&full, &few_heads, &llvmpipe()).is_none());
+        assert!(Tile::select(&causal, &few_heads, &llvmpipe()).is_some());
         for map in [FeatureMap::Exp, FeatureMap::Cosine, FeatureMap::Taylor2 { scale: None }] {
             assert!(tile(&causal.feature_map(map), llvmpipe()).is_none(), "{map:?}");
         }
@@ -307,7 +382,6 @@ mod tests {
             Capabilities { is_llvmpipe: false, ..llvmpipe() },
             Capabilities { subgroup_size: Some(4), ..llvmpipe() },
             Capabilities { subgroup_size: None, ..llvmpipe() },
-            Capabilities { slow_arrays: true, ..llvmpipe() },
         ] {
             assert!(tile(&causal, other).is_none());
         }
