@@ -2,8 +2,8 @@
 // o = phi(q)T S / (phi(q).z + eps). Causal it does both for each token; else one pass adds all keys, without READ, and another
 // reads for the queries, without ADD.
 //
-// One workgroup, which is one subgroup, owns a block of value dims of one (batch, query head) and walks the tokens in
-// order, TOKENS a step.
+// One workgroup, which is one subgroup, owns a block of value dims of one (batch, query head), or kv head without READ, and
+// walks the tokens in order, TOKENS a step.
 // One invocation owns V_BLOCK vec4s of value dims of S and o. Of q, k and z it owns every WORKGROUP-th vec4 of features,
 // maps them, and tells them to all. All loops over S are unrolled, so that it is registers, which the driver may spill.
 // Workgroup memory: none. Features: subgroups.
@@ -80,7 +80,7 @@ fn main(
     }
 }
 
-// TOKENS tokens from j on, none from `end` on: for one there, the last is taken once more, with a key that weighs nothing.
+// TOKENS tokens from j on. One past the end repeats the last, with a key that weighs nothing.
 fn step(j: u32, end: u32, place: Place) {
     // Features, and z.
     var row: array<u32, TOKENS>;

@@ -6,7 +6,7 @@ struct Params {
     end_token: u32,
     first_head: u32, // of this round, counted over batch * kv_heads
     kv_heads: u32,
-    group: u32, // query heads per kv head
+    group: u32, // query heads per kv head; 1 where only keys are walked
     features: u32, // HEAD_DIM
     value_blocks: u32, // ceil(chunks of value dims / those of a workgroup)
     eps: f32,
@@ -29,7 +29,7 @@ struct Params {
     o_batch: u32,
     o_head: u32,
     o_row: u32,
-    kv_len: u32,
+    kv_len: u32, // where only keys are walked
     kv_lens_start: u32,
     kv_lens_stride: u32,
 }

@@ -1,5 +1,7 @@
 //! Which kernels run for a problem, and in what dispatches.
 
+use std::fmt;
+
 use super::kernels::{Block, Combine, combine, combine_params, keys_per_step, slot, tile_width, walk, walk_params};
 use super::offers::Offer;
 use super::{AttentionConfig, AttentionShapes};
@@ -96,6 +98,17 @@ pub(super) enum Adapter {
     Gpu,
 }
 
+impl fmt::Display for Adapter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Llvmpipe => "llvmpipe",
+            Self::SlowArrays => "llvmpipe that compiles large arrays slowly",
+            Self::Cpu => "a CPU",
+            Self::Gpu => "a GPU",
+        })
+    }
+}
+
 impl Tile {
     /// Whether it is for these sizes.
     pub fn takes(&self, shapes: &AttentionShapes) -> bool {
@@ -145,7 +158,7 @@ const ANY: u32 = u32::MAX;
 /// that q and o are no arrays; a step's keys are few, because the unrolled loop has to stay near the size of an instruction
 /// cache. Without subgroups, one walk of the arrays serves 64 keys. Either compiles for a second, which few rows of few keys do
 /// not repay, and much longer on other software drivers. Where arrays compile slowly, the unrolled kernel does so for 4 seconds
-/// at 64 dims, 11 at 128 and 35 at 256, and then takes a fifth of the time or less.
+/// at 64 dims, 11 at 128 and 35 at 256, and then takes a quarter of the time or less.
 ///
 /// On a GPU, a workgroup of 256 holds 128 rows by 64 keys: of each product an invocation computes 8 by 4 or 8 by 8 numbers
 /// from 12 or 16 that it reads from workgroup memory. v_dim above 128 would take 160 registers for them: half the rows. Fewer
@@ -176,11 +189,12 @@ pub(super) const TILES: &[Tile] = &[
 /// What the table never picks, but a tuning may: wider steps, smaller tiles.
 #[rustfmt::skip]
 pub(super) const ALTERNATIVES: &[Tile] = &[
-    Tile { adapter: Adapter::Llvmpipe, rows: [0, ANY], keys: ANY,  dims: 64,  kernel: Kernel::Subgroup { workgroup: 8, keys: 8 } },
-    Tile { adapter: Adapter::Llvmpipe, rows: [0, ANY], keys: ANY,  dims: 160, kernel: Kernel::Subgroup { workgroup: 8, keys: 4 } },
-    Tile { adapter: Adapter::Cpu,      rows: [0, ANY], keys: ANY,  dims: ANY, kernel: Kernel::Rows { workgroup: 8, keys: 64 } },
-    Tile { adapter: Adapter::Gpu,      rows: [0, ANY], keys: ANY,  dims: 128, kernel: Kernel::Tiled { height: 8, groups: 2, slab: 32 } },
-    Tile { adapter: Adapter::Gpu,      rows: [0, ANY], keys: ANY,  dims: ANY, kernel: Kernel::Tiled { height: 8, groups: 1, slab: 32 } },
+    Tile { adapter: Adapter::Llvmpipe,   rows: [0, ANY], keys: ANY,  dims: 64,  kernel: Kernel::Subgroup { workgroup: 8, keys: 8 } },
+    Tile { adapter: Adapter::Llvmpipe,   rows: [0, ANY], keys: ANY,  dims: 160, kernel: Kernel::Subgroup { workgroup: 8, keys: 4 } },
+    Tile { adapter: Adapter::SlowArrays, rows: [0, ANY], keys: ANY,  dims: ANY, kernel: Kernel::Rows { workgroup: 8, keys: 64 } },
+    Tile { adapter: Adapter::Cpu,        rows: [0, ANY], keys: ANY,  dims: ANY, kernel: Kernel::Rows { workgroup: 8, keys: 64 } },
+    Tile { adapter: Adapter::Gpu,        rows: [0, ANY], keys: ANY,  dims: 128, kernel: Kernel::Tiled { height: 8, groups: 2, slab: 32 } },
+    Tile { adapter: Adapter::Gpu,        rows: [0, ANY], keys: ANY,  dims: ANY, kernel: Kernel::Tiled { height: 8, groups: 1, slab: 32 } },
 ];
 
 /// Workgroups that occupy the adapter, and the fewest keys that each of them then walks: fewer workgroups split the keys.
@@ -248,7 +262,7 @@ pub(super) fn select(
 
     let on = match kernel {
         Kernel::Matrices(tile) => tile.tier.to_string(),
-        _ => format!("on a {adapter:?}"),
+        _ => format!("on {adapter}"),
     };
     let mut reasons = vec![format!("{} rows of a kv head to a workgroup, {step} keys a step, {on}", kernel.rows())];
     let shuffle = capabilities.min_subgroup_size.is_some_and(|least| can_shuffle(least, shapes.v_dim));
@@ -533,6 +547,13 @@ mod tests {
                 assert!(choice.splits + 64 <= 65_535, "the combine kernel's loops");
                 assert!(choice.split_keys.is_multiple_of(8), "no step crosses from one range into the next");
             }
+        }
+        // Unrolled, a step of four or two keys is one iteration.
+        let unrolled = Capabilities { is_llvmpipe: true, slow_arrays: true, subgroup_size: Some(8), ..capped.clone() };
+        for (dim, keys) in [(64, 4), (256, 2)] {
+            let choice = choose(AttentionShapes::new(1, 1, 1 << 20, dim), &unrolled);
+            assert!(choice.reason.contains(&format!("{keys} keys a step")), "{}", choice.reason);
+            assert!((65_535 / 2..65_535).contains(&(choice.split_keys / keys)), "{}", choice.split_keys);
         }
     }
 

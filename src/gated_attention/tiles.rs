@@ -1,5 +1,7 @@
 //! The tiles that a problem is cut into: a pure function of config, problem and device.
 
+use std::fmt;
+
 use super::config::GatedAttentionConfig;
 use super::kernels::Weighing;
 use super::offers::Offer;
@@ -19,7 +21,7 @@ const ANY: u32 = u32::MAX;
 /// |---|---|---|---|---|
 /// | llvmpipe with subgroups | 64 and more | 8 | 256 | reads each key once for all lanes, and unrolls, so that q and o are no arrays |
 /// | old llvmpipe with subgroups | 256 and more | 8 | 112 to 256 | the same, which compiles for seconds there |
-/// | old llvmpipe | fewer | 8 | 16 | it compiles large arrays for minutes; q is read from storage |
+/// | old llvmpipe | any | 8 | 16 | it compiles large arrays for minutes; q is read from storage |
 /// | CPU | any | 8 | 1536 | one vector of eight lanes; recomputing scores costs more than outputs beyond the first cache |
 /// | GPU | up to 16, 64 | up to 256 | 256 or 128 | fewer idle lanes |
 /// | GPU | more | 256 | 128 | both products compute 8 by 4 and 8 by 8 numbers from 12 and 16 |
@@ -31,7 +33,7 @@ pub(super) const TILES: &[Tile] = &[
     Tile { adapter: Adapter::SlowArrays, rows: [256, ANY],  dims: [112, 112], v_chunks: 28,  kernel: Kernel::Subgroup { workgroup: 8, keys: 4 } },
     Tile { adapter: Adapter::SlowArrays, rows: [256, ANY],  dims: [128, ANY], v_chunks: 32,  kernel: Kernel::Subgroup { workgroup: 8, keys: 2 } },
     Tile { adapter: Adapter::SlowArrays, rows: [2048, ANY], dims: [256, ANY], v_chunks: 64,  kernel: Kernel::Subgroup { workgroup: 8, keys: 2 } },
-    Tile { adapter: Adapter::SlowArrays, rows: [0, ANY],    dims: [ANY, ANY], v_chunks: 4,   kernel: Kernel::Rows { workgroup: 8, keys: 8 } },
+    ANYWHERE,
     Tile { adapter: Adapter::Cpu,        rows: [64, ANY],   dims: [112, 112], v_chunks: 28,  kernel: Kernel::Subgroup { workgroup: 8, keys: 4 } },
     Tile { adapter: Adapter::Cpu,        rows: [64, ANY],   dims: [256, ANY], v_chunks: 64,  kernel: Kernel::Subgroup { workgroup: 8, keys: 2 } },
     Tile { adapter: Adapter::Cpu,        rows: [0, ANY],    dims: [ANY, ANY], v_chunks: 384, kernel: Kernel::Rows { workgroup: 8, keys: 8 } },
@@ -42,6 +44,11 @@ pub(super) const TILES: &[Tile] = &[
     Tile { adapter: Adapter::Gpu,        rows: [17, ANY],   dims: [ANY, ANY], v_chunks: 64,  kernel: Kernel::Tiled { height: 8, groups: 2, slab: 16 } },
     Tile { adapter: Adapter::Gpu,        rows: [17, ANY],   dims: [ANY, ANY], v_chunks: 64,  kernel: Kernel::Tiled { height: 8, groups: 2, slab: 8 } },
 ];
+
+/// Right for any sizes on any device; not fast.
+#[rustfmt::skip]
+const ANYWHERE: Tile =
+    Tile { adapter: Adapter::SlowArrays, rows: [0, ANY],    dims: [ANY, ANY], v_chunks: 4,   kernel: Kernel::Rows { workgroup: 8, keys: 8 } };
 
 /// What the table never picks, but a tuning may: wider steps, smaller tiles.
 #[rustfmt::skip]
@@ -125,7 +132,7 @@ fn fits(kernel: Kernel, v_block: u32, granted: u32) -> bool {
 fn step(kernel: Kernel, v_block: u32) -> u32 {
     match kernel {
         Kernel::Tiled { .. } => 4 * width(v_block),
-        Kernel::Rows { .. } | Kernel::Subgroup { .. } => KEYS_PER_STEP,
+        Kernel::Rows { keys, .. } | Kernel::Subgroup { keys, .. } => keys,
         Kernel::Matrices(tile) => tile.keys,
     }
 }
@@ -150,7 +157,7 @@ pub(super) fn tile_for(
 ) -> &'static Tile {
     let applies =
         |tile: &&Tile| tile.adapter == adapter && tile.runs(shapes, subgroup, granted) && tile.takes(shapes, chunk);
-    TILES.iter().find(applies).unwrap_or(&TILES[TILES.len() - 1])
+    TILES.iter().find(applies).unwrap_or(&ANYWHERE)
 }
 
 /// Every tile that is right for these sizes on this device, with all its value dims, and with parts of them.
@@ -216,6 +223,16 @@ pub(super) enum Adapter {
     SlowArrays,
     Cpu,
     Gpu,
+}
+
+impl fmt::Display for Adapter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::SlowArrays => "a CPU, by a driver that compiles large arrays slowly",
+            Self::Cpu => "a CPU",
+            Self::Gpu => "a GPU",
+        })
+    }
 }
 
 /// Keys that the state kernel, and at most the quadratic kernel, take in one step.
@@ -301,7 +318,7 @@ pub(super) fn select(
     let step = step(kernel, v_block);
     let on = match kernel {
         Kernel::Matrices(tile) => tile.tier.to_string(),
-        _ => format!("on a {adapter:?}"),
+        _ => format!("on {adapter}"),
     };
     let mut reasons = vec![format!("{} rows to a workgroup {on}", kernel.rows())];
     let shuffle = capabilities.min_subgroup_size.is_some_and(|least| can_shuffle(config, least, v_block));
@@ -494,12 +511,17 @@ mod tests {
         let cap = 65_535;
         let config = GatedAttentionConfig::new();
         for (key_dim, v_dim) in [(1, 1), (64, 64), (128, 1536), (256, 4096)] {
-            let problem = problem(1 << 20, key_dim, v_dim);
-            let choice = select(&config, &problem, &capabilities(true, Some(cap)), None).unwrap();
-            let (once, per_step) = iterations(&problem.shapes, &choice);
-            assert!(once + choice.split_keys / KEYS_PER_STEP * per_step <= cap, "{choice:?}");
-            assert!(u64::from(choice.splits) * u64::from(choice.split_keys) >= 1 << 20);
-            assert_eq!(choice.split_keys % KEYS_PER_STEP, 0);
+            for subgroup_size in [None, Some(8)] {
+                let problem = problem(1 << 20, key_dim, v_dim);
+                let capabilities = Capabilities { subgroup_size, ..capabilities(true, Some(cap)) };
+                let choice = select(&config, &problem, &capabilities, None).unwrap();
+                let (once, per_step) = iterations(&problem.shapes, &choice);
+                let (Kernel::Rows { keys, .. } | Kernel::Subgroup { keys, .. }) = choice.kernel else { unreachable!() };
+                assert_eq!(subgroup_size.is_some(), matches!(choice.kernel, Kernel::Subgroup { .. }), "{choice:?}");
+                assert!(once + choice.split_keys / keys * per_step <= cap, "{choice:?}");
+                assert!(u64::from(choice.splits) * u64::from(choice.split_keys) >= 1 << 20);
+                assert_eq!(choice.split_keys % keys, 0);
+            }
         }
     }
 

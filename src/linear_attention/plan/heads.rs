@@ -1,9 +1,9 @@
 //! Chunk after chunk, with the state in registers: one kernel, where heads alone fill a GPU.
 
-use super::tokens::Walk;
+use super::tokens::{Walk, dim_by_dim};
 use crate::context::Capabilities;
 use crate::linear_attention::config::{LinearAttentionConfig, LinearMode, Normalization};
-use crate::linear_attention::kernels::{Kind, Stored, elementwise, needs_features, pick};
+use crate::linear_attention::kernels::{Stored, elementwise, pick};
 use crate::linear_attention::params::TokensParams;
 use crate::linear_attention::problem::Problem;
 use crate::params::ParamsLayout;
@@ -95,8 +95,7 @@ pub(in crate::linear_attention) fn walk(
 
 /// Maps that take each dim for itself, of heads whose features are the rows of one tile.
 fn takes(config: &LinearAttentionConfig, head_dim: u32) -> bool {
-    let dim_by_dim = Kind::of(config) == Kind::Plain && !needs_features(config.feature_map).1;
-    dim_by_dim && config.mode == LinearMode::Causal && head_dim <= MOST_FEATURES
+    dim_by_dim(config) && config.mode == LinearMode::Causal && head_dim <= MOST_FEATURES
 }
 
 fn specialization(config: &LinearAttentionConfig, problem: &Problem, tile: &Tile, states: bool) -> Specialization {

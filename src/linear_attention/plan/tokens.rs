@@ -27,8 +27,8 @@ pub(in crate::linear_attention) struct Tile {
     pub tokens: u32,
 }
 
-/// By width of the head and by workgroups: the first row that is wide enough and makes `FEWEST` workgroups, else the first of
-/// those with the fewest value dims. S takes 4 · head_dim · v_block registers, each read and written once a step, and the code grows with them.
+/// By width of the head and by workgroups: the first row that is wide enough and makes `FEWEST` workgroups, else, causal, the first
+/// of those with the fewest value dims. S takes 4 · head_dim · v_block registers, each read and written once a step, and the code grows with them.
 const TILES: [Tile; 5] = [
     Tile { head_dim: 64, v_block: 2, tokens: 2 },
     Tile { head_dim: 64, v_block: 1, tokens: 2 },
@@ -78,12 +78,14 @@ impl Tile {
         // A step is one iteration, each feature of the state that is loaded or stored another.
         let steps = |cap: u32| cap.saturating_sub(2 * head_dim + 128);
         let own_dims = 4 * WORKGROUP * self.v_block;
+        // With the state, of one kernel.
+        let products = if config.mode == LinearMode::Causal { 2 } else { 1 };
         Walk {
             kernels: self.specializations(config, problem),
             value_blocks: self.value_blocks(v_dim),
             step: self.tokens,
             most: loop_cap.map_or(u32::MAX, |cap| steps(cap) * self.tokens),
-            flops_per_token: 4 * u64::from(head_dim) * u64::from(own_dims),
+            flops_per_token: products * 2 * u64::from(head_dim) * u64::from(own_dims),
             reason: format!("token by token, {} a step, {} value dims per workgroup", self.tokens, own_dims.min(v_dim)),
         }
     }
@@ -99,7 +101,7 @@ impl Tile {
 }
 
 /// Maps that take each dim for itself.
-fn dim_by_dim(config: &LinearAttentionConfig) -> bool {
+pub(super) fn dim_by_dim(config: &LinearAttentionConfig) -> bool {
     Kind::of(config) == Kind::Plain && !needs_features(config.feature_map).1
 }
 
@@ -154,7 +156,7 @@ fn specialization(config: &LinearAttentionConfig, problem: &Problem, tile: &Tile
             ("V_DIM", Constant::U32(problem.shapes.v_dim)),
             ("V_BLOCK", Constant::U32(tile.v_block)),
             ("TOKENS", Constant::U32(tile.tokens)),
-            ("NORMALIZED", Constant::Bool(config.normalization != Normalization::None)),
+            ("NORMALIZED", Constant::Bool(pass.read && config.normalization != Normalization::None)),
             ("ADD", Constant::Bool(pass.add)),
             ("READ", Constant::Bool(pass.read)),
             ("Elem", Constant::Type(if vec4 { "vec4<f32>" } else { "f32" })),
