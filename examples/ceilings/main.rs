@@ -33,7 +33,7 @@ struct Options {
     /// Take the adapter whose name contains this
     #[arg(long, value_name = "SUBSTRING", default_value = "", hide_default_value = true)]
     adapter: String,
-    /// Timed samples of each ceiling. Default: a quarter of a second's worth, 3 to 15
+    /// Timed samples of each ceiling. Default: a quarter of a second's worth, 3 to 100
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     samples: Option<u32>,
     /// Of matrix products beside the ceiling's own, only those stored as this
