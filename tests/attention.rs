@@ -182,6 +182,11 @@ impl Case {
         check("entropy", &rows, entropy, &want.entropy, runs, [0.0, absolute * (1.0 + n.ln())]);
     }
 
+    /// By the adapter's own kernels.
+    fn check_own(&self, what: &str) {
+        self.assert(what, &self.run(context(), Placement::Aligned));
+    }
+
     fn check(&self, what: &str) {
         self.check_portable(what);
         self.check_on_matrices(what);

@@ -274,7 +274,7 @@ pub(super) fn walk(config: &GatedAttentionConfig, problem: &Problem, choice: &Ch
         Kernel::Tiled { height, groups, slab } => tiled(choice, [height, groups, slab], chunked),
         Kernel::Matrices(tile) => cooperative(tile),
         Kernel::Rows { workgroup, keys } => quadratic([workgroup, keys], false, choice.q_in_storage, chunked),
-        Kernel::Subgroup { workgroup, keys } => quadratic([workgroup, keys], true, choice.q_in_storage, chunked),
+        Kernel::Subgroup { workgroup, keys } => quadratic([workgroup, keys], true, false, chunked),
     };
     fragments.extend(own);
     constants.extend([
@@ -529,7 +529,7 @@ pub fn specializations() -> Vec<(Specialization, ParamsLayout)> {
                     let choice = Choice {
                         kernel: tile.kernel,
                         shuffle,
-                        q_in_storage: adapter == Adapter::SlowArrays && matches!(tile.kernel, Kernel::Rows { .. }),
+                        q_in_storage: adapter == Adapter::SlowArrays,
                         v_block,
                         blocks: 1,
                         splits,

@@ -244,7 +244,7 @@ pub(super) struct Choice {
     pub kernel: Kernel,
     /// Whether a tile's rows share by subgroup operations what they have in common.
     pub shuffle: bool,
-    /// Whether the quadratic kernel reads q at each visit rather than keeping it.
+    /// Whether the quadratic kernel, where it keeps its loops, reads q at each visit rather than keeping it.
     pub q_in_storage: bool,
     /// Chunks of four value dims per workgroup, and how many workgroups that makes.
     pub v_block: u32,
@@ -334,7 +334,7 @@ pub(super) fn select(
     let whole = Choice {
         kernel,
         shuffle,
-        q_in_storage: adapter == Adapter::SlowArrays && matches!(kernel, Kernel::Rows { .. }),
+        q_in_storage: tile.adapter == Adapter::SlowArrays,
         v_block,
         blocks,
         splits: 1,
