@@ -22,10 +22,11 @@ fn o_chunk(c: u32) -> mat4x4<f32> {
             o4[r] = get_o(rows, r, o_split, c);
         }
     }
-    return o4;
+    return transpose(o4);
 }
 
-fn set_o_chunk(c: u32, o4: mat4x4<f32>) {
+fn set_o_chunk(c: u32, dims: mat4x4<f32>) {
+    let o4 = transpose(dims);
     for (var r = 0u; r < 4u; r++) { // unroll
         if (r < count) {
             put_o(rows, r, o_split, c, o4[r]);

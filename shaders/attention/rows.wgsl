@@ -2,9 +2,9 @@
 //
 // One workgroup owns 4 * WORKGROUP consecutive rows of one (batch, kv head) and one range of the keys; the rows are the
 // queries of the heads that share the kv head, head after head.
-// One invocation owns four rows. A vec4 holds one number for each of them; a mat4x4 holds four dims of them, of q one
-// dim a column, of o one row a column. Where q and o stay meanwhile, and how the invocations come by k and v, are other
-// files' matters. All control flow is uniform in the workgroup.
+// One invocation owns four rows. A vec4 holds one number for each of them; a mat4x4 holds four dims of them, a dim a
+// column. Where q and o stay meanwhile, when o is rescaled, and how the invocations come by k and v, are other files'
+// matters. All control flow is uniform in the workgroup.
 // Workgroup memory: none. Features: none; subgroups where keys_subgroup.wgsl is appended.
 // Source: Dao, "FlashAttention-2", 2023, algorithm 1.
 const WORKGROUP: u32 = 8u;
@@ -28,7 +28,7 @@ const_assert HEAD_DIM >= 1u && V_DIM >= 1u;
 // The four rows of this invocation.
 var<private> rows: Rows;
 var<private> count: u32; // of them that there are; the others repeat the tile's last
-var<private> row_max: vec4<f32>;
+var<private> row_max: vec4<f32>; // of the scores; see follow_max
 var<private> sum: vec4<f32>; // of exp(score - row_max)
 var<private> weighted: vec4<f32>; // sum of exp(score - row_max) * (score - row_max), for the entropy
 var<private> lane: u32; // the invocation's index in the workgroup
@@ -65,7 +65,7 @@ fn main(
 
 fn write_rows(split: u32) {
     for (var c = 0u; c < V_CHUNKS; c++) { // unroll if UNROLL
-        let o4 = o_chunk(c);
+        let o4 = transpose(o_chunk(c));
         for (var r = 0u; r < 4u; r++) { // unroll
             if (r < count) {
                 finish_o(rows, r, split, c, o4[r], sum[r]);
@@ -102,10 +102,9 @@ fn step(j: u32, last: u32, edge: bool, k_base: u32, v_base: u32) {
         for (var h = 0u; h < SPAN; h++) { // unroll
             if (b * SPAN + h < HEAD_CHUNKS) {
                 let q4 = q_chunk(b * SPAN + h);
-                for (var i = 0u; i < KEYS; i++) { // unroll
-                    let key = keys[KEYS * h + i];
-                    for (var x = 0u; x < 4u; x++) { // unroll
-                        s[i] = fma(q4[x], vec4(key[x]), s[i]);
+                for (var x = 0u; x < 4u; x++) { // unroll
+                    for (var i = 0u; i < KEYS; i++) { // unroll
+                        s[i] = fma(q4[x], vec4(keys[KEYS * h + i][x]), s[i]);
                     }
                 }
             }
@@ -125,21 +124,17 @@ fn step(j: u32, last: u32, edge: bool, k_base: u32, v_base: u32) {
         }
     }
 
-    // The new maximum, and by how much what was summed so far shrinks.
+    // By how much what was summed so far shrinks, as the maximum grew.
     var new_max = row_max;
     for (var i = 0u; i < KEYS; i++) { // unroll
         new_max = max(new_max, s[i]);
     }
-    let step_down = row_max - new_max;
-    let shrink = exp(step_down);
-    row_max = new_max;
-    weighted = shrink * (weighted + step_down * sum);
-    sum *= shrink;
+    let shrink = follow_max(new_max);
 
     // Weights; exactly 0 where a row does not see the key.
     var p: array<vec4<f32>, KEYS>;
     for (var i = 0u; i < KEYS; i++) { // unroll
-        let below = s[i] - new_max;
+        let below = s[i] - row_max;
         p[i] = exp(below);
         if (edge) {
             p[i] = select(vec4(0.0), p[i], see[i]);
@@ -156,13 +151,17 @@ fn step(j: u32, last: u32, edge: bool, k_base: u32, v_base: u32) {
         for (var h = 0u; h < SPAN; h++) { // unroll
             if (b * SPAN + h < V_CHUNKS) {
                 var o4 = o_chunk(b * SPAN + h);
-                o4 = mat4x4(o4[0] * shrink.x, o4[1] * shrink.y, o4[2] * shrink.z, o4[3] * shrink.w);
-                for (var i = 0u; i < KEYS; i++) { // unroll
-                    if (edge) {
-                        o4 = add_seen_product(o4, p[i], values[KEYS * h + i], see[i]);
-                    } else {
-                        o4 = add_product(o4, p[i], values[KEYS * h + i]);
+                for (var x = 0u; x < 4u; x++) { // unroll
+                    var dim = o4[x] * shrink;
+                    for (var i = 0u; i < KEYS; i++) { // unroll
+                        let added = fma(p[i], vec4(values[KEYS * h + i][x]), dim);
+                        if (edge) { // what a row does not see may be NaN: 0 * NaN would leak
+                            dim = select(dim, added, see[i]);
+                        } else {
+                            dim = added;
+                        }
                     }
+                    o4[x] = dim;
                 }
                 set_o_chunk(b * SPAN + h, o4);
             }
@@ -170,23 +169,12 @@ fn step(j: u32, last: u32, edge: bool, k_base: u32, v_base: u32) {
     }
 }
 
-// Adds to four rows of o their weights times four dims of one value.
-fn add_product(o4: mat4x4<f32>, p: vec4<f32>, value: vec4<f32>) -> mat4x4<f32> {
-    return mat4x4(
-        fma(vec4(p.x), value, o4[0]),
-        fma(vec4(p.y), value, o4[1]),
-        fma(vec4(p.z), value, o4[2]),
-        fma(vec4(p.w), value, o4[3]),
-    );
-}
-
-// The same where a row may not see the value, which may then be NaN: 0 * NaN would leak.
-fn add_seen_product(o4: mat4x4<f32>, p: vec4<f32>, value: vec4<f32>, see: vec4<bool>) -> mat4x4<f32> {
-    let sum = add_product(o4, p, value);
-    return mat4x4(
-        select(o4[0], sum[0], see.x),
-        select(o4[1], sum[1], see.y),
-        select(o4[2], sum[2], see.z),
-        select(o4[3], sum[3], see.w),
-    );
+// Makes the weights relative to another maximum. A row that keeps its own keeps every bit.
+fn raise_max(new_max: vec4<f32>) -> vec4<f32> {
+    let step_down = row_max - new_max;
+    let shrink = select(exp(step_down), vec4(1.0), step_down == vec4(0.0));
+    row_max = new_max;
+    weighted = shrink * (weighted + step_down * sum);
+    sum *= shrink;
+    return shrink;
 }

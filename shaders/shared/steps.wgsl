@@ -25,13 +25,25 @@ fn steps_of(keys: i32) -> i32 {
 fn take_steps(walk: Walk, k_base: u32, v_base: u32) {
     let last = u32(walk.end) - 1u;
     for (var side = 0; side < 2; side++) {
+        var t = select(walk.whole_to, 0, side == 0);
         let edge_end = select(walk.steps, walk.whole_from, side == 0);
-        for (var t = select(walk.whole_to, 0, side == 0); t < edge_end; t++) {
-            step(u32(walk.begin + t * i32(KEYS)), last, true, k_base, v_base);
+        if (t < edge_end) {
+            loop {
+                step(u32(walk.begin + t * i32(KEYS)), last, true, k_base, v_base);
+                continuing {
+                    t++;
+                    break if t >= edge_end;
+                }
+            }
         }
-        if (side == 0 && !ROW_MASK) {
-            for (var t = walk.whole_from; t < walk.whole_to; t++) {
+        if (side == 0 && !ROW_MASK && walk.whole_from < walk.whole_to) {
+            t = walk.whole_from;
+            loop {
                 step(u32(walk.begin + t * i32(KEYS)), last, false, k_base, v_base);
+                continuing {
+                    t++;
+                    break if t >= walk.whole_to;
+                }
             }
         }
     }

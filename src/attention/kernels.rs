@@ -110,13 +110,13 @@ params! {
     }
 }
 
-/// Where an invocation of `attention/rows.wgsl` keeps its part of q and o while it walks the keys.
+/// What a driver makes of an invocation's own large arrays, by which `attention/rows.wgsl` is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Block {
-    /// In arrays of its own.
-    Private,
-    /// In storage: for drivers that compile large arrays slowly.
-    Storage,
+pub(super) enum Arrays {
+    /// They hold its part of q and o.
+    Quick,
+    /// They compile slowly, so q and o stay in storage unless every loop is unrolled. Such a driver runs both sides of a branch.
+    Slow,
 }
 
 /// A workgroup of the combine kernel, and how many of its invocations share four dims of a row.
@@ -175,7 +175,7 @@ pub(super) fn walk(
     config: &AttentionConfig,
     problem: &Problem,
     kernel: Kernel,
-    block: Block,
+    arrays: Arrays,
     shuffle: bool,
     partial: bool,
 ) -> Specialization {
@@ -200,7 +200,10 @@ pub(super) fn walk(
         fragments.push(source!("attention/write_result"));
         fragments.extend(output_fragments(problem));
     }
-    let block = pick(block == Block::Private, source!("attention/block_private"), source!("attention/block_storage"));
+    let (block, follow) = match arrays {
+        Arrays::Quick => (source!("attention/block_private"), source!("attention/follow_growth")),
+        Arrays::Slow => (source!("attention/block_storage"), source!("attention/follow_steps")),
+    };
     let rows = |workgroup, span, unroll| {
         vec![
             ("WORKGROUP", Constant::U32(workgroup)),
@@ -224,11 +227,11 @@ pub(super) fn walk(
             (source!("attention/tiled"), constants)
         }
         Kernel::Rows { workgroup, .. } => {
-            fragments.extend([block, source!("shared/keys_uniform")]);
+            fragments.extend([block, source!("shared/keys_uniform"), source!("attention/follow_steps")]);
             (source!("attention/rows"), rows(workgroup, 1, false))
         }
         Kernel::Subgroup { workgroup, .. } => {
-            fragments.extend([source!("attention/block_private"), source!("shared/keys_subgroup")]);
+            fragments.extend([source!("attention/block_private"), source!("shared/keys_subgroup"), follow]);
             (source!("attention/rows"), rows(workgroup, workgroup / keys, true))
         }
         Kernel::Matrices(tile) => {
@@ -438,9 +441,9 @@ pub fn specializations() -> Vec<(Specialization, ParamsLayout)> {
                 let slabs = if few { slabs(tile.kernel, 32 << 10, v_dim) } else { Vec::new() };
                 let table = [16 << 10, 32 << 10].map(|granted| within(tile.kernel, granted, v_dim));
                 for kernel in table.into_iter().chain(slabs) {
-                    for block in [Block::Private, Block::Storage] {
+                    for arrays in [Arrays::Quick, Arrays::Slow] {
                         for shuffle in [false, can_shuffle(64, v_dim)] {
-                            let walk = walk(&config, &problem, kernel, block, shuffle, bits(flags, 8));
+                            let walk = walk(&config, &problem, kernel, arrays, shuffle, bits(flags, 8));
                             found.push((walk, WalkParams::LAYOUT));
                         }
                     }
@@ -454,7 +457,7 @@ pub fn specializations() -> Vec<(Specialization, ParamsLayout)> {
                         let tiles = RowTile::list(tier, rows, [head_dim, v_dim], &limits).unwrap_or_default();
                         found.extend(tiles.into_iter().map(|tile| {
                             let walk =
-                                walk(&config, &problem, Kernel::Matrices(tile), Block::Private, true, bits(flags, 8));
+                                walk(&config, &problem, Kernel::Matrices(tile), Arrays::Quick, true, bits(flags, 8));
                             (walk, WalkParams::LAYOUT)
                         }));
                     }

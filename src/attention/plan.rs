@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::kernels::{Block, Combine, combine, combine_params, keys_per_step, slot, tile_width, walk, walk_params};
+use super::kernels::{Arrays, Combine, combine, combine_params, keys_per_step, slot, tile_width, walk, walk_params};
 use super::offers::Offer;
 use super::{AttentionConfig, AttentionShapes};
 use crate::context::{Capabilities, Context};
@@ -257,7 +257,7 @@ pub(super) fn select(
     let table = || table(adapter, shapes, capabilities);
     let kernel = offer.map(|offer| offer.kernel).or(by_matrices.first().copied()).unwrap_or_else(table);
     let step = keys_per_step(problem, kernel);
-    let block = if capabilities.slow_arrays { Block::Storage } else { Block::Private };
+    let arrays = if capabilities.slow_arrays { Arrays::Slow } else { Arrays::Quick };
     let row_tiles = u64::from(rows_per_kv_head(shapes).div_ceil(kernel.rows()));
 
     let on = match kernel {
@@ -283,7 +283,7 @@ pub(super) fn select(
     let outputs = 1 + u32::from(shapes.lse) + u32::from(shapes.entropy);
     let bindings = capabilities.limits.max_storage_buffers_per_shader_stage;
     // Where o stays in storage during the walk, it is summed up as f32.
-    let in_place = block == Block::Storage && matches!(kernel, Kernel::Rows { .. });
+    let in_place = arrays == Arrays::Slow && matches!(kernel, Kernel::Rows { .. });
     let narrow = in_place && problem.o.storage.size() < 4;
     let crowded = inputs + outputs > bindings || narrow;
     if inputs + 1 > bindings {
@@ -305,7 +305,7 @@ pub(super) fn select(
     let shared =
         if adapter == Adapter::Gpu && splits >= Combine::SHARED.parts { Combine::SHARED } else { Combine::ALONE };
     Ok(Choice {
-        walk: walk(config, problem, kernel, block, shuffle, partial),
+        walk: walk(config, problem, kernel, arrays, shuffle, partial),
         combine: partial.then(|| (combine(problem, shared), shared)),
         row_tiles,
         splits,

@@ -47,3 +47,29 @@ fn hundreds_of_queries_with_every_option() {
         all.check_own("all");
     }
 }
+
+/// Scores that rise or fall along the keys, by so much in every fourth row. A kernel may leave what it has summed relative to an
+/// older maximum while the scores rise by little; whether it does is a row's own matter, whatever its neighbours are.
+#[test]
+fn rows_whose_scores_rise() {
+    let rising = |slopes: [f32; 4]| {
+        let mut case = Case::new(AttentionConfig::new().scale(Scale::Fixed(1.0)), [1, 1, 1, 264, 120, 20, 8]);
+        case.q.data.iter_mut().for_each(|x| *x *= 0.3);
+        for (i, row) in case.q.data.chunks_mut(20).enumerate() {
+            row[0] = slopes[i % 4];
+        }
+        for (j, row) in case.k.data.chunks_mut(20).enumerate() {
+            row[0] = j as f32 + if j >= 50 { 10.0 } else { 0.0 };
+        }
+        case
+    };
+    let steep = rising([-0.5, 0.02, 0.1, 0.9]);
+    steep.check_portable("rising");
+    let rows = steep.run(context(), Placement::Aligned);
+    let alone = rising([0.0, 0.02, 0.0, 0.0]).run(context(), Placement::Aligned);
+    for (what, [rows, alone]) in ["o", "lse", "entropy"].into_iter().zip([0, 1, 2].map(|i| [&rows[i], &alone[i]])) {
+        let width = rows.len() / 264;
+        let seconds = |data: &[f32]| data.chunks(width).skip(1).step_by(4).flatten().copied().collect::<Vec<_>>();
+        assert_same_bits(what, &seconds(rows), &seconds(alone));
+    }
+}

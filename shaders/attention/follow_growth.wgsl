@@ -1,0 +1,16 @@
+// When what was summed so far is rescaled: where a row's maximum grew by more than GROWTH, by a branch. Until then the
+// weights are relative to the old one, and below exp(GROWTH). The subgroup is the workgroup.
+// Source: Zadouri et al., "FlashAttention-4", 2026.
+const GROWTH: f32 = 8.0;
+
+fn follow_max(new_max: vec4<f32>) -> vec4<f32> {
+    let grew = new_max > row_max + GROWTH;
+    if (subgroupAny(any(grew))) {
+        let shrink = raise_max(select(row_max, new_max, grew));
+        for (var c = 0u; c < V_CHUNKS; c++) { // unroll if UNROLL
+            let o4 = o_chunk(c);
+            set_o_chunk(c, mat4x4(o4[0] * shrink, o4[1] * shrink, o4[2] * shrink, o4[3] * shrink));
+        }
+    }
+    return vec4(1.0);
+}
