@@ -74,6 +74,7 @@
 //!
 //! One major version of this crate goes with each of wgpu's, which is re-exported as [`wgpu`].
 
+mod adapter;
 pub mod attention;
 #[cfg(feature = "blocking")]
 mod autotune;

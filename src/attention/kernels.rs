@@ -2,6 +2,7 @@
 
 use super::plan::{ALTERNATIVES, Choice, Problem, TILES, Tile, can_shuffle, slabs, within};
 use super::{AttentionConfig, AttentionShapes, Causal, Scale};
+use crate::adapter::Adapter;
 use crate::matrices::{MatrixTier, RowTile};
 use crate::params::{ParamsLayout, params};
 use crate::row_kernel::Kernel;
@@ -110,15 +111,6 @@ params! {
     }
 }
 
-/// What a driver makes of an invocation's own large arrays, by which `attention/rows.wgsl` is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Arrays {
-    /// They hold its part of q and o.
-    Quick,
-    /// They compile slowly, so q and o stay in storage unless every loop is unrolled. Such a driver runs both sides of a branch.
-    Slow,
-}
-
 /// A workgroup of the combine kernel, and how many of its invocations share four dims of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Combine {
@@ -175,7 +167,7 @@ pub(super) fn walk(
     config: &AttentionConfig,
     problem: &Problem,
     kernel: Kernel,
-    arrays: Arrays,
+    adapter: Adapter,
     shuffle: bool,
     partial: bool,
 ) -> Specialization {
@@ -200,10 +192,10 @@ pub(super) fn walk(
         fragments.push(source!("attention/write_result"));
         fragments.extend(output_fragments(problem));
     }
-    let (block, follow) = match arrays {
-        Arrays::Quick => (source!("attention/block_private"), source!("attention/follow_growth")),
-        Arrays::Slow => (source!("attention/block_storage"), source!("attention/follow_steps")),
-    };
+    // Where arrays compile slowly, q and o stay in storage unless every loop is unrolled; and both sides of a branch run.
+    let slow_arrays = adapter == Adapter::SlowArrays;
+    let block = pick(slow_arrays, source!("attention/block_storage"), source!("attention/block_private"));
+    let follow = pick(slow_arrays, source!("attention/follow_steps"), source!("attention/follow_growth"));
     let rows = |workgroup, span, unroll| {
         vec![
             ("WORKGROUP", Constant::U32(workgroup)),
@@ -441,9 +433,9 @@ pub fn specializations() -> Vec<(Specialization, ParamsLayout)> {
                 let slabs = if few { slabs(tile.kernel, 32 << 10, v_dim) } else { Vec::new() };
                 let table = [16 << 10, 32 << 10].map(|granted| within(tile.kernel, granted, v_dim));
                 for kernel in table.into_iter().chain(slabs) {
-                    for arrays in [Arrays::Quick, Arrays::Slow] {
+                    for adapter in [Adapter::Llvmpipe, Adapter::SlowArrays] {
                         for shuffle in [false, can_shuffle(64, v_dim)] {
-                            let walk = walk(&config, &problem, kernel, arrays, shuffle, bits(flags, 8));
+                            let walk = walk(&config, &problem, kernel, adapter, shuffle, bits(flags, 8));
                             found.push((walk, WalkParams::LAYOUT));
                         }
                     }
@@ -457,7 +449,7 @@ pub fn specializations() -> Vec<(Specialization, ParamsLayout)> {
                         let tiles = RowTile::list(tier, rows, [head_dim, v_dim], &limits).unwrap_or_default();
                         found.extend(tiles.into_iter().map(|tile| {
                             let walk =
-                                walk(&config, &problem, Kernel::Matrices(tile), Arrays::Quick, true, bits(flags, 8));
+                                walk(&config, &problem, Kernel::Matrices(tile), Adapter::Gpu, true, bits(flags, 8));
                             (walk, WalkParams::LAYOUT)
                         }));
                     }

@@ -3,8 +3,9 @@
 use std::fmt;
 
 use super::AttentionConfig;
-use super::plan::{self, ALTERNATIVES, Problem, TILES, adapter_of, matrix_kernels, slabs};
+use super::plan::{self, ALTERNATIVES, Problem, TILES, matrix_kernels, slabs};
 use crate::Result;
+use crate::adapter::Adapter;
 use crate::context::{Capabilities, Context};
 use crate::dispatch::Plan;
 use crate::row_kernel::{Kernel, KeyRange};
@@ -40,7 +41,7 @@ pub(super) fn offers(config: &AttentionConfig, problem: &Problem, capabilities: 
 
 /// The kernels of the adapter's rows in the table, and their alternatives.
 fn kernels(head_dim: u32, v_dim: u32, capabilities: &Capabilities) -> Vec<Kernel> {
-    let adapter = adapter_of(capabilities);
+    let adapter = Adapter::of(capabilities);
     let rows = TILES.iter().chain(ALTERNATIVES);
     let rows = rows.filter(|tile| tile.is_for(adapter) && tile.is_wide_enough(head_dim, v_dim));
     let granted = capabilities.limits.max_compute_workgroup_storage_size;

@@ -1,10 +1,9 @@
 //! Which kernels run for a problem, and in what dispatches.
 
-use std::fmt;
-
-use super::kernels::{Arrays, Combine, combine, combine_params, keys_per_step, slot, tile_width, walk, walk_params};
+use super::kernels::{Combine, combine, combine_params, keys_per_step, slot, tile_width, walk, walk_params};
 use super::offers::Offer;
 use super::{AttentionConfig, AttentionShapes};
+use crate::adapter::Adapter;
 use crate::context::{Capabilities, Context};
 use crate::dispatch::{Plan, PlanBuilder, Slot};
 use crate::matrices::{MatrixTier, RowTile};
@@ -87,26 +86,6 @@ pub(super) struct Tile {
     /// The largest head_dim and v_dim.
     dims: u32,
     pub kernel: Kernel,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Adapter {
-    Llvmpipe,
-    /// llvmpipe whose compiler takes minutes over large arrays.
-    SlowArrays,
-    Cpu,
-    Gpu,
-}
-
-impl fmt::Display for Adapter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Llvmpipe => "llvmpipe",
-            Self::SlowArrays => "llvmpipe that compiles large arrays slowly",
-            Self::Cpu => "a CPU",
-            Self::Gpu => "a GPU",
-        })
-    }
 }
 
 impl Tile {
@@ -220,16 +199,6 @@ pub(super) struct Choice {
     pub reason: String,
 }
 
-/// The rows of the table that are for this device.
-pub(super) fn adapter_of(capabilities: &Capabilities) -> Adapter {
-    match capabilities {
-        Capabilities { is_llvmpipe: true, slow_arrays: true, .. } => Adapter::SlowArrays,
-        Capabilities { is_llvmpipe: true, .. } => Adapter::Llvmpipe,
-        Capabilities { is_cpu: true, .. } => Adapter::Cpu,
-        _ => Adapter::Gpu,
-    }
-}
-
 /// The kernels on cooperative matrices that run on this device, the best first; none unless the config asks for them.
 pub(super) fn matrix_kernels(
     config: &AttentionConfig,
@@ -253,11 +222,10 @@ pub(super) fn select(
 ) -> Result<Choice> {
     let shapes = &problem.shapes;
     let by_matrices = matrix_kernels(config, shapes, capabilities)?;
-    let adapter = if by_matrices.is_empty() { adapter_of(capabilities) } else { Adapter::Gpu };
+    let adapter = if by_matrices.is_empty() { Adapter::of(capabilities) } else { Adapter::Gpu };
     let table = || table(adapter, shapes, capabilities);
     let kernel = offer.map(|offer| offer.kernel).or(by_matrices.first().copied()).unwrap_or_else(table);
     let step = keys_per_step(problem, kernel);
-    let arrays = if capabilities.slow_arrays { Arrays::Slow } else { Arrays::Quick };
     let row_tiles = u64::from(rows_per_kv_head(shapes).div_ceil(kernel.rows()));
 
     let on = match kernel {
@@ -283,7 +251,7 @@ pub(super) fn select(
     let outputs = 1 + u32::from(shapes.lse) + u32::from(shapes.entropy);
     let bindings = capabilities.limits.max_storage_buffers_per_shader_stage;
     // Where o stays in storage during the walk, it is summed up as f32.
-    let in_place = arrays == Arrays::Slow && matches!(kernel, Kernel::Rows { .. });
+    let in_place = adapter == Adapter::SlowArrays && matches!(kernel, Kernel::Rows { .. });
     let narrow = in_place && problem.o.storage.size() < 4;
     let crowded = inputs + outputs > bindings || narrow;
     if inputs + 1 > bindings {
@@ -305,7 +273,7 @@ pub(super) fn select(
     let shared =
         if adapter == Adapter::Gpu && splits >= Combine::SHARED.parts { Combine::SHARED } else { Combine::ALONE };
     Ok(Choice {
-        walk: walk(config, problem, kernel, arrays, shuffle, partial),
+        walk: walk(config, problem, kernel, adapter, shuffle, partial),
         combine: partial.then(|| (combine(problem, shared), shared)),
         row_tiles,
         splits,

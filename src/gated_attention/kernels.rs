@@ -3,8 +3,9 @@
 use super::config::{Divisor, GatedAttentionConfig, GauMode, GauWeights, QuadraticDivisor};
 use super::plan::{Map, Problem};
 use super::shapes::GatedAttentionShapes;
-use super::tiles::{Adapter, Choice, StateKernel, can_shuffle, columns, tile_for, tiles_for, tiles_of, width};
+use super::tiles::{Choice, StateKernel, can_shuffle, columns, tile_for, tiles_for, tiles_of, width};
 use crate::Causal;
+use crate::adapter::Adapter;
 use crate::matrices::{MatrixTier, RowTile};
 use crate::params::{ParamsLayout, params};
 use crate::row_kernel::Kernel;

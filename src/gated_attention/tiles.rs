@@ -1,12 +1,11 @@
 //! The tiles that a problem is cut into: a pure function of config, problem and device.
 
-use std::fmt;
-
 use super::config::GatedAttentionConfig;
 use super::kernels::Weighing;
 use super::offers::Offer;
 use super::plan::Problem;
 use super::shapes::GatedAttentionShapes;
+use crate::adapter::Adapter;
 use crate::context::Capabilities;
 use crate::matrices::{MatrixTier, RowTile};
 use crate::row_kernel::{Kernel, least_range};
@@ -201,10 +200,10 @@ pub(super) fn tiles_of(
 
 /// The rows of the table that are for this device, the size of llvmpipe's subgroups, and bytes of workgroup memory.
 pub(super) fn device(capabilities: &Capabilities) -> (Adapter, Option<u32>, u32) {
-    let adapter = match capabilities {
-        Capabilities { is_cpu: false, .. } => Adapter::Gpu,
-        Capabilities { slow_arrays: true, .. } => Adapter::SlowArrays,
-        _ => Adapter::Cpu,
+    // Rows for CPUs that need subgroups are llvmpipe's.
+    let adapter = match Adapter::of(capabilities) {
+        Adapter::Llvmpipe => Adapter::Cpu,
+        other => other,
     };
     let subgroup = capabilities.subgroup_size.filter(|_| capabilities.is_llvmpipe);
     (adapter, subgroup, capabilities.limits.max_compute_workgroup_storage_size)
@@ -215,24 +214,6 @@ pub(super) fn can_shuffle(config: &GatedAttentionConfig, least_subgroup: u32, v_
     let width = width(v_block);
     let row_sums = Weighing::new(config, 1).divides_by_sum();
     row_sums && width.is_power_of_two() && least_subgroup.is_multiple_of(width)
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Adapter {
-    /// A CPU whose driver compiles kernels with large private arrays slowly.
-    SlowArrays,
-    Cpu,
-    Gpu,
-}
-
-impl fmt::Display for Adapter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::SlowArrays => "a CPU, by a driver that compiles large arrays slowly",
-            Self::Cpu => "a CPU",
-            Self::Gpu => "a GPU",
-        })
-    }
 }
 
 /// Keys that the state kernel, and at most the quadratic kernel, take in one step.

@@ -45,7 +45,7 @@ pub(super) fn offers(config: &MatMulConfig, capabilities: &Capabilities) -> Vec<
     // A device that refuses the config is offered nothing.
     let Ok((adapter, tier)) = adapter_of(config, capabilities) else { return Vec::new() };
     let mut tiles = rows_for(adapter, tier, capabilities);
-    tiles.extend(ALTERNATIVES.iter().filter(|tile| tile.runs_on(adapter, capabilities)));
+    tiles.extend(ALTERNATIVES.iter().filter(|tile| tile.runs_on(adapter, tier.is_some(), capabilities)));
     let ranges = [None, Some(u32::MAX)].into_iter().chain(RANGES.iter().copied().map(Some));
     ranges.flat_map(|range| tiles.iter().map(move |&tile| Offer { tile, range })).collect()
 }

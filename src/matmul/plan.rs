@@ -3,12 +3,13 @@
 use super::kernels::{COMBINE_IN_FLIGHT, COMBINE_WORKGROUP, combine, kernel, kernel_params, slot};
 use super::offers::Offer;
 use super::{MatMulConfig, MatMulShapes};
+use crate::adapter::Adapter;
 use crate::context::{Capabilities, Context};
 use crate::dispatch::{Plan, PlanBuilder, Slot};
 use crate::matrices::MatrixTier;
 use crate::tensor::{Access, DType, Layout, product};
 use crate::wgsl::Specialization;
-use crate::{ContextOptions, Error, Matrices, Result};
+use crate::{Error, Matrices, Result};
 
 /// Everything that a plan depends on besides the config: sizes, and where the tensors lie. Of a transposed operand, the
 /// layout is that of its memory: its last two axes swapped.
@@ -64,15 +65,6 @@ pub(super) enum Kernel {
     Matrices { subgroups: [u32; 2], block: [u32; 2], tier: MatrixTier },
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Adapter {
-    Llvmpipe,
-    Cpu,
-    Gpu,
-    /// Anything that multiplies matrices, where the config asks for it.
-    Matrices,
-}
-
 /// A row of the table of tiles: when it applies, and what it picks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Tile {
@@ -124,8 +116,8 @@ impl Tile {
         [shapes.m.div_ceil(rows), shapes.n.div_ceil(columns)]
     }
 
-    /// Whether it is for the adapter, and the device's subgroups are as it needs them.
-    pub fn runs_on(&self, adapter: Adapter, capabilities: &Capabilities) -> bool {
+    /// Whether it is for the adapter, and for its matrices if `by_matrices`; and the device grants what it needs.
+    pub fn runs_on(&self, adapter: Adapter, by_matrices: bool, capabilities: &Capabilities) -> bool {
         let subgroups = match self.kernel {
             Kernel::Rows { workgroup, subgroup: true, .. } => capabilities.subgroup_size == Some(workgroup),
             _ => true,
@@ -133,9 +125,9 @@ impl Tile {
         let ([invocations, bytes], limits) = (self.needs(), &capabilities.limits);
         let granted = invocations <= limits.max_compute_invocations_per_workgroup
             && bytes <= limits.max_compute_workgroup_storage_size;
-        subgroups
-            && granted
-            && (self.adapter == adapter || (self.adapter, adapter) == (Adapter::Cpu, Adapter::Llvmpipe))
+        let multiplies = matches!(self.kernel, Kernel::Matrices { .. });
+        let own = self.adapter == adapter || (self.adapter, adapter) == (Adapter::Cpu, Adapter::Llvmpipe);
+        own && multiplies == by_matrices && subgroups && granted
     }
 
     fn workgroups(&self, shapes: &MatMulShapes) -> u64 {
@@ -167,8 +159,8 @@ pub(super) const TILES: &[Tile] = &[
     Tile { adapter: Adapter::Cpu,      most_m: ANY, least_n: 0,  workgroups: 0,   depth: 8,  kernel: Kernel::Rows { workgroup: 8, columns: 32, span: 16, subgroup: true } },
     Tile { adapter: Adapter::Cpu,      most_m: ANY, least_n: 0,  workgroups: 0,   depth: 8,  kernel: Kernel::Rows { workgroup: 4, columns: 32, span: 8,  subgroup: true } },
     Tile { adapter: Adapter::Cpu,      most_m: ANY, least_n: 0,  workgroups: 0,   depth: 8,  kernel: Kernel::Rows { workgroup: 8, columns: 32, span: 8,  subgroup: false } },
-    Tile { adapter: Adapter::Matrices, most_m: ANY, least_n: 65, workgroups: 128, depth: 32, kernel: Kernel::Matrices { subgroups: [4, 2], block: [32, 64], tier: MatrixTier::COMMON } },
-    Tile { adapter: Adapter::Matrices, most_m: ANY, least_n: 0,  workgroups: 0,   depth: 32, kernel: Kernel::Matrices { subgroups: [2, 2], block: [32, 32], tier: MatrixTier::COMMON } },
+    Tile { adapter: Adapter::Gpu,      most_m: ANY, least_n: 65, workgroups: 128, depth: 32, kernel: Kernel::Matrices { subgroups: [4, 2], block: [32, 64], tier: MatrixTier::COMMON } },
+    Tile { adapter: Adapter::Gpu,      most_m: ANY, least_n: 0,  workgroups: 0,   depth: 32, kernel: Kernel::Matrices { subgroups: [2, 2], block: [32, 32], tier: MatrixTier::COMMON } },
 ];
 
 /// What the table never picks, but a tuning may: narrower and wider tiles, longer steps.
@@ -202,16 +194,14 @@ pub(super) struct Choice {
     pub reason: String,
 }
 
-/// The rows of the table that are for this device and config, and the device's matrices, if the config asks for them.
+/// Whose rows of the table are for this device and config, and the device's matrices, if the config asks for them.
 pub(super) fn adapter_of(config: &MatMulConfig, capabilities: &Capabilities) -> Result<(Adapter, Option<MatrixTier>)> {
     if config.matrices == Matrices::F16 {
-        return Ok((Adapter::Matrices, Some(MatrixTier::of(capabilities)?)));
+        return Ok((Adapter::Gpu, Some(MatrixTier::of(capabilities)?)));
     }
-    let adapter = match capabilities {
-        Capabilities { options: ContextOptions { assume_gpu: true, .. }, .. } => Adapter::Gpu,
-        Capabilities { is_llvmpipe: true, slow_arrays: false, .. } => Adapter::Llvmpipe,
-        Capabilities { is_cpu: true, .. } => Adapter::Cpu,
-        _ => Adapter::Gpu,
+    let adapter = match Adapter::of(capabilities) {
+        Adapter::SlowArrays => Adapter::Cpu,
+        other => other,
     };
     Ok((adapter, None))
 }
@@ -219,7 +209,7 @@ pub(super) fn adapter_of(config: &MatMulConfig, capabilities: &Capabilities) -> 
 /// The rows of the table that run on a device.
 pub(super) fn rows_for(adapter: Adapter, tier: Option<MatrixTier>, capabilities: &Capabilities) -> Vec<Tile> {
     let rows = TILES.iter().map(|tile| tier.map_or(*tile, |own| tile.with(own)));
-    rows.filter(|tile| tile.runs_on(adapter, capabilities)).collect()
+    rows.filter(|tile| tile.runs_on(adapter, tier.is_some(), capabilities)).collect()
 }
 
 /// Picks kernel and tile: a pure function of config, problem and device, and of what a tuning takes in place of the table.
@@ -243,7 +233,7 @@ pub(super) fn select(
     let range_k = range_of_k(shapes, capabilities, &tile, adapter, wanted)?;
     let ranges = shapes.k.div_ceil(range_k);
     let [rows, columns] = tile.size();
-    let on = tier.map_or_else(|| format!("on a {adapter:?}"), |tier| tier.to_string());
+    let on = tier.map_or_else(|| format!("on {adapter}"), |tier| tier.to_string());
     let mut reason = format!("tiles of {rows} x {columns}, {} k a step, {on}", tile.depth);
     if ranges > 1 {
         reason += &format!("; {ranges} ranges of {range_k} k, then combined");
@@ -267,10 +257,10 @@ fn range_of_k(
 ) -> Result<u32> {
     let MatMulShapes { k, .. } = *shapes;
     let tiles = tile.workgroups(shapes);
-    let enough = if matches!(adapter, Adapter::Gpu | Adapter::Matrices) { ENOUGH_FOR_A_GPU } else { ENOUGH_FOR_A_CPU };
+    let enough = if adapter == Adapter::Gpu { ENOUGH_FOR_A_GPU } else { ENOUGH_FOR_A_CPU };
     let cap = capabilities.loop_cap.unwrap_or(u32::MAX);
     // One loop, over a range; it is left once. Matrices are written by loops of their own.
-    let others = if adapter == Adapter::Matrices { 1024 } else { 2 };
+    let others = if matches!(tile.kernel, Kernel::Matrices { .. }) { 1024 } else { 2 };
     let capped = k.div_ceil(tile.depth) + others > cap;
     if !capped && wanted.map_or(tiles >= enough, |wanted| wanted >= k) {
         return Ok(k);
@@ -347,6 +337,7 @@ fn least_bytes(problem: &Problem) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ContextOptions;
 
     fn tile(shapes: MatMulShapes, capabilities: &Capabilities) -> [u32; 2] {
         let choice = select(&MatMulConfig::new(), &Problem::contiguous(shapes), capabilities, None).expect("a plan");
