@@ -5,7 +5,7 @@
 // One invocation owns four rows. A vec4 holds one number for each of them; a mat4x4 holds four dims of them, a dim a
 // column. Where q and o stay meanwhile, when o is rescaled, and how the invocations come by k and v, are other files'
 // matters. All control flow is uniform in the workgroup.
-// Workgroup memory: none. Features: none; subgroups where keys_subgroup.wgsl is appended.
+// Workgroup memory: none. Features: none; subgroups where files are appended that say so by their names.
 // Source: Dao, "FlashAttention-2", 2023, algorithm 1.
 const WORKGROUP: u32 = 8u;
 const HEAD_DIM: u32 = 64u;
@@ -124,7 +124,7 @@ fn step(j: u32, last: u32, edge: bool, k_base: u32, v_base: u32) {
         }
     }
 
-    // By how much what was summed so far shrinks, as the maximum grew.
+    // The maximum may have grown; shrink is what o is still to be multiplied by.
     var new_max = row_max;
     for (var i = 0u; i < KEYS; i++) { // unroll
         new_max = max(new_max, s[i]);

@@ -21,7 +21,8 @@ fn steps_of(keys: i32) -> i32 {
 }
 
 // From left to right, so that a row's sums do not depend on its tile: steps on the left edge, where a row may not see a key;
-// whole steps; steps on the right edge. Edges stand in one loop and whole steps in another, so that a driver compiles two.
+// whole steps; steps on the right edge. Edges stand in one loop and whole steps in another, so that a driver compiles two. They
+// test at their end, behind a branch: llvmpipe runs the body of a loop that tests first once more, without effect.
 fn take_steps(walk: Walk, k_base: u32, v_base: u32) {
     let last = u32(walk.end) - 1u;
     for (var side = 0; side < 2; side++) {

@@ -192,10 +192,11 @@ pub(super) fn walk(
         fragments.push(source!("attention/write_result"));
         fragments.extend(output_fragments(problem));
     }
-    // Where arrays compile slowly, q and o stay in storage unless every loop is unrolled; and both sides of a branch run.
+    // Where arrays compile slowly, q and o stay in storage unless every loop is unrolled; and both sides of a branch run. To
+    // follow a growth takes subgroups.
     let slow_arrays = adapter == Adapter::SlowArrays;
     let block = pick(slow_arrays, source!("attention/block_storage"), source!("attention/block_private"));
-    let follow = pick(slow_arrays, source!("attention/follow_steps"), source!("attention/follow_growth"));
+    let follow = pick(slow_arrays, source!("attention/follow_steps"), source!("attention/follow_growth_subgroup"));
     let rows = |workgroup, span, unroll| {
         vec![
             ("WORKGROUP", Constant::U32(workgroup)),

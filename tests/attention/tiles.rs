@@ -48,7 +48,7 @@ fn hundreds_of_queries_with_every_option() {
     }
 }
 
-/// Scores that rise or fall along the keys, by so much in every fourth row. A kernel may leave what it has summed relative to an
+/// Scores that rise or fall along the keys, with a slope for each of four neighbouring rows. A kernel may leave what it has summed relative to an
 /// older maximum while the scores rise by little; whether it does is a row's own matter, whatever its neighbours are.
 #[test]
 fn rows_whose_scores_rise() {
@@ -65,6 +65,9 @@ fn rows_whose_scores_rise() {
     };
     let steep = rising([-0.5, 0.02, 0.1, 0.9]);
     steep.check_portable("rising");
+    steep.assert("scalar loads", &steep.run(context(), Placement::Odd));
+    let in_ranges = context_with(ContextOptions { max_keys_per_split: Some(24), ..ContextOptions::default() });
+    steep.assert("in ranges", &steep.run(&in_ranges, Placement::Aligned));
     let rows = steep.run(context(), Placement::Aligned);
     let alone = rising([0.0, 0.02, 0.0, 0.0]).run(context(), Placement::Aligned);
     for (what, [rows, alone]) in ["o", "lse", "entropy"].into_iter().zip([0, 1, 2].map(|i| [&rows[i], &alone[i]])) {

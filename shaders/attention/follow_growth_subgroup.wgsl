@@ -1,7 +1,7 @@
 // When what was summed so far is rescaled: where a row's maximum grew by more than GROWTH, by a branch. Until then the
-// weights are relative to the old one, and below exp(GROWTH). The subgroup is the workgroup.
+// weights are relative to the old one, and 256 at most. The subgroup is the workgroup.
 // Source: Zadouri et al., "FlashAttention-4", 2026.
-const GROWTH: f32 = 8.0;
+const GROWTH: f32 = 5.545177; // 8 log 2
 
 fn follow_max(new_max: vec4<f32>) -> vec4<f32> {
     let grew = new_max > row_max + GROWTH;
