@@ -126,7 +126,7 @@ impl Tile {
         let granted = invocations <= limits.max_compute_invocations_per_workgroup
             && bytes <= limits.max_compute_workgroup_storage_size;
         let multiplies = matches!(self.kernel, Kernel::Matrices { .. });
-        let own = self.adapter == adapter || (self.adapter, adapter) == (Adapter::Cpu, Adapter::Llvmpipe);
+        let own = self.adapter == adapter || self.adapter == Adapter::Cpu && adapter != Adapter::Gpu;
         own && multiplies == by_matrices && subgroups && granted
     }
 
@@ -138,8 +138,8 @@ impl Tile {
 
 const ANY: u32 = u32::MAX;
 
-/// The first row that applies is taken; a row with subgroups applies where they have the workgroup's size, and one for CPUs
-/// on llvmpipe too.
+/// The first row that applies is taken; a row with subgroups applies where they have the workgroup's size, one for CPUs
+/// on every llvmpipe too, and one of matrices where the config asks for them.
 ///
 /// On a GPU, a step of a 128 x 128 tile reads 16 KiB for 2^18 multiply-adds, and each invocation 4 vec4 from workgroup
 /// memory for 64 of them, in 64 accumulators; a 64 x 64 tile reads twice as much for each, but fills a GPU with a quarter
@@ -199,11 +199,7 @@ pub(super) fn adapter_of(config: &MatMulConfig, capabilities: &Capabilities) -> 
     if config.matrices == Matrices::F16 {
         return Ok((Adapter::Gpu, Some(MatrixTier::of(capabilities)?)));
     }
-    let adapter = match Adapter::of(capabilities) {
-        Adapter::SlowArrays => Adapter::Cpu,
-        other => other,
-    };
-    Ok((adapter, None))
+    Ok((Adapter::of(capabilities), None))
 }
 
 /// The rows of the table that run on a device.

@@ -106,7 +106,10 @@ impl Case {
         };
 
         let [batch, heads, len, head_dim] = shape;
-        println!("our kernel: {}", op.plan(&AttentionShapes::new(batch, heads, len, head_dim), wgpu_attention::DType::F32)?.kernel());
+        println!(
+            "our kernel: {}",
+            op.plan(&AttentionShapes::new(batch, heads, len, head_dim), wgpu_attention::DType::F32)?.kernel()
+        );
         let [mut our_times, mut burn_times] = [Vec::new(), Vec::new()];
         let errors = [self.error(&config, &ours()?)?, self.error(&config, &burn()?)?];
         for (error, side) in errors.iter().zip(["this crate", "Burn"]) {
