@@ -458,7 +458,7 @@ const DEVICES: [(Adapter, u32, Option<u32>, u32); 10] = [
     (Adapter::SlowArrays, 256, Some(8), 16 << 10),
     (Adapter::SlowArrays, 2048, Some(8), 16 << 10),
     (Adapter::Cpu, 1, None, 16 << 10),
-    (Adapter::Cpu, 65, Some(8), 16 << 10),
+    (Adapter::Llvmpipe, 65, Some(8), 16 << 10),
     (Adapter::Gpu, 1, None, 16 << 10),
     (Adapter::Gpu, 17, None, 16 << 10),
     (Adapter::Gpu, 17, None, 32 << 10),
@@ -468,7 +468,7 @@ const DEVICES: [(Adapter, u32, Option<u32>, u32); 10] = [
 
 /// The same, for what a tuning may take.
 const ALL_DEVICES: [(Adapter, Option<u32>, u32); 3] =
-    [(Adapter::Cpu, Some(8), 16 << 10), (Adapter::Gpu, None, 16 << 10), (Adapter::Gpu, None, 32 << 10)];
+    [(Adapter::Llvmpipe, Some(8), 16 << 10), (Adapter::Gpu, None, 16 << 10), (Adapter::Gpu, None, 32 << 10)];
 
 /// Every specialization that a plan can pick, up to the widths (which are sampled), with its uniform's layout.
 #[doc(hidden)]

@@ -33,8 +33,9 @@ pub(super) const TILES: &[Tile] = &[
     Tile { adapter: Adapter::SlowArrays, rows: [256, ANY],  dims: [128, ANY], v_chunks: 32,  kernel: Kernel::Subgroup { workgroup: 8, keys: 2 } },
     Tile { adapter: Adapter::SlowArrays, rows: [2048, ANY], dims: [256, ANY], v_chunks: 64,  kernel: Kernel::Subgroup { workgroup: 8, keys: 2 } },
     ANYWHERE,
-    Tile { adapter: Adapter::Cpu,        rows: [64, ANY],   dims: [112, 112], v_chunks: 28,  kernel: Kernel::Subgroup { workgroup: 8, keys: 4 } },
-    Tile { adapter: Adapter::Cpu,        rows: [64, ANY],   dims: [256, ANY], v_chunks: 64,  kernel: Kernel::Subgroup { workgroup: 8, keys: 2 } },
+    Tile { adapter: Adapter::Llvmpipe,   rows: [64, ANY],   dims: [112, 112], v_chunks: 28,  kernel: Kernel::Subgroup { workgroup: 8, keys: 4 } },
+    Tile { adapter: Adapter::Llvmpipe,   rows: [64, ANY],   dims: [256, ANY], v_chunks: 64,  kernel: Kernel::Subgroup { workgroup: 8, keys: 2 } },
+    Tile { adapter: Adapter::Llvmpipe,   rows: [0, ANY],    dims: [ANY, ANY], v_chunks: 384, kernel: Kernel::Rows { workgroup: 8, keys: 8 } },
     Tile { adapter: Adapter::Cpu,        rows: [0, ANY],    dims: [ANY, ANY], v_chunks: 384, kernel: Kernel::Rows { workgroup: 8, keys: 8 } },
     Tile { adapter: Adapter::Gpu,        rows: [0, 16],     dims: [ANY, ANY], v_chunks: 64,  kernel: Kernel::Tiled { height: 4, groups: 1, slab: 8 } },
     Tile { adapter: Adapter::Gpu,        rows: [17, 64],    dims: [ANY, 128], v_chunks: 32,  kernel: Kernel::Tiled { height: 16, groups: 1, slab: 8 } },
@@ -52,7 +53,7 @@ const ANYWHERE: Tile =
 /// What the table never picks, but a tuning may: wider steps, smaller tiles.
 #[rustfmt::skip]
 pub(super) const ALTERNATIVES: &[Tile] = &[
-    Tile { adapter: Adapter::Cpu,        rows: [0, ANY],  dims: [64, 64],   v_chunks: 16,  kernel: Kernel::Subgroup { workgroup: 8, keys: 8 } },
+    Tile { adapter: Adapter::Llvmpipe,   rows: [0, ANY],  dims: [64, 64],   v_chunks: 16,  kernel: Kernel::Subgroup { workgroup: 8, keys: 8 } },
     Tile { adapter: Adapter::Gpu,        rows: [0, ANY],  dims: [ANY, 128], v_chunks: 32,  kernel: Kernel::Tiled { height: 8, groups: 2, slab: 16 } },
 ];
 
@@ -200,13 +201,8 @@ pub(super) fn tiles_of(
 
 /// The rows of the table that are for this device, the size of llvmpipe's subgroups, and bytes of workgroup memory.
 pub(super) fn device(capabilities: &Capabilities) -> (Adapter, Option<u32>, u32) {
-    // Rows for CPUs that need subgroups are llvmpipe's.
-    let adapter = match Adapter::of(capabilities) {
-        Adapter::Llvmpipe => Adapter::Cpu,
-        other => other,
-    };
     let subgroup = capabilities.subgroup_size.filter(|_| capabilities.is_llvmpipe);
-    (adapter, subgroup, capabilities.limits.max_compute_workgroup_storage_size)
+    (Adapter::of(capabilities), subgroup, capabilities.limits.max_compute_workgroup_storage_size)
 }
 
 /// Whether rows have something in common, and the invocations that share one lie in one subgroup, whatever its size.
