@@ -49,10 +49,12 @@ pub fn with_matrices() -> Context {
     if std::env::var_os("UNCHECKED").is_some() { without_bounds_checks(&context) } else { context }
 }
 
-/// Whether the driver is SwiftShader, which takes seconds for a kernel: tests of every size take some, unless they are to be thorough.
+/// Whether the driver is SwiftShader, which takes seconds for a kernel, or OpenGL, where one test runs at a time: tests of every
+/// size take some, unless they are to be thorough.
 pub fn compiles_slowly() -> bool {
     let device = context().capabilities();
-    device.is_cpu && !device.is_llvmpipe && std::env::var_os("THOROUGH").is_none()
+    let opengl = context().device().adapter_info().backend == wgpu::Backend::Gl;
+    device.is_cpu && (!device.is_llvmpipe || opengl) && std::env::var_os("THOROUGH").is_none()
 }
 
 /// [`contexts`] for what does not depend on tiles: without what only some GPUs grant, and without a GPU's kernels where they
