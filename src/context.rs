@@ -52,7 +52,7 @@ pub struct ContextOptions {
     /// Bytes of workspace that one plan may ask for. Default 256 MiB.
     pub max_workspace_bytes: u64,
     /// Keys that one attention workgroup walks before the rest goes to another, whose results are then combined.
-    /// Default: no bound but what the driver needs.
+    /// Default: no bound but those of the driver, of `max_flops_per_dispatch`, and of what keeps the adapter busy.
     pub max_keys_per_split: Option<u32>,
     /// Plan as if the adapter were a GPU. Software drivers have kernels of their own; this runs the others on them, slowly.
     pub assume_gpu: bool,

@@ -112,8 +112,9 @@ impl<'a> LinearAttentionOutputs<'a> {
 /// ```
 ///
 /// In causal mode the sums of row i run to key i; they are taken chunk by chunk, so that all but a prefix over chunks is
-/// parallel, and a sequence cut anywhere into calls that pass the state on in f32 gives the result of one call. In full mode
-/// they run over all keys, and a state passed on adds the keys of other calls. No buffer of length × length is ever
+/// parallel, or, where heads alone keep the device busy, in order with the state in registers. A sequence cut anywhere into
+/// calls that pass the state on in f32 gives the result of one call. In full mode they run over all keys, and a state passed
+/// on adds the keys of other calls. No buffer of length × length is ever
 /// made; sums are f32; the same call on the same device gives the same bits.
 ///
 /// ```no_run

@@ -4,7 +4,7 @@
 // heads that share the kv head, head after head. How its WIDTH x HEIGHT invocations share a tile, and what workgroup memory
 // that takes, is told in shared/tile.wgsl and tile_keys.wgsl: scores, weights and o stay in registers.
 // Scores are in units of log2, so that their exponential is exp2.
-// Workgroup memory: at most 16 KiB with a SLAB of 16. Features: none; subgroups where along_width_subgroup.wgsl is appended.
+// Workgroup memory: at most 16 KiB with the SLAB of 16 or 8 that every device holds. Features: none; subgroups where along_width_subgroup.wgsl is appended.
 // Source: Dao, "FlashAttention-2", 2023, algorithm 1.
 const WIDTH: u32 = 16u;
 const HEIGHT: u32 = 16u;

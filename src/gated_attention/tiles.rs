@@ -19,7 +19,7 @@ const ANY: u32 = u32::MAX;
 /// | adapter | rows | invocations | value dims | why |
 /// |---|---|---|---|---|
 /// | llvmpipe with subgroups | 64 and more | 8 | 256 | reads each key once for all lanes, and unrolls, so that q and o are no arrays |
-/// | old llvmpipe with subgroups | 256 and more | 8 | 112 to 256 | the same, which compiles for seconds there |
+/// | old llvmpipe with subgroups | 256, 2048 and more | 8 | 128, 256 | the same, which compiles for seconds there |
 /// | old llvmpipe | any | 8 | 16 | it compiles large arrays for minutes; q is read from storage |
 /// | CPU | any | 8 | 1536 | one vector of eight lanes; recomputing scores costs more than outputs beyond the first cache |
 /// | GPU | up to 16, 64 | up to 256 | 256 or 128 | fewer idle lanes |

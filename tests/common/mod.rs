@@ -49,8 +49,8 @@ pub fn with_matrices() -> Context {
     if std::env::var_os("UNCHECKED").is_some() { without_bounds_checks(&context) } else { context }
 }
 
-/// Whether the driver is SwiftShader, which takes seconds for a kernel, or OpenGL, where one test runs at a time: tests of every
-/// size take some, unless they are to be thorough.
+/// Whether the driver is SwiftShader, which takes seconds for a kernel, or OpenGL, where a program runs one test at a time: tests
+/// of every size take some, unless they are to be thorough.
 pub fn compiles_slowly() -> bool {
     let device = context().capabilities();
     let opengl = context().device().adapter_info().backend == wgpu::Backend::Gl;

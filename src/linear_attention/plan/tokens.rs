@@ -1,5 +1,5 @@
-//! Tokens in order, with the state in registers: one kernel, where heads alone keep the adapter busy. On a CPU that is token by
-//! token, in full mode once for the keys and once for the queries; [`super::heads`] has what a GPU does.
+//! Tokens in order, with the state in registers, for llvmpipe: token by token, in full mode once for the keys and once for the
+//! queries where there are enough workgroups; [`super::heads`] has what a GPU does.
 
 use super::{Builder, Problem, Span, binding, eps, flops, least_bytes, place, slot};
 use crate::Result;
