@@ -7,17 +7,16 @@ use std::time::{Duration, Instant};
 
 use crate::tuning::{TunedCase, Tuning};
 use crate::{
-    AttentionConfig, AttentionShapes, Context, DType, GatedAttentionConfig, GatedAttentionShapes,
-    LinearAttentionConfig, LinearAttentionShapes, MatMulConfig, MatMulShapes, Prepared, Result, Timer, attention,
-    gated_attention, linear_attention, matmul,
+    Attention, AttentionConfig, AttentionShapes, Context, DType, GatedAttention, GatedAttentionConfig,
+    GatedAttentionShapes, LinearAttention, LinearAttentionConfig, LinearAttentionShapes, MatMul, MatMulConfig,
+    MatMulShapes, Prepared, Result, Timer,
 };
 use judge::{FEWEST_PAIRS, clearly_faster, median, ranked};
-pub(crate) use subject::{Content, Operand, Subject};
-use subject::{Tensors, agree, is_fatal};
+use subject::{Subject, Tensors, agree, is_fatal};
 
 /// Declares [`TuningCase`].
 macro_rules! cases {
-    ($($op:ident, $config:ident, $shapes:ident, $module:ident;)*) => {
+    ($($op:ident, $config:ident, $shapes:ident;)*) => {
         /// A call to measure: an op by its config, on contiguous tensors of these shapes, stored in this type as far as the
         /// op's `plan` stores them. `(config, shapes).into()` makes one of f32, `(config, shapes, dtype).into()` any.
         #[derive(Clone, Copy, Debug)]
@@ -41,7 +40,7 @@ macro_rules! cases {
         impl TuningCase {
             fn subject(&self, context: &Context) -> Result<Subject> {
                 match *self {
-                    $(Self::$op(config, shapes, dtype) => $module::subject(context, config, shapes, dtype),)*
+                    $(Self::$op(config, shapes, dtype) => Subject::of::<$op>(context, config, shapes, dtype),)*
                 }
             }
         }
@@ -49,10 +48,10 @@ macro_rules! cases {
 }
 
 cases! {
-    Attention, AttentionConfig, AttentionShapes, attention;
-    GatedAttention, GatedAttentionConfig, GatedAttentionShapes, gated_attention;
-    LinearAttention, LinearAttentionConfig, LinearAttentionShapes, linear_attention;
-    MatMul, MatMulConfig, MatMulShapes, matmul;
+    Attention, AttentionConfig, AttentionShapes;
+    GatedAttention, GatedAttentionConfig, GatedAttentionShapes;
+    LinearAttention, LinearAttentionConfig, LinearAttentionShapes;
+    MatMul, MatMulConfig, MatMulShapes;
 }
 
 /// How long [`Context::autotune`] may take.
@@ -139,7 +138,8 @@ impl Context {
         let subjects = cases.iter().map(|case| case.subject(&untuned)).collect::<Result<Vec<_>>>()?;
         let timer = Timer::new(&untuned);
         let start = Instant::now();
-        let mut tuning = self.tuning().cloned().unwrap_or_else(|| Tuning::new(self));
+        let info = self.device().adapter_info();
+        let mut tuning = self.tuning().cloned().unwrap_or_else(|| Tuning::new(&info));
         for (case, subject) in subjects.iter().enumerate() {
             let left = options.budget.saturating_sub(start.elapsed());
             let share = left / (subjects.len() - case) as u32;
@@ -177,6 +177,7 @@ struct Candidate<'a> {
 impl Bench<'_> {
     fn measure(&self, mut tell: impl FnMut(Option<&str>)) -> Result<TunedCase> {
         let Self { untuned, subject, .. } = self;
+        let info = untuned.device().adapter_info();
         let tensors = Tensors::new(untuned, &subject.operands)?;
         let default = tensors.prepare(untuned, (subject.plan)(untuned)?);
         let want = tensors.results(untuned, &default)?;
@@ -199,7 +200,7 @@ impl Bench<'_> {
                 continue;
             }
             tell(Some(name));
-            let context = untuned.tuned_by(Some(Tuning::naming(untuned, &subject.class, name)));
+            let context = untuned.tuned_by(Some(Tuning::naming(&info, &subject.class, name)));
             let tried = (subject.plan)(&context).and_then(|plan| {
                 let prepared = tensors.prepare(&context, plan);
                 let got = tensors.results(&context, &prepared)?;

@@ -5,10 +5,10 @@ use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
 use crate::dispatch::Prepared;
+use crate::dtype::{DType, Element};
 use crate::host::HostView;
 use crate::matrices::{MatrixSizes, MatrixTier};
 use crate::quirks;
-use crate::tensor::{DType, Element};
 use crate::{Context, ContextOptions, Error, Result, TensorView};
 
 impl Context {

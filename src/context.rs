@@ -1,13 +1,16 @@
 //! The caller's device: what it can do, the pipelines compiled on it, and the workspace that records share.
 
+mod capabilities;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
-use crate::matrices::MatrixSizes;
-use crate::quirks;
+pub use capabilities::Capabilities;
+pub use capabilities::ContextOptions;
+
 use crate::tuning::Tuning;
-use crate::wgsl::Specialization;
+use crate::wgsl::{Interface, Specialization};
 use crate::{Error, Result};
 
 /// A [`wgpu::Device`] and its [`wgpu::Queue`], with everything this crate keeps for them.
@@ -43,82 +46,6 @@ struct Shared {
     workspace: Mutex<Option<wgpu::Buffer>>,
 }
 
-/// Bounds on what one plan may do, for [`Context::with_options`].
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct ContextOptions {
-    /// Floating-point operations that one dispatch may hold before the work is split over several. Drivers end a
-    /// dispatch that runs for seconds. Default 2³⁵, a third of a second at 100 GFLOP/s.
-    pub max_flops_per_dispatch: u64,
-    /// Bytes of workspace that one plan may ask for. Default 256 MiB.
-    pub max_workspace_bytes: u64,
-    /// Keys that one attention workgroup walks before the rest goes to another, whose results are then combined.
-    /// Default: no bound but those of the driver, of `max_flops_per_dispatch`, and of what keeps the adapter busy.
-    pub max_keys_per_split: Option<u32>,
-    /// Plan as if the adapter were a GPU. Software drivers have kernels of their own; this runs the others on them, slowly.
-    pub assume_gpu: bool,
-    /// The adapter's cooperative matrices, for configs that ask for [`Matrices::F16`](crate::Matrices). Default: none known.
-    pub matrix_sizes: MatrixSizes,
-}
-
-impl Default for ContextOptions {
-    fn default() -> Self {
-        Self {
-            max_flops_per_dispatch: 1 << 35,
-            max_workspace_bytes: 256 << 20,
-            max_keys_per_split: None,
-            assume_gpu: false,
-            matrix_sizes: MatrixSizes::default(),
-        }
-    }
-}
-
-/// What a plan knows of the device: plain data, so that choosing a kernel can be tested without one.
-#[derive(Clone, Debug)]
-#[doc(hidden)]
-pub struct Capabilities {
-    pub limits: wgpu::Limits,
-    pub features: wgpu::Features,
-    /// A software driver: invocations run on CPU cores.
-    pub is_cpu: bool,
-    /// Loop iterations after which the driver silently ends every loop of an invocation.
-    pub loop_cap: Option<u32>,
-    /// The driver takes minutes to compile a kernel with large private arrays.
-    pub slow_arrays: bool,
-    /// The driver is llvmpipe, whose reads of private arrays cost more than the arithmetic on them.
-    pub is_llvmpipe: bool,
-    /// Invocations in a subgroup, where the device grants subgroups and they have one size.
-    pub subgroup_size: Option<u32>,
-    /// The fewest invocations in a subgroup, where the device grants subgroups. All sizes are powers of two.
-    pub min_subgroup_size: Option<u32>,
-    pub options: ContextOptions,
-}
-
-impl Capabilities {
-    /// Bytes of workspace that one plan may take in one binding.
-    pub(crate) fn workspace_room(&self) -> u64 {
-        let most = self.limits.max_storage_buffer_binding_size.min(self.limits.max_buffer_size);
-        most.min(self.options.max_workspace_bytes)
-    }
-}
-
-#[cfg(test)]
-impl Capabilities {
-    /// A GPU with what every device has.
-    pub fn plain() -> Self {
-        Self {
-            limits: wgpu::Limits::default(),
-            features: wgpu::Features::empty(),
-            is_cpu: false,
-            loop_cap: None,
-            slow_arrays: false,
-            is_llvmpipe: false,
-            subgroup_size: None,
-            min_subgroup_size: None,
-            options: ContextOptions::default(),
-        }
-    }
-}
-
 /// How kernels are compiled.
 #[derive(Clone, Debug)]
 struct Compiling {
@@ -132,6 +59,7 @@ pub(crate) struct Pipeline {
     pub label: String,
     pub pipeline: wgpu::ComputePipeline,
     pub layout: wgpu::BindGroupLayout,
+    pub interface: Interface,
 }
 
 impl Context {
@@ -144,19 +72,7 @@ impl Context {
     /// Wraps a device and its queue.
     #[must_use]
     pub fn with_options(device: wgpu::Device, queue: wgpu::Queue, options: ContextOptions) -> Self {
-        let info = device.adapter_info();
-        let min_subgroup_size = device.features().contains(wgpu::Features::SUBGROUP).then_some(info.subgroup_min_size);
-        let capabilities = Capabilities {
-            limits: device.limits(),
-            features: device.features(),
-            is_cpu: quirks::is_software(&info) && !options.assume_gpu,
-            loop_cap: quirks::loop_cap(&info),
-            slow_arrays: quirks::slow_arrays(&info),
-            is_llvmpipe: quirks::is_llvmpipe(&info) && !options.assume_gpu,
-            subgroup_size: min_subgroup_size.and_then(|_| quirks::subgroup_size(&info)),
-            min_subgroup_size,
-            options,
-        };
+        let capabilities = Capabilities::new(&device, options);
         let compiling = Compiling { bounds_checks: true, cache: None };
         let (tuning, shared) = (None, Arc::default());
         Self { inner: Arc::new(Inner { device, queue, capabilities, compiling, tuning, shared }) }
@@ -197,7 +113,7 @@ impl Context {
     /// # Errors
     /// [`Error::Tuning`] if it was measured on another adapter, backend or driver, or by another version of this crate.
     pub fn with_tuning(&self, tuning: Tuning) -> Result<Self> {
-        tuning.check(self)?;
+        tuning.check(&self.device().adapter_info())?;
         Ok(self.tuned_by(Some(tuning)))
     }
 
@@ -360,7 +276,7 @@ impl Context {
             })
             .map_err(fail)?;
         let layout = pipeline.get_bind_group_layout(0);
-        Ok(Pipeline { label, pipeline, layout })
+        Ok(Pipeline { label, pipeline, layout, interface: specialization.interface() })
     }
 
     /// Runs a creation call and hands back what the device says of it, without an executor: on native backends an

@@ -4,19 +4,77 @@ use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 use std::sync::{Arc, Mutex};
 
-use crate::context::{Context, Pipeline, lock};
-use crate::params::Params;
-use crate::tensor::Bound;
-use crate::wgsl::Specialization;
+use crate::context::{Capabilities, Context, Pipeline, lock};
+use crate::op::Names;
+use crate::tensor::{Bound, MAX_RANK};
+use crate::wgsl::{Scalar, Specialization};
 use crate::{Error, Result};
 
 /// What a binding of a step refers to.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Slot {
-    /// An operand of the op, by its slot in [`Operands`](crate::tensor::Operands).
+    /// An operand of the op, by its row in the table.
     Operand(usize),
     /// A region of the workspace, in bytes.
     Workspace { offset: u64, size: u64 },
+}
+
+/// What a kernel knows by one name: a binding, and the numbers of its uniform that say where the tensor lies.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct View {
+    pub slot: Slot,
+    pub start: u32,
+    pub strides: [u32; MAX_RANK],
+    /// What the uniform calls the strides.
+    pub names: [&'static str; MAX_RANK],
+}
+
+impl View {
+    /// Of what a kernel does not have: all its numbers are 0.
+    pub const NOWHERE: Self =
+        Self { slot: Slot::Workspace { offset: 0, size: 0 }, start: 0, strides: [0; MAX_RANK], names: [""; MAX_RANK] };
+
+    /// `start`, or a stride by its name.
+    fn number(&self, name: &str) -> Option<u32> {
+        match self.names.iter().position(|own| *own == name) {
+            Some(axis) => Some(self.strides[axis]),
+            None => (name == "start" || self.names[0].is_empty()).then_some(self.start),
+        }
+    }
+}
+
+impl From<Slot> for View {
+    fn from(slot: Slot) -> Self {
+        Self { slot, start: 0, strides: [0; MAX_RANK], names: [""; MAX_RANK] }
+    }
+}
+
+/// A number of a kernel's uniform.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Value(Scalar, u32);
+
+impl From<u32> for Value {
+    fn from(value: u32) -> Self {
+        Self(Scalar::U32, value)
+    }
+}
+
+impl From<bool> for Value {
+    fn from(value: bool) -> Self {
+        Self(Scalar::U32, value.into())
+    }
+}
+
+impl From<i32> for Value {
+    fn from(value: i32) -> Self {
+        Self(Scalar::I32, value.cast_unsigned())
+    }
+}
+
+impl From<f32> for Value {
+    fn from(value: f32) -> Self {
+        Self(Scalar::F32, value.to_bits())
+    }
 }
 
 /// One dispatch.
@@ -112,8 +170,8 @@ pub struct Prepared<'a> {
 }
 
 impl<'a> Prepared<'a> {
-    pub(crate) fn new(context: &Context, plan: Arc<Plan>, operands: &[Option<Bound<'a>>]) -> Self {
-        Self { context: context.clone(), plan, operands: operands.to_vec() }
+    pub(crate) fn new(context: &Context, plan: Arc<Plan>, operands: Vec<Option<Bound<'a>>>) -> Self {
+        Self { context: context.clone(), plan, operands }
     }
 
     /// The plan.
@@ -209,18 +267,18 @@ impl<K> Default for PlanCache<K> {
     }
 }
 
-impl<K: Copy + Eq + Hash> PlanCache<K> {
+impl<K: Clone + Eq + Hash> PlanCache<K> {
     const CAPACITY: usize = 256;
 
     /// The problem's plan, built on first use. No lock is held while building.
-    pub fn get_or_build(&self, problem: &K, build: impl FnOnce() -> Result<Plan>) -> Result<Arc<Plan>> {
-        if let Some(plan) = lock(&self.0).by_problem.get(problem) {
+    pub fn get_or_build(&self, problem: K, build: impl FnOnce(&K) -> Result<Plan>) -> Result<Arc<Plan>> {
+        if let Some(plan) = lock(&self.0).by_problem.get(&problem) {
             return Ok(plan.clone());
         }
-        let plan = Arc::new(build()?);
+        let plan = Arc::new(build(&problem)?);
         let mut plans = lock(&self.0);
-        if plans.by_problem.insert(*problem, plan.clone()).is_none() {
-            plans.order.push_back(*problem);
+        if plans.by_problem.insert(problem.clone(), plan.clone()).is_none() {
+            plans.order.push_back(problem);
         }
         if plans.order.len() > Self::CAPACITY {
             if let Some(oldest) = plans.order.pop_front() {
@@ -234,13 +292,18 @@ impl<K: Copy + Eq + Hash> PlanCache<K> {
 /// Collects the steps of a plan.
 pub(crate) struct PlanBuilder<'c> {
     context: &'c Context,
+    names: &'c dyn Names,
     steps: Vec<Step>,
     workspace_bytes: u64,
 }
 
 impl<'c> PlanBuilder<'c> {
-    pub fn new(context: &'c Context) -> Self {
-        Self { context, steps: Vec::new(), workspace_bytes: 0 }
+    pub fn new(context: &'c Context, names: &'c dyn Names) -> Self {
+        Self { context, names, steps: Vec::new(), workspace_bytes: 0 }
+    }
+
+    pub fn device(&self) -> &'c Capabilities {
+        self.context.capabilities()
     }
 
     /// Bytes of workspace set aside so far.
@@ -249,7 +312,7 @@ impl<'c> PlanBuilder<'c> {
     }
 
     /// Sets `bytes` of workspace aside; `what` names the content in errors.
-    pub fn workspace(&mut self, what: &str, bytes: u64) -> Result<Slot> {
+    pub fn workspace(&mut self, what: &str, bytes: u64) -> Result<View> {
         let limits = &self.context.capabilities().limits;
         let check = |what: String, needed: u64, limit: u64| {
             if needed > limit { Err(Error::LimitExceeded { what, needed, limit }) } else { Ok(()) }
@@ -262,20 +325,22 @@ impl<'c> PlanBuilder<'c> {
         check(format!("{what}: bytes of workspace"), total, self.context.capabilities().options.max_workspace_bytes)?;
         check(format!("{what}: bytes of workspace"), total, limits.max_buffer_size)?;
         self.workspace_bytes = total;
-        Ok(Slot::Workspace { offset, size })
+        Ok(Slot::Workspace { offset, size }.into())
     }
 
     /// Adds a kernel over `workgroups` workgroups of about `flops` each, split where the work bound asks for it.
     ///
-    /// `params` is given the first workgroup of the dispatch and one past its last; the kernel adds the first to its
-    /// folded workgroup index and returns where that reaches the last (`shaders/shared/workgroup_index.wgsl`).
-    pub fn dispatch<P: Params>(
+    /// Its bindings and the fields of its `Params` are filled by name. A binding is what `views` say, or else the op's operand. A
+    /// field is the number among `values`, else the size of an axis, else the start or a stride of a view or an operand: `q_row`,
+    /// which is 0 where there is no q. `first_workgroup` and `end_workgroup` are those of the dispatch: the kernel adds the first to
+    /// its folded workgroup index and returns where that reaches the last (`shaders/shared/workgroup_index.wgsl`).
+    pub fn dispatch(
         &mut self,
         specialization: &Specialization,
-        bindings: &[(u32, Slot)],
         workgroups: u64,
         flops: u64,
-        params: impl Fn(u32, u32) -> P,
+        values: &[(&str, Value)],
+        views: &[(&str, View)],
     ) -> Result<()> {
         let capabilities = self.context.capabilities();
         let pipeline = self.context.pipeline(specialization)?;
@@ -284,30 +349,60 @@ impl<'c> PlanBuilder<'c> {
             needed,
             limit,
         };
+        let interface = &pipeline.interface;
         let storage_limit = capabilities.limits.max_storage_buffers_per_shader_stage;
-        if bindings.len() > storage_limit as usize {
-            return Err(limit("storage buffers", bindings.len() as u64, storage_limit.into()));
+        if interface.bindings.len() > storage_limit as usize {
+            return Err(limit("storage buffers", interface.bindings.len() as u64, storage_limit.into()));
         }
+        let named = |name: &str| views.iter().find(|(own, _)| *own == name).map(|(_, view)| *view);
+        // Whatever is missing is a fault of the op's own, which every test of it meets.
+        let missing = |what: &str| Error::Pipeline { label: pipeline.label.clone(), message: format!("no {what}") };
+        let mut bindings = Vec::with_capacity(interface.bindings.len());
+        for (binding, name) in &interface.bindings {
+            let view = named(name).or_else(|| self.names.named(name)).ok_or_else(|| missing(name))?;
+            bindings.push((*binding, view.slot));
+        }
+        let divisors = specialization.divisors();
+        let mut params = Vec::with_capacity(interface.params.len());
+        for (field, scalar) in &interface.params {
+            let given = values.iter().find(|(own, _)| own == field).map(|(_, value)| *value);
+            let size = || self.names.size(field).map(Value::from);
+            let place = || {
+                let (operand, number) = field.rsplit_once('_')?;
+                let view = named(operand).or_else(|| self.names.named(operand));
+                let absent = self.names.knows(operand).then_some(0);
+                view.map_or(absent, |view| view.number(number)).map(Value::from)
+            };
+            let own = || ["first_workgroup", "end_workgroup"].contains(&field.as_str()).then(|| Value::from(0_u32));
+            let value = given.or_else(size).or_else(place).or_else(own);
+            let Value(_, bits) = value.filter(|value| value.0 == *scalar).ok_or_else(|| missing(field))?;
+            if bits == 0 && *scalar != Scalar::F32 && divisors.contains(&field.as_str()) {
+                // No problem has such a size; were there one, its kernel would divide by it, unchecked.
+                return Err(Error::Unsupported { reasons: vec![format!("{}: {field} is 0", pipeline.label)] });
+            }
+            params.push(bits);
+        }
+
         let total = u32::try_from(workgroups).map_err(|_| limit("workgroups", workgroups, u32::MAX.into()))?;
         let widest = capabilities.limits.max_compute_workgroups_per_dimension.max(1);
         let by_work = (capabilities.options.max_flops_per_dispatch / flops.max(1)).max(1);
         let by_grid = u64::from(widest) * u64::from(widest);
         let count = by_work.min(by_grid).min(u64::from(total)).max(1) as u32;
-        let divisors = specialization.divisors();
         let mut first = 0;
         while first < total {
             let end = first.saturating_add(count).min(total);
             let x = (end - first).min(widest);
-            let params = params(first, end);
-            if let Some(field) = params.zero_among(&divisors) {
-                // No problem has such a size; were there one, its kernel would divide by it, unchecked.
-                let reason = format!("{}: {field} is 0", pipeline.label);
-                return Err(Error::Unsupported { reasons: vec![reason] });
+            for (bits, (field, _)) in params.iter_mut().zip(&interface.params) {
+                match field.as_str() {
+                    "first_workgroup" => *bits = first,
+                    "end_workgroup" => *bits = end,
+                    _ => {}
+                }
             }
             let step = Step {
                 pipeline: pipeline.clone(),
-                params: self.context.uniform(bytemuck::bytes_of(&params))?,
-                bindings: bindings.to_vec(),
+                params: self.context.uniform(bytemuck::cast_slice(&params))?,
+                bindings: bindings.clone(),
                 workgroups: [x, (end - first).div_ceil(x)],
             };
             self.steps.push(step);

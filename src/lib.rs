@@ -90,7 +90,8 @@ pub mod linear_attention;
 pub mod matmul;
 mod matrices;
 pub mod merge;
-mod params;
+pub mod op;
+mod operand;
 mod quirks;
 pub mod reference;
 mod row_kernel;
@@ -110,6 +111,7 @@ pub use autotune::{AutotuneOptions, AutotuneProgress, TuningCase};
 pub use blocking::Uploaded;
 pub use context::{Context, ContextOptions};
 pub use dispatch::{Plan, Prepared, Workspace};
+pub use dtype::{DType, Element};
 pub use error::{Error, Result};
 pub use gated_attention::{
     Divisor, GatedAttention, GatedAttentionConfig, GatedAttentionInputs, GatedAttentionOutputs, GatedAttentionShapes,
@@ -123,7 +125,7 @@ pub use linear_attention::{
 pub use matmul::{Activation, MatMul, MatMulConfig, MatMulInputs, MatMulOutputs, MatMulShapes};
 pub use matrices::{Matrices, MatrixSizes};
 pub use merge::{Merge, MergeConfig, MergeInputs, MergeOutputs, MergeShapes};
-pub use tensor::{DType, Element, TensorView};
+pub use tensor::TensorView;
 #[cfg(feature = "blocking")]
 pub use timer::Timer;
 pub use tuning::{TunedCase, Tuning};
@@ -133,7 +135,6 @@ pub use {half, wgpu};
 #[doc(hidden)]
 pub mod introspect {
     pub use crate::context::Capabilities;
-    pub use crate::params::ParamsLayout;
-    pub use crate::tensor::Storage;
-    pub use crate::wgsl::{Constant, Source, Specialization};
+    pub use crate::dtype::Storage;
+    pub use crate::wgsl::{Constant, Interface, Scalar, Source, Specialization};
 }

@@ -6,7 +6,7 @@
 
 use std::fmt::Write;
 
-use crate::tensor::Storage;
+use crate::dtype::Storage;
 use crate::wgsl::{Source, source};
 
 /// The conversions that a storage goes through.
@@ -155,7 +155,7 @@ fn closing(text: &str) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::store;
-    use crate::tensor::Storage;
+    use crate::dtype::Storage;
 
     const KERNEL: &str = "alias Elem = vec4<f32>;\n\
         @group(0) @binding(1) var<storage, read> q: array<Elem>; // [len, q[i]]\n\

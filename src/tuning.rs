@@ -4,10 +4,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::context::Context;
-use crate::dispatch::Plan;
-use crate::tensor::{DType, Layout, Storage};
-use crate::{Causal, Error, Result, Window};
+use crate::dtype::{DType, Storage};
+use crate::{Error, Result};
 
 /// What was measured on one device, and won: kernels by classes of calls.
 ///
@@ -55,12 +53,11 @@ pub struct TunedCase {
 
 impl Tuning {
     /// A tuning that has measured nothing yet.
-    pub(crate) fn new(context: &Context) -> Self {
-        let info = context.device().adapter_info();
+    pub(crate) fn new(info: &wgpu::AdapterInfo) -> Self {
         let driver = [info.driver.as_str(), info.driver_info.as_str()].map(str::trim);
         Self {
             version: env!("CARGO_PKG_VERSION").into(),
-            adapter: info.name,
+            adapter: info.name.clone(),
             backend: info.backend.to_string(),
             driver: driver.join(" ").trim().into(),
             cases: BTreeMap::new(),
@@ -75,8 +72,8 @@ impl Tuning {
 
     /// A tuning that takes one candidate for one class, to measure it.
     #[cfg(feature = "blocking")]
-    pub(crate) fn naming(context: &Context, class: &str, kernel: &str) -> Self {
-        let mut tuning = Self::new(context);
+    pub(crate) fn naming(info: &wgpu::AdapterInfo, class: &str, kernel: &str) -> Self {
+        let mut tuning = Self::new(info);
         tuning.insert(class.into(), TunedCase { kernel: Some(kernel.into()), ..TunedCase::default() });
         Self { strict: true, ..tuning }
     }
@@ -89,9 +86,14 @@ impl Tuning {
         }
     }
 
+    /// Whether what it names must be planned: while candidates are measured.
+    pub(crate) fn is_strict(&self) -> bool {
+        self.strict
+    }
+
     /// Refuses what was measured elsewhere.
-    pub(crate) fn check(&self, context: &Context) -> Result<()> {
-        let own = Self::new(context);
+    pub(crate) fn check(&self, info: &wgpu::AdapterInfo) -> Result<()> {
+        let own = Self::new(info);
         for (what, got, expected) in [
             ("crate version", &self.version, own.version),
             ("adapter", &self.adapter, own.adapter),
@@ -106,7 +108,7 @@ impl Tuning {
     }
 
     /// What is to be taken for a call of a class, of all that is on offer, and what is to be said of it.
-    fn look_up<C: fmt::Display>(&self, class: &str, offers: impl FnOnce() -> Vec<C>) -> (Option<C>, String) {
+    pub(crate) fn look_up<C: fmt::Display>(&self, class: &str, offers: impl FnOnce() -> Vec<C>) -> (Option<C>, String) {
         let Some(case) = self.cases.get(class) else { return (None, "not tuned for this class of calls".into()) };
         let Some(name) = &case.kernel else {
             return (None, format!("tuned: {:.3} ms, of {} others none is faster", case.default_ms, case.measured));
@@ -120,23 +122,13 @@ impl Tuning {
     }
 }
 
-impl Context {
-    /// A plan by what the tuning, if there is one, takes for this class of calls, and else by the tables.
-    pub(crate) fn plan_tuned<C: fmt::Display>(
-        &self,
-        class: impl FnOnce() -> String,
-        offers: impl FnOnce() -> Vec<C>,
-        build: impl Fn(Option<&C>) -> Result<Plan>,
-    ) -> Result<Plan> {
-        let Some(tuning) = self.tuning() else { return build(None) };
-        let (offer, note) = tuning.look_up(&class(), offers);
-        match offer.as_ref().map(|offer| build(Some(offer))) {
-            None => Ok(build(None)?.because(&note)),
-            Some(Err(error)) if !tuning.strict => {
-                Ok(build(None)?.because(&format!("what the tuning names was refused: {error}")))
-            }
-            Some(plan) => Ok(plan?.because(&note)),
-        }
+/// Of an op that has nothing to choose from.
+#[derive(Debug)]
+pub(crate) enum NoOffer {}
+
+impl fmt::Display for NoOffer {
+    fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {}
     }
 }
 
@@ -166,20 +158,14 @@ impl Class {
             .up_to("group", u64::from(q_heads / kv_heads.max(1)))
     }
 
-    /// Whether keys are hidden by their distance from a query.
-    pub fn masked(self, causal: Causal, window: Window) -> Self {
-        self.with("causal", causal != Causal::None).with("window", window.left.is_some() || window.right.is_some())
-    }
-
     /// What the call has or is.
     pub fn with(self, name: &str, on: bool) -> Self {
         if on { Self(format!("{} {name}", self.0)) } else { self }
     }
 
-    /// How tensors are stored, where it is not as f32.
-    pub fn stored<const RANK: usize, const COUNT: usize>(self, tensors: [(&str, Layout<RANK>); COUNT]) -> Self {
-        let others = tensors.into_iter().filter(|(_, layout)| layout.storage != Storage::Plain(DType::F32));
-        others.fold(self, |class, (name, layout)| Self(format!("{} {name}={:?}", class.0, layout.storage)))
+    /// How a tensor is stored, where it is not as f32.
+    pub fn stored(self, name: &str, storage: Storage) -> Self {
+        if storage == Storage::Plain(DType::F32) { self } else { Self(format!("{} {name}={storage:?}", self.0)) }
     }
 
     pub fn name(self) -> String {

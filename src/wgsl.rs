@@ -2,8 +2,8 @@
 
 use std::fmt;
 
+use crate::dtype::Storage;
 use crate::storage;
-use crate::tensor::Storage;
 
 /// A file under `shaders/`.
 #[derive(Debug)]
@@ -133,6 +133,41 @@ impl Specialization {
         self.fragments.iter().any(|source| source.path.starts_with("shared/matrices_"))
     }
 
+    /// What the host fills, as the files declare it.
+    ///
+    /// # Panics
+    /// If a declaration is not on a line of its own, or of another type than the uniforms here have; `tests/shaders.rs` meets
+    /// that first.
+    #[must_use]
+    pub fn interface(&self) -> Interface {
+        let mut interface = Interface { bindings: Vec::new(), params: Vec::new() };
+        let mut inside = false;
+        let sources = std::iter::once(self.kernel).chain(self.fragments.iter().copied());
+        for line in sources.flat_map(|source| source.text.lines()) {
+            let declaration =
+                line.strip_prefix("@group(0) @binding(").and_then(|rest| rest.split_once(") var<storage"));
+            if let Some((number, rest)) = declaration {
+                let name = rest.split_once("> ").and_then(|(_, rest)| rest.split_once(':')).map(|(name, _)| name);
+                let number = number.parse().unwrap_or_else(|_| panic!("{line}"));
+                interface.bindings.push((number, name.unwrap_or_else(|| panic!("{line}")).to_owned()));
+            }
+            if line == "struct Params {" || line == "}" {
+                inside = line != "}";
+            } else if inside {
+                let field = line.split_once("//").map_or(line, |(code, _)| code).trim().trim_end_matches(',');
+                let Some((name, scalar)) = field.split_once(": ") else { continue };
+                let scalar = match scalar {
+                    "u32" => Scalar::U32,
+                    "i32" => Scalar::I32,
+                    "f32" => Scalar::F32,
+                    _ => panic!("{line}"),
+                };
+                interface.params.push((name.to_owned(), scalar));
+            }
+        }
+        interface
+    }
+
     /// The fields of the uniform that stand behind `/` or `%`.
     #[must_use]
     pub fn divisors(&self) -> Vec<&'static str> {
@@ -156,6 +191,33 @@ impl Specialization {
         }
         (self.kernel.path, line)
     }
+}
+
+/// Each specialization once.
+pub(crate) fn distinct(mut all: Vec<Specialization>) -> Vec<Specialization> {
+    let mut seen = std::collections::HashSet::new();
+    all.retain(|specialization| seen.insert(specialization.clone()));
+    all
+}
+
+/// What the host fills of a kernel, by the names that the WGSL has for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// Storage buffers: `@binding` numbers and variables.
+    pub bindings: Vec<(u32, String)>,
+    /// The fields of `Params`, the uniform at binding 0, four bytes each.
+    pub params: Vec<(String, Scalar)>,
+}
+
+/// The type of a field of a uniform.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scalar {
+    /// Unsigned: sizes, places, flags.
+    U32,
+    /// Signed: distances between queries and keys.
+    I32,
+    /// Factors.
+    F32,
 }
 
 fn declares(line: &str, keyword: &str, name: &str) -> bool {

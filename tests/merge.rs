@@ -6,7 +6,7 @@ use common::{
     Expected, NAIVE_RUNS, Placed, Placement, Tensor, ULP, assert_same_bits, context, own_and_any_gpu, rounding,
 };
 use proptest::prelude::*;
-use wgpu_attention::merge::reference::{Held, HostInputs, merge, merge_in};
+use wgpu_attention::merge::reference::{HostInputs, merge, merge_in};
 use wgpu_attention::reference::SumOrder;
 use wgpu_attention::{
     Attention, AttentionConfig, AttentionInputs, AttentionOutputs, Context, DType, Error, HostView, Merge, MergeConfig,
@@ -78,14 +78,16 @@ impl Case {
         let (entropy, held_entropy) = self.entropies.split_at(parts * rows);
         let of_rows = |data| HostView::new(data, [batch, heads, len]).expect("rows");
         let of_parts = |data| HostView::new(data, [parts, batch, heads, len]).expect("rows of parts");
-        let held = self.accumulate.then(|| Held {
-            o: HostView::new(held_o, [batch, heads, len, v_dim]).expect("o"),
-            lse: of_rows(held_lse),
-            entropy: self.entropy.then(|| of_rows(held_entropy)),
-        });
         let entropy_parts = self.entropy.then(|| of_parts(entropy));
         let o_parts = HostView::new(o, self.shape).expect("parts");
-        HostInputs { o_parts, lse_parts: of_parts(lse), entropy_parts, held }
+        let held_o = || HostView::new(held_o, [batch, heads, len, v_dim]).expect("o");
+        HostInputs {
+            entropy_parts,
+            o: self.accumulate.then(held_o),
+            lse: self.accumulate.then(|| of_rows(held_lse)),
+            entropy: (self.accumulate && self.entropy).then(|| of_rows(held_entropy)),
+            ..HostInputs::new(o_parts, of_parts(lse))
+        }
     }
 
     /// On the GPU, with guards around the outputs and, if `odd`, every tensor off a multiple of four.

@@ -17,7 +17,7 @@ use naga::proc::BoundsCheckPolicy::{Restrict, Unchecked};
 use naga::proc::{BoundsCheckPolicies, BoundsCheckPolicy, Layouter};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{AddressSpace, Module, ShaderStage, TypeInner};
-use wgpu_attention::introspect::{Constant, ParamsLayout, Specialization, Storage};
+use wgpu_attention::introspect::{Constant, Interface, Scalar, Specialization, Storage};
 use wgpu_attention::{attention, gated_attention, linear_attention, matmul, merge};
 
 /// What a default device grants, whatever it runs on.
@@ -30,7 +30,7 @@ const MATRICES_WORKGROUP_BYTES: u32 = 49152;
 const INVOCATIONS: u32 = 256;
 
 /// What every op lists.
-fn listed() -> Vec<(Specialization, ParamsLayout)> {
+fn listed() -> Vec<Specialization> {
     [
         attention::specializations(),
         gated_attention::specializations(),
@@ -42,22 +42,16 @@ fn listed() -> Vec<(Specialization, ParamsLayout)> {
 }
 
 /// What every op lists, and whatever else shows two parts together that plans combine.
-fn specializations() -> Vec<(Specialization, ParamsLayout)> {
+fn specializations() -> Vec<Specialization> {
     let mut all = listed();
-    let layouts: BTreeMap<_, _> = all.iter().map(|(own, layout)| (own.kernel.path, *layout)).collect();
-    let own: Vec<_> = all.iter().map(|(specialization, _)| specialization.clone()).collect();
-    all.extend(plans::beyond(&own).into_iter().map(|specialization| {
-        let layout = layouts.get(specialization.kernel.path).copied();
-        let layout = layout.unwrap_or_else(|| panic!("{specialization}: no op lists its kernel"));
-        (specialization, layout)
-    }));
+    let listed: BTreeSet<_> = all.iter().map(|own| own.kernel.path).collect();
+    let beyond = plans::beyond(&all);
+    let unlisted = beyond.iter().find(|specialization| !listed.contains(specialization.kernel.path));
+    assert!(unlisted.is_none(), "no op lists the kernel of {unlisted:?}");
+    all.extend(beyond);
     // Each type in which operands may be stored, in turn over a sample: conversions do not depend on the flags.
-    let own: Vec<_> = all.iter().map(|(specialization, _)| specialization.clone()).collect();
-    let stored = sample(&own).into_iter().step_by(4).enumerate().map(|(turn, index)| {
-        let (specialization, layout) = &all[index];
-        (stored(specialization, turn), *layout)
-    });
-    let stored: Vec<_> = stored.filter(|(specialization, _)| !specialization.storage.is_empty()).collect();
+    let stored = sample(&all).into_iter().step_by(4).enumerate().map(|(turn, index)| stored(&all[index], turn));
+    let stored: Vec<_> = stored.filter(|specialization| !specialization.storage.is_empty()).collect();
     all.extend(stored);
     all
 }
@@ -131,7 +125,7 @@ fn every_specialization_is_valid_and_portable() {
     let failures = Mutex::new(Vec::new());
     // Per kernel, the fewest storage bindings of any specialization: what it needs with every optional operand off.
     let leanest = Mutex::new(BTreeMap::new());
-    in_parallel(&all, |_, (specialization, params)| match check(specialization, params) {
+    in_parallel(&all, |_, specialization| match check(specialization) {
         Ok(bindings) => {
             let mut leanest = leanest.lock().expect("no thread panicked");
             let least = leanest.entry(specialization.kernel.path).or_insert(bindings);
@@ -142,8 +136,8 @@ fn every_specialization_is_valid_and_portable() {
         }
     });
 
-    let with_matrices = all.iter().filter(|(specialization, _)| specialization.uses_matrices());
-    let (count, of_8) = (with_matrices.clone().count(), with_matrices.filter(|(own, _)| is_metals(own)).count());
+    let with_matrices = all.iter().filter(|specialization| specialization.uses_matrices());
+    let (count, of_8) = (with_matrices.clone().count(), with_matrices.filter(|own| is_metals(own)).count());
     eprintln!("{count} of {} specializations multiply matrices: none is shown to HLSL, {of_8} to MSL", all.len());
     let failures = failures.into_inner().expect("no thread panicked");
     let shown = failures.iter().take(5).map(String::as_str).collect::<Vec<_>>().join("\n\n");
@@ -156,10 +150,10 @@ fn every_specialization_is_valid_and_portable() {
 #[test]
 fn every_shader_file_is_used() {
     let listed = listed();
-    let converted = (0..3).map(|turn| (stored(&listed[0].0, turn), listed[0].1));
+    let converted = (0..3).map(|turn| stored(&listed[0], turn));
     let used: BTreeSet<String> = converted
         .chain(listed.iter().cloned())
-        .flat_map(|(specialization, _)| std::iter::once(specialization.kernel).chain(specialization.fragments))
+        .flat_map(|specialization| std::iter::once(specialization.kernel).chain(specialization.fragments))
         .map(|source| source.path.to_owned())
         .collect();
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders");
@@ -204,7 +198,7 @@ fn parse(specialization: &Specialization, text: &str) -> Result<(Module, ModuleI
 }
 
 /// The number of storage bindings, or what is wrong.
-fn check(specialization: &Specialization, params: &ParamsLayout) -> Result<usize, String> {
+fn check(specialization: &Specialization) -> Result<usize, String> {
     let text = specialization.wgsl();
     let (module, info) = parse(specialization, &text)?;
     ensure(module.overrides.is_empty(), "declares an override")?;
@@ -230,7 +224,9 @@ fn check(specialization: &Specialization, params: &ParamsLayout) -> Result<usize
     };
     ensure(bytes <= granted, format_args!("has {bytes} bytes of workgroup memory"))?;
 
-    check_params(&module, params)?;
+    let interface = specialization.interface();
+    check_params(&module, &interface)?;
+    check_bindings(&module, &interface)?;
     divisions::check(&module, &info, &specialization.divisors())?;
     write_spirv(&module, &info, (1, 6), Unchecked)?;
     if !matrices {
@@ -240,7 +236,6 @@ fn check(specialization: &Specialization, params: &ParamsLayout) -> Result<usize
         let found = costs(&write_msl(&module, &info, false)?);
         ensure(found.is_empty(), format_args!("naga puts in: {found:?}"))?;
     }
-    let is_storage = |space: AddressSpace| matches!(space, AddressSpace::Storage { .. });
     Ok(module.global_variables.iter().filter(|(_, variable)| is_storage(variable.space)).count())
 }
 
@@ -264,8 +259,8 @@ fn a_default_device_gets_no_more_workgroup_memory_than_it_grants() {
     assert!(tiles > 0, "some use most of it");
 }
 
-/// The uniform of the WGSL against the struct of the Rust side.
-fn check_params(module: &Module, params: &ParamsLayout) -> Result<(), String> {
+/// The uniform as naga has it against what the host fills by name.
+fn check_params(module: &Module, interface: &Interface) -> Result<(), String> {
     let uniforms: Vec<_> = module.global_variables.iter().filter(|(_, v)| v.space == AddressSpace::Uniform).collect();
     let [(_, uniform)] = uniforms[..] else {
         return Err(format!("has {} uniforms", uniforms.len()));
@@ -277,12 +272,34 @@ fn check_params(module: &Module, params: &ParamsLayout) -> Result<(), String> {
     let TypeInner::Struct { members, span } = &ty.inner else {
         return Err("has a uniform that is no struct".to_owned());
     };
-    let wgsl: Vec<_> = members.iter().map(|m| (m.name.as_deref().unwrap_or_default(), m.offset as usize)).collect();
-    let differ = wgsl.iter().zip(params.fields).find(|(wgsl, rust)| wgsl != rust);
-    ensure(differ.is_none(), format_args!("Params: (WGSL, Rust) differ: {differ:?}"))?;
-    let [in_wgsl, in_rust] = [wgsl.len(), params.fields.len()];
-    ensure(in_wgsl == in_rust, format_args!("Params: {in_wgsl} fields in WGSL, {in_rust} in Rust"))?;
-    ensure(*span as usize == params.size, format_args!("Params: {span} bytes in WGSL, {} in Rust", params.size))
+    let scalar = |member: &naga::StructMember| match module.types[member.ty].inner {
+        TypeInner::Scalar(naga::Scalar::U32) => Some(Scalar::U32),
+        TypeInner::Scalar(naga::Scalar::I32) => Some(Scalar::I32),
+        TypeInner::Scalar(naga::Scalar::F32) => Some(Scalar::F32),
+        _ => None,
+    };
+    let in_wgsl = members.iter().map(|member| (member.name.clone(), member.offset, scalar(member)));
+    let filled = (0..).zip(&interface.params).map(|(at, (name, scalar))| (Some(name.clone()), 4 * at, Some(*scalar)));
+    let (in_wgsl, filled): (Vec<_>, Vec<_>) = (in_wgsl.collect(), filled.collect());
+    let differ = in_wgsl.iter().zip(&filled).find(|(wgsl, host)| wgsl != host);
+    ensure(differ.is_none(), format_args!("Params: (WGSL, host) differ: {differ:?}"))?;
+    let [wgsl, host] = [in_wgsl.len(), filled.len()];
+    ensure(wgsl == host, format_args!("Params: {wgsl} fields in WGSL, {host} filled"))?;
+    ensure(*span as usize == 4 * host, format_args!("Params: {span} bytes in WGSL, {} filled", 4 * host))
+}
+
+/// The storage buffers as naga has them against what the host binds by name.
+fn check_bindings(module: &Module, interface: &Interface) -> Result<(), String> {
+    let storage = module.global_variables.iter().map(|(_, variable)| variable).filter(|v| is_storage(v.space));
+    let in_wgsl = storage.map(|variable| (variable.binding.map_or(0, |at| at.binding), variable.name.clone()));
+    let bound = interface.bindings.iter().map(|(binding, name)| (*binding, Some(name.clone())));
+    let (in_wgsl, bound): (BTreeSet<_>, BTreeSet<_>) = (in_wgsl.collect(), bound.collect());
+    ensure(in_wgsl == bound, format_args!("has the buffers {in_wgsl:?}, of which are bound {bound:?}"))?;
+    ensure(bound.len() == interface.bindings.len(), "has a buffer twice")
+}
+
+fn is_storage(space: AddressSpace) -> bool {
+    matches!(space, AddressSpace::Storage { .. })
 }
 
 // What naga writes for Vulkan, DX12 and Metal under the crate's own runtime checks and wgpu's own options: bounds checks,
@@ -384,7 +401,7 @@ const SAMPLED: usize = 8;
 fn write_every_specialization() {
     let folder = std::env::var_os("SHADERS_TO").expect("SHADERS_TO names a folder");
     let folder = Path::new(&folder);
-    let mut all: Vec<_> = specializations().into_iter().map(|(specialization, _)| specialization).collect();
+    let mut all = specializations();
     let mut seen = BTreeSet::new();
     all.retain(|specialization| seen.insert(specialization.wgsl()));
     let sampled = sample(&all);

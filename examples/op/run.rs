@@ -1,20 +1,19 @@
-//! Runs an op, on the GPU or in its CPU twin, on named tensors: what `op.rs` and the golden tests share.
+//! A request, whatever op it names, and its run on the GPU: all by the op's table of operands.
 
-mod attention;
-mod gated_attention;
-mod linear_attention;
-mod matmul;
-mod merge;
+#[path = "tensors.rs"]
 mod tensors;
 
 use std::collections::HashMap;
 
 use anyhow::{Context as _, Result, bail};
 use safetensors::tensor::TensorView as Stored;
-use tensors::{Tensor, Tensors};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tensors::Tensors;
+use wgpu_attention::op::{Access, AnyView, Kind, Op as Table, Operand};
 use wgpu_attention::reference::{Real, SumOrder};
 use wgpu_attention::wgpu::{self, ErrorFilter};
-use wgpu_attention::{Context, DType, HostView, Prepared, TensorView, Uploaded};
+use wgpu_attention::{Attention, Context, DType, GatedAttention, LinearAttention, MatMul, Merge};
 
 /// One output by its field name.
 pub struct Output<T> {
@@ -25,36 +24,40 @@ pub struct Output<T> {
     pub dtype: DType,
 }
 
-impl<T> Output<T> {
-    pub fn new(name: &'static str, shape: &[u32], data: Vec<T>) -> Self {
-        Self { name, shape: shape.iter().map(|&extent| extent as usize).collect(), data, dtype: DType::F32 }
-    }
-}
-
 /// What came out of a call on the GPU.
 pub struct Run {
     pub kernel: String,
     pub outputs: Vec<Output<f32>>,
 }
 
+/// A config and the inputs of one op.
+pub struct Call<O: Table> {
+    config: O::Config,
+    tensors: Tensors,
+}
+
 macro_rules! ops {
-    ($($op:ident: $Op:ident),*) => {
+    ($($Op:ident),*) => {
         /// An op with its config and inputs.
         pub enum Op {
-            $($Op(Box<$op::Call>)),*
+            $($Op(Box<Call<$Op>>)),*
         }
 
         impl Op {
-            fn new(stem: &str, config: &str, tensors: &mut Tensors) -> Result<Self> {
+            fn new<'a>(
+                stem: &str,
+                config: &str,
+                tensors: impl IntoIterator<Item = (String, Stored<'a>)>,
+            ) -> Result<Self> {
                 match stem {
-                    $(stringify!($op) => Ok(Self::$Op(Box::new($op::Call::new(parse(config)?, tensors)?))),)*
-                    _ => bail!("metadata: op: expected one of {}; got {stem}", [$(stringify!($op)),*].join(", ")),
+                    $($Op::NAME => Ok(Self::$Op(Box::new(Call::new(config, tensors)?))),)*
+                    _ => bail!("metadata: op: expected one of {}; got {stem}", [$($Op::NAME),*].join(", ")),
                 }
             }
 
             pub fn stem(&self) -> &'static str {
                 match self {
-                    $(Self::$Op(_) => stringify!($op)),*
+                    $(Self::$Op(_) => $Op::NAME),*
                 }
             }
 
@@ -72,19 +75,15 @@ macro_rules! ops {
                 }
             }
 
-            fn run(&self, gpu: &mut Gpu) -> Result<()> {
+            fn run(&self, context: &Context, request: &Request) -> Result<Run> {
                 match self {
-                    $(Self::$Op(call) => call.run(gpu)),*
+                    $(Self::$Op(call) => call.run(context, request)),*
                 }
             }
         }
     };
 }
-ops!(attention: Attention, gated_attention: GatedAttention, linear_attention: LinearAttention, matmul: MatMul, merge: Merge);
-
-fn parse<C: serde::de::DeserializeOwned>(config: &str) -> Result<C> {
-    serde_json::from_str(config).context("metadata: config")
-}
+ops!(Attention, GatedAttention, LinearAttention, MatMul, Merge);
 
 /// An op, the outputs wanted of it, and what the first of them is stored as.
 pub struct Request {
@@ -99,11 +98,9 @@ impl Request {
         metadata: &HashMap<String, String>,
         tensors: impl IntoIterator<Item = (String, Stored<'a>)>,
     ) -> Result<Self> {
-        let mut tensors = Tensors::new(tensors);
         let stem = metadata.get("op").context("metadata: op is missing")?;
         let config = metadata.get("config").map_or("{}", String::as_str);
-        let op = Op::new(stem, config, &mut tensors)?;
-        tensors.finish(stem)?;
+        let op = Op::new(stem, config, tensors)?;
         let names =
             |list: &String| list.split(',').map(|name| name.trim().to_owned()).filter(|n| !n.is_empty()).collect();
         let output_dtype = output_dtype(metadata.get("output_dtype").map_or("F32", String::as_str))?;
@@ -115,18 +112,13 @@ impl Request {
         let device = context.device();
         let memory = device.push_error_scope(ErrorFilter::OutOfMemory);
         let validation = device.push_error_scope(ErrorFilter::Validation);
-        let (wanted, output_dtype) = (self.wanted.clone(), self.output_dtype);
-        let mut gpu = Gpu { context, wanted, output_dtype, kernel: String::new(), outputs: Vec::new() };
-        let done = self.op.run(&mut gpu);
+        let done = self.op.run(context, self);
         let errors = [pollster::block_on(validation.pop()), pollster::block_on(memory.pop())];
-        done?;
-        if let Some(error) = errors.into_iter().flatten().next() {
-            bail!("{error}");
+        let done = done?;
+        match errors.into_iter().flatten().next() {
+            Some(error) => bail!("{error}"),
+            None => Ok(done),
         }
-        if let Some(name) = gpu.wanted.iter().flatten().next() {
-            bail!("metadata: outputs: {} has no output {name}", self.op.stem());
-        }
-        Ok(Run { kernel: gpu.kernel, outputs: gpu.outputs })
     }
 }
 
@@ -139,96 +131,116 @@ fn output_dtype(name: &str) -> Result<DType> {
     }
 }
 
-/// Where an op runs: allocates the outputs that are wanted, executes, reads them back.
-pub struct Gpu<'a> {
-    pub context: &'a Context,
-    wanted: Option<Vec<String>>,
-    output_dtype: DType,
-    kernel: String,
-    outputs: Vec<Output<f32>>,
-}
-
 /// An output on the GPU.
-pub struct Buffer<const RANK: usize> {
-    name: &'static str,
-    shape: [u32; RANK],
+struct Buffer {
+    row: &'static Operand,
+    shape: Vec<u32>,
     dtype: DType,
     /// Elements from one row to the next: rows of halves start at a word.
-    row: u32,
+    width: u32,
     buffer: wgpu::Buffer,
 }
 
-impl<const RANK: usize> Buffer<RANK> {
-    pub fn view(&self) -> TensorView<'_, RANK> {
-        let mut strides = [1; RANK];
-        for axis in (1..RANK).rev() {
-            let extent = if axis == RANK - 1 { self.row } else { self.shape[axis] };
+impl Buffer {
+    fn new(context: &Context, row: &'static Operand, shape: Vec<u32>, dtype: DType) -> Self {
+        let per_word = (4 / dtype.size()) as u32;
+        let (outer, inner) = shape.split_at(shape.len() - 1);
+        let width = inner[0].next_multiple_of(per_word);
+        let elements: usize = outer.iter().chain([&width]).map(|&extent| extent as usize).product();
+        let buffer = context.allocate(elements / per_word as usize);
+        Self { row, shape, dtype, width, buffer }
+    }
+
+    fn view(&self) -> Result<AnyView<'_>> {
+        let mut strides = vec![1; self.shape.len()];
+        for axis in (1..self.shape.len()).rev() {
+            let extent = if axis == self.shape.len() - 1 { self.width } else { self.shape[axis] };
             strides[axis - 1] = strides[axis] * u64::from(extent);
         }
-        TensorView::new(&self.buffer, self.dtype, self.shape).with_strides(strides)
+        Ok(AnyView::new(&self.buffer, self.dtype, &self.shape, &strides)?)
+    }
+
+    fn read(&self, context: &Context) -> Result<Output<f32>> {
+        let shape: Vec<usize> = self.shape.iter().map(|&extent| extent as usize).collect();
+        let mut data = context.download_as(&self.buffer, self.dtype)?;
+        let (inner, width) = (shape[shape.len() - 1], self.width as usize);
+        if inner < width {
+            data = data.chunks(width).flat_map(|row| &row[..inner.min(row.len())]).copied().collect();
+        }
+        // A buffer has room for one word even where the tensor is empty.
+        data.truncate(shape.iter().product());
+        Ok(Output { name: self.row.name, shape, data, dtype: self.dtype })
     }
 }
 
-impl Gpu<'_> {
-    /// An output that the op always writes.
-    pub fn output<const RANK: usize>(&mut self, name: &'static str, shape: [u32; RANK]) -> Buffer<RANK> {
-        self.output_as(name, shape, DType::F32)
+impl<O: Table> Call<O>
+where
+    O::Config: Serialize + DeserializeOwned + Clone,
+{
+    fn new<'a>(config: &str, tensors: impl IntoIterator<Item = (String, Stored<'a>)>) -> Result<Self> {
+        let config = serde_json::from_str(config).context("metadata: config")?;
+        Ok(Self { config, tensors: Tensors::new::<O>(tensors)? })
     }
 
-    /// The op's main output, stored as the file asks: f32 if it does not.
-    pub fn main_output<const RANK: usize>(&mut self, name: &'static str, shape: [u32; RANK]) -> Buffer<RANK> {
-        self.output_as(name, shape, self.output_dtype)
+    fn shapes(&self) -> Result<O::Shapes> {
+        Ok(O::shapes_of(&self.config, &self.tensors.extents())?)
     }
 
-    fn output_as<const RANK: usize>(&mut self, name: &'static str, shape: [u32; RANK], dtype: DType) -> Buffer<RANK> {
-        if let Some(wanted) = &mut self.wanted {
-            wanted.retain(|other| other != name);
+    fn extents(&self, shapes: &O::Shapes, name: &str) -> Vec<u32> {
+        let row = O::operands().iter().find(|row| row.name == name && row.access == Access::Write);
+        row.map_or_else(Vec::new, |row| O::extents(&self.config, shapes, row))
+    }
+
+    fn twin<T: Real>(&self, order: SumOrder) -> Result<Vec<Output<T>>> {
+        let shapes = self.shapes()?;
+        let outputs = O::twin(&self.config, &&self.tensors, order)?.into_iter().map(|(name, data)| {
+            let shape = self.extents(&shapes, name).into_iter().map(|extent| extent as usize).collect();
+            Output { name, shape, data, dtype: DType::F32 }
+        });
+        Ok(outputs.collect())
+    }
+
+    /// The outputs of this call: all that it may have, or those that are wanted.
+    fn outputs(&self, wanted: Option<&Vec<String>>) -> Result<Vec<&'static Operand>> {
+        let inputs = self.tensors.names();
+        let rows = O::operands().iter().filter(|row| row.access == Access::Write);
+        let mut rows: Vec<_> = rows.filter(|row| !row.optional || O::takes(&self.config, &inputs, row)).collect();
+        if let Some(wanted) = wanted {
+            if let Some(name) = wanted.iter().find(|name| !rows.iter().any(|row| row.name == **name)) {
+                bail!("metadata: outputs: {} has no output {name}", O::NAME);
+            }
+            rows.retain(|row| !row.optional || wanted.iter().any(|name| name == row.name));
         }
-        let per_word = (4 / dtype.size()) as u32;
-        let row = shape[RANK - 1].next_multiple_of(per_word);
-        let elements: usize = shape[..RANK - 1].iter().chain([&row]).map(|&extent| extent as usize).product();
-        Buffer { name, shape, dtype, row, buffer: self.context.allocate(elements / per_word as usize) }
+        Ok(rows)
     }
 
-    /// A tensor in the type in which the file stores it.
-    pub fn upload<const RANK: usize>(
-        &self,
-        view: HostView<'_, f32, RANK>,
-        tensor: &Tensor<f32, RANK>,
-    ) -> Result<Uploaded<RANK>> {
-        Ok(self.context.upload_view_as(&view, tensor.dtype())?)
-    }
-
-    /// The same of one that may be absent.
-    pub fn upload_if<const RANK: usize>(
-        &self,
-        view: Option<HostView<'_, f32, RANK>>,
-        tensor: Option<&Tensor<f32, RANK>>,
-    ) -> Result<Option<Uploaded<RANK>>> {
-        view.zip(tensor).map(|(view, tensor)| self.upload(view, tensor)).transpose()
-    }
-
-    /// An output that the op writes if asked to.
-    pub fn optional<const RANK: usize>(&mut self, name: &'static str, shape: [u32; RANK]) -> Option<Buffer<RANK>> {
-        let wanted = self.wanted.as_ref().is_none_or(|wanted| wanted.iter().any(|other| other == name));
-        wanted.then(|| self.output(name, shape))
-    }
-
-    pub fn execute(&mut self, prepared: &Prepared) -> Result<()> {
-        self.kernel = prepared.plan().kernel();
-        Ok(self.context.run(prepared)?)
-    }
-
-    pub fn read<const RANK: usize>(&mut self, buffer: &Buffer<RANK>) -> Result<()> {
-        let Buffer { name, shape, dtype, row, ref buffer } = *buffer;
-        let mut data = self.context.download_as(buffer, dtype)?;
-        let (width, row) = (shape[RANK - 1] as usize, row as usize);
-        if width < row {
-            data = data.chunks(row).flat_map(|row| &row[..width.min(row.len())]).copied().collect();
+    fn run(&self, context: &Context, request: &Request) -> Result<Run> {
+        let shapes = self.shapes()?;
+        let mut outputs = Vec::new();
+        for row in self.outputs(request.wanted.as_ref())? {
+            let main = !row.optional && row.kind == Kind::Float;
+            let dtype = if main { request.output_dtype } else { DType::F32 };
+            let output = Buffer::new(context, row, O::extents(&self.config, &shapes, row), dtype);
+            // What it holds before the call, if anything.
+            if let Some(held) = self.tensors.get(row.name).filter(|tensor| tensor.row.held) {
+                let bytes: Vec<u8> = held.floats().iter().flat_map(|x| x.to_le_bytes()).collect();
+                context.queue().write_buffer(&output.buffer, 0, &bytes);
+            }
+            outputs.push(output);
         }
-        // A buffer has room for one word even where the tensor is empty.
-        data.truncate(shape.iter().map(|&extent| extent as usize).product());
-        self.outputs.push(Output { dtype, ..Output::new(name, &shape, data) });
-        Ok(())
+        let uploaded = self.tensors.inputs().map(|tensor| Ok((tensor, tensor.upload(context)?)));
+        let uploaded = uploaded.collect::<Result<Vec<_>>>()?;
+        let mut views = Vec::new();
+        for (tensor, buffer) in &uploaded {
+            views.push((tensor.row.name, Access::Read, tensor.view(buffer)?));
+        }
+        for output in &outputs {
+            views.push((output.row.name, Access::Write, output.view()?));
+        }
+        let op = O::create(context, self.config.clone())?;
+        let prepared = op.prepare_by_name(&views)?;
+        context.run(&prepared)?;
+        let read = outputs.iter().map(|output| output.read(context));
+        Ok(Run { kernel: prepared.plan().kernel(), outputs: read.collect::<Result<_>>()? })
     }
 }

@@ -1,154 +1,217 @@
-//! The tensors of a safetensors file, each taken once by name, rank and element type, so that none is ignored.
+//! The tensors of a safetensors file, each taken once by the row of an op's table that has its name, so that none is ignored.
 
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, bail};
 use safetensors::tensor::{Dtype, TensorView};
 use wgpu_attention::half::{bf16, f16};
-use wgpu_attention::{DType, Error, HostView};
+use wgpu_attention::op::{Access, AnyView, HostTensors, Kind, Op, Operand};
+use wgpu_attention::{Context, DType, Error, HostView, wgpu};
 
-/// Tensors by name, until an op takes them.
-pub struct Tensors<'a> {
-    left: BTreeMap<String, TensorView<'a>>,
-    taken: Vec<&'static str>,
-}
-
-/// A tensor of known rank and element type.
-pub struct Tensor<T, const RANK: usize> {
-    data: Vec<T>,
-    shape: [usize; RANK],
-    dtype: DType,
-}
-
-impl<T: Copy, const RANK: usize> Tensor<T, RANK> {
-    /// Its elements in row-major order.
-    pub fn data(&self) -> &[T] {
-        &self.data
-    }
-
+/// A tensor of the file.
+pub struct Tensor {
+    pub row: &'static Operand,
+    numbers: Numbers,
     /// What the file stores it as; of lengths and masks, what the library does.
-    pub fn dtype(&self) -> DType {
-        self.dtype
-    }
-
-    pub fn view(&self) -> Result<HostView<'_, T, RANK>> {
-        Ok(HostView::new(&self.data, self.shape)?)
-    }
+    dtype: DType,
+    /// As the file has it, outer axes that are missing as 1.
+    stored: Vec<usize>,
+    /// With axes of extent 1 repeated as far as other tensors have them.
+    shape: Vec<usize>,
 }
 
-impl<'a> Tensors<'a> {
-    pub fn new(named: impl IntoIterator<Item = (String, TensorView<'a>)>) -> Self {
-        Self { left: named.into_iter().collect(), taken: Vec::new() }
-    }
+enum Numbers {
+    Floats(Vec<f32>),
+    Lengths(Vec<u32>),
+    Bytes(Vec<u8>),
+}
 
-    /// A tensor the op cannot do without.
-    pub fn required<T: Load, const RANK: usize>(&mut self, name: &'static str) -> Result<Tensor<T, RANK>> {
-        let missing = || Error::Operand { tensor: name, problem: "is missing".into() };
-        Ok(self.optional(name)?.ok_or_else(missing)?)
-    }
+/// The inputs of a call.
+pub struct Tensors(Vec<Tensor>);
 
-    /// A tensor the op can do without.
-    pub fn optional<T: Load, const RANK: usize>(&mut self, name: &'static str) -> Result<Option<Tensor<T, RANK>>> {
-        let Some(tensor) = self.take(name)? else { return Ok(None) };
-        if tensor.shape().len() != RANK {
-            bail!("{name}: expected {RANK} axes, got shape {:?}", tensor.shape());
+impl Tensors {
+    /// Every input of the op that the file has; refuses what else it has.
+    pub fn new<'a, O: Op>(named: impl IntoIterator<Item = (String, TensorView<'a>)>) -> Result<Self> {
+        let mut left: BTreeMap<String, TensorView<'a>> = named.into_iter().collect();
+        let inputs = || O::operands().iter().filter(|row| row.access == Access::Read || row.held);
+        let mut tensors = Vec::new();
+        for row in inputs() {
+            match left.remove(row.name) {
+                Some(tensor) => tensors.push(Tensor::new(row, &tensor)?),
+                None if !row.optional && row.access == Access::Read => {
+                    return Err(Error::Operand { tensor: row.name, problem: "is missing".into() }.into());
+                }
+                None => {}
+            }
         }
-        load(name, &tensor).map(Some)
-    }
-
-    /// As [`optional`](Self::optional), and outer axes may be absent or of extent 1.
-    pub fn broadcast<T: Load, const RANK: usize>(&mut self, name: &'static str) -> Result<Option<Tensor<T, RANK>>> {
-        let Some(tensor) = self.take(name)? else { return Ok(None) };
-        if tensor.shape().len() > RANK {
-            bail!("{name}: expected at most {RANK} axes, got shape {:?}", tensor.shape());
+        if !left.is_empty() {
+            let (names, inputs): (Vec<_>, Vec<_>) =
+                (left.into_keys().collect(), inputs().map(|row| row.name).collect());
+            bail!("{} with this config takes no tensor {}; it takes {}", O::NAME, names.join(", "), inputs.join(", "));
         }
-        load(name, &tensor).map(Some)
+        broadcast(&mut tensors);
+        Ok(Self(tensors))
     }
 
-    /// Refuses what no one took.
-    pub fn finish(self, op: &str) -> Result<()> {
-        let names: Vec<String> = self.left.into_keys().collect();
-        if names.is_empty() {
-            return Ok(());
-        }
-        bail!("{op} with this config takes no tensor {}; it takes {}", names.join(", "), self.taken.join(", "))
+    pub fn extents(&self) -> Vec<(&'static str, Vec<usize>)> {
+        self.0.iter().map(|tensor| (tensor.row.name, tensor.shape.clone())).collect()
     }
 
-    fn take(&mut self, name: &'static str) -> Result<Option<TensorView<'a>>> {
-        self.taken.push(name);
-        Ok(self.left.remove(name))
+    pub fn names(&self) -> Vec<&'static str> {
+        self.0.iter().map(|tensor| tensor.row.name).collect()
+    }
+
+    pub fn get(&self, name: &str) -> Option<&Tensor> {
+        self.0.iter().find(|tensor| tensor.row.name == name)
+    }
+
+    /// Those that the op only reads.
+    pub fn inputs(&self) -> impl Iterator<Item = &Tensor> {
+        self.0.iter().filter(|tensor| tensor.row.access == Access::Read)
     }
 }
 
-/// Right-aligns the shape and converts the elements.
-fn load<T: Load, const RANK: usize>(name: &str, tensor: &TensorView) -> Result<Tensor<T, RANK>> {
-    let mut shape = [1; RANK];
-    shape[RANK - tensor.shape().len()..].copy_from_slice(tensor.shape());
-    let Some(data) = T::load(tensor.dtype(), tensor.data()) else {
-        bail!("{name}: element type: expected {}, got {:?}", T::ACCEPTED, tensor.dtype());
-    };
-    Ok(Tensor { data: data.with_context(|| name.to_owned())?, shape, dtype: T::stored(tensor.dtype()) })
-}
-
-/// An element type of the library, and what a file may hold for it.
-pub trait Load: Copy {
-    /// The file's element types that can be converted.
-    const ACCEPTED: &str;
-    /// Converts, or says that the type is not accepted, or that a value does not fit.
-    fn load(dtype: Dtype, bytes: &[u8]) -> Option<Result<Vec<Self>>>;
-    /// What the GPU gets.
-    fn stored(dtype: Dtype) -> DType;
-}
-
-impl Load for f32 {
-    const ACCEPTED: &str = "F32, F16 or BF16";
-
-    fn load(dtype: Dtype, bytes: &[u8]) -> Option<Result<Vec<Self>>> {
-        Some(Ok(match dtype {
-            Dtype::F32 => words(bytes).map(Self::from_le_bytes).collect(),
-            Dtype::F16 => words(bytes).map(|word| f16::from_le_bytes(word).to_f32()).collect(),
-            Dtype::BF16 => words(bytes).map(|word| bf16::from_le_bytes(word).to_f32()).collect(),
-            _ => return None,
-        }))
-    }
-
-    fn stored(dtype: Dtype) -> DType {
-        match dtype {
-            Dtype::F16 => DType::F16,
-            Dtype::BF16 => DType::BF16,
-            _ => DType::F32,
+/// Repeats axes of extent 1 where the op lets them stand for any extent.
+fn broadcast(tensors: &mut [Tensor]) {
+    let mut sizes: BTreeMap<&str, usize> = BTreeMap::new();
+    for tensor in tensors.iter() {
+        for (axis, &extent) in tensor.stored.iter().enumerate().filter(|(_, extent)| **extent != 1) {
+            for name in tensor.row.names(axis) {
+                sizes.entry(name).or_insert(extent);
+            }
         }
     }
+    for tensor in tensors.iter_mut().filter(|tensor| tensor.row.broadcast) {
+        for (axis, extent) in tensor.shape.iter_mut().enumerate().filter(|(_, extent)| **extent == 1) {
+            *extent = tensor.row.names(axis).find_map(|name| sizes.get(name)).copied().unwrap_or(1);
+        }
+        tensor.repeat_innermost();
+    }
 }
 
-impl Load for u32 {
-    const ACCEPTED: &str = "U32, I32 or I64";
+impl Tensor {
+    fn new(row: &'static Operand, tensor: &TensorView) -> Result<Self> {
+        let (rank, axes) = (row.rank(), tensor.shape().len());
+        if axes > rank || (axes < rank && !row.broadcast) {
+            let most = if row.broadcast { "at most " } else { "" };
+            bail!("{}: expected {most}{rank} axes, got shape {:?}", row.name, tensor.shape());
+        }
+        let mut stored = vec![1; rank];
+        stored[rank - axes..].copy_from_slice(tensor.shape());
+        let (numbers, dtype) = load(row, tensor).with_context(|| row.name.to_owned())?;
+        Ok(Self { row, numbers, dtype, shape: stored.clone(), stored })
+    }
 
-    fn load(dtype: Dtype, bytes: &[u8]) -> Option<Result<Vec<Self>>> {
-        let checked = |value: i64| Self::try_from(value).with_context(|| format!("{value} does not fit u32"));
-        Some(match dtype {
-            Dtype::U32 => Ok(words(bytes).map(Self::from_le_bytes).collect()),
-            Dtype::I32 => words(bytes).map(|word| checked(i32::from_le_bytes(word).into())).collect(),
-            Dtype::I64 => words(bytes).map(|word| checked(i64::from_le_bytes(word))).collect(),
-            _ => return None,
+    /// Kernels walk the innermost axis by a stride of 1, so that its one number has to stand there as often as it counts.
+    fn repeat_innermost(&mut self) {
+        fn repeated<T: Copy>(numbers: &[T], times: usize) -> Vec<T> {
+            numbers.iter().flat_map(|&number| std::iter::repeat_n(number, times)).collect()
+        }
+        let inner = self.shape.len() - 1;
+        let times = self.shape[inner];
+        if self.stored[inner] == times {
+            return;
+        }
+        self.stored[inner] = times;
+        match &mut self.numbers {
+            Numbers::Floats(numbers) => *numbers = repeated(numbers, times),
+            Numbers::Lengths(numbers) => *numbers = repeated(numbers, times),
+            Numbers::Bytes(numbers) => *numbers = repeated(numbers, times),
+        }
+    }
+
+    /// Its elements in row-major order, if they are floats.
+    pub fn floats(&self) -> &[f32] {
+        if let Numbers::Floats(numbers) = &self.numbers { numbers } else { &[] }
+    }
+
+    /// On the GPU, in the type in which the file stores it.
+    pub fn upload(&self, context: &Context) -> Result<wgpu::Buffer> {
+        Ok(match &self.numbers {
+            Numbers::Floats(numbers) if self.row.kind == Kind::Float => context.upload_as(numbers, self.dtype)?,
+            Numbers::Floats(numbers) => context.upload(numbers),
+            Numbers::Lengths(numbers) => context.upload(numbers),
+            Numbers::Bytes(numbers) => context.upload(numbers),
         })
     }
 
-    fn stored(_: Dtype) -> DType {
-        DType::U32
+    pub fn view<'b>(&self, buffer: &'b wgpu::Buffer) -> Result<AnyView<'b>> {
+        let dtype = if self.row.kind == Kind::Statistic { DType::F32 } else { self.dtype };
+        let mut strides = vec![0; self.shape.len()];
+        let mut stride = 1;
+        for axis in (0..self.shape.len()).rev() {
+            // An axis that is repeated stays where it is.
+            strides[axis] = if self.stored[axis] == self.shape[axis] { stride } else { 0 };
+            stride *= self.stored[axis] as u64;
+        }
+        let extent = |&extent: &usize| u32::try_from(extent).with_context(|| format!("{}: {extent}", self.row.name));
+        let shape = self.shape.iter().map(extent).collect::<Result<Vec<_>>>()?;
+        Ok(AnyView::new(buffer, dtype, &shape, &strides)?)
+    }
+
+    fn host<'a, T: Copy, const RANK: usize>(&self, numbers: &'a [T]) -> wgpu_attention::Result<HostView<'a, T, RANK>> {
+        let [mut stored, mut shape] = [[1; RANK]; 2];
+        stored.copy_from_slice(&self.stored);
+        shape.copy_from_slice(&self.shape);
+        Ok(HostView::new(numbers, stored)?.broadcast_to(shape))
     }
 }
 
-impl Load for u8 {
-    const ACCEPTED: &str = "BOOL or U8";
+macro_rules! by_kind {
+    ($($method:ident: $numbers:ident, $element:ty;)*) => {
+        impl<'a> HostTensors<'a> for &'a Tensors {
+            $(fn $method<const RANK: usize>(
+                &self,
+                name: &'static str,
+            ) -> wgpu_attention::Result<Option<HostView<'a, $element, RANK>>> {
+                let tensor = self.0.iter().find(|tensor| tensor.row.name == name);
+                tensor.and_then(|tensor| match &tensor.numbers {
+                    Numbers::$numbers(numbers) => Some(tensor.host(numbers)),
+                    _ => None,
+                }).transpose()
+            })*
+        }
+    };
+}
+by_kind! {
+    floats: Floats, f32;
+    lengths: Lengths, u32;
+    mask: Bytes, u8;
+}
 
-    fn load(dtype: Dtype, bytes: &[u8]) -> Option<Result<Vec<Self>>> {
-        matches!(dtype, Dtype::BOOL | Dtype::U8).then(|| Ok(bytes.to_vec()))
-    }
-
-    fn stored(_: Dtype) -> DType {
-        DType::Bool
-    }
+/// The numbers of a tensor, and what the GPU gets them as.
+fn load(row: &Operand, tensor: &TensorView) -> Result<(Numbers, DType)> {
+    let bytes = tensor.data();
+    let checked = |value: i64| u32::try_from(value).with_context(|| format!("{value} does not fit u32"));
+    Ok(match (row.kind, tensor.dtype()) {
+        (Kind::Float | Kind::Statistic, Dtype::F32) => {
+            (Numbers::Floats(words(bytes).map(f32::from_le_bytes).collect()), DType::F32)
+        }
+        (Kind::Float | Kind::Statistic, Dtype::F16) => {
+            (Numbers::Floats(words(bytes).map(|word| f16::from_le_bytes(word).to_f32()).collect()), DType::F16)
+        }
+        (Kind::Float | Kind::Statistic, Dtype::BF16) => {
+            (Numbers::Floats(words(bytes).map(|word| bf16::from_le_bytes(word).to_f32()).collect()), DType::BF16)
+        }
+        (Kind::Lengths, Dtype::U32) => (Numbers::Lengths(words(bytes).map(u32::from_le_bytes).collect()), DType::U32),
+        (Kind::Lengths, Dtype::I32) => {
+            let words = words(bytes).map(|word| checked(i32::from_le_bytes(word).into()));
+            (Numbers::Lengths(words.collect::<Result<_>>()?), DType::U32)
+        }
+        (Kind::Lengths, Dtype::I64) => {
+            let words = words(bytes).map(|word| checked(i64::from_le_bytes(word)));
+            (Numbers::Lengths(words.collect::<Result<_>>()?), DType::U32)
+        }
+        (Kind::Mask, Dtype::BOOL | Dtype::U8) => (Numbers::Bytes(bytes.to_vec()), DType::Bool),
+        (kind, got) => {
+            let accepted = match kind {
+                Kind::Lengths => "U32, I32 or I64",
+                Kind::Mask => "BOOL or U8",
+                _ => "F32, F16 or BF16",
+            };
+            bail!("element type: expected {accepted}, got {got:?}");
+        }
+    })
 }
 
 fn words<const SIZE: usize>(bytes: &[u8]) -> impl Iterator<Item = [u8; SIZE]> {

@@ -240,6 +240,14 @@ pub(crate) struct Visibility {
 pub(crate) const UNBOUNDED: i32 = 1 << 30;
 
 impl Visibility {
+    pub fn is_causal(self) -> bool {
+        self.causal != Causal::None
+    }
+
+    pub fn is_windowed(self) -> bool {
+        self.window != Window::default()
+    }
+
     pub fn check(self) -> Result<()> {
         if let Causal::Offset(offset) = self.causal {
             if offset.unsigned_abs() > UNBOUNDED as u32 {

@@ -1,115 +1,12 @@
-//! The kernels of softmax attention: their bindings, their uniforms, and the source of each specialization.
+//! The kernels of softmax attention: the source of each specialization, and the numbers it is given.
 
 use super::plan::{ALTERNATIVES, Choice, Problem, TILES, Tile, can_shuffle, slabs, within};
-use super::{AttentionConfig, AttentionShapes, Causal, Scale};
+use super::{Attention, AttentionConfig, AttentionShapes, Causal, Scale};
 use crate::adapter::Adapter;
+use crate::dispatch::Value;
 use crate::matrices::{MatrixTier, RowTile};
-use crate::params::{ParamsLayout, params};
 use crate::row_kernel::Kernel;
-use crate::tensor::Layout;
-use crate::wgsl::{Constant, Source, Specialization, source};
-
-/// Operand slots, which are also the `@binding` numbers of the kernels.
-pub(super) mod slot {
-    pub const Q: usize = 1;
-    pub const K: usize = 2;
-    pub const V: usize = 3;
-    pub const O: usize = 4;
-    pub const LSE: usize = 5;
-    pub const ENTROPY: usize = 6;
-    pub const BIAS: usize = 7;
-    pub const MASK: usize = 8;
-    pub const KV_LENS: usize = 9;
-    pub const ROW_SCALE: usize = 10;
-    pub const PARTIALS: u32 = 11;
-    pub const COUNT: usize = 11;
-}
-
-params! {
-    /// Uniform of `attention/params.wgsl`; units are there.
-    struct WalkParams {
-        first_workgroup: u32,
-        end_workgroup: u32,
-        q_heads: u32,
-        kv_heads: u32,
-        group: u32,
-        q_len: u32,
-        kv_len: u32,
-        row_tiles: u32,
-        splits: u32,
-        split_keys: u32,
-        offset: i32,
-        align_end: u32,
-        left: i32,
-        right: i32,
-        scale: f32,
-        scale_floor: u32,
-        scale_least: f32,
-        softcap: f32,
-        q_start: u32,
-        q_batch: u32,
-        q_head: u32,
-        q_row: u32,
-        k_start: u32,
-        k_batch: u32,
-        k_head: u32,
-        k_row: u32,
-        v_start: u32,
-        v_batch: u32,
-        v_head: u32,
-        v_row: u32,
-        o_start: u32,
-        o_batch: u32,
-        o_head: u32,
-        o_row: u32,
-        lse_start: u32,
-        lse_batch: u32,
-        lse_head: u32,
-        lse_row: u32,
-        entropy_start: u32,
-        entropy_batch: u32,
-        entropy_head: u32,
-        entropy_row: u32,
-        bias_start: u32,
-        bias_batch: u32,
-        bias_head: u32,
-        bias_row: u32,
-        mask_start: u32,
-        mask_batch: u32,
-        mask_head: u32,
-        mask_row: u32,
-        row_scale_start: u32,
-        row_scale_batch: u32,
-        row_scale_head: u32,
-        row_scale_row: u32,
-        kv_lens_start: u32,
-        kv_lens_stride: u32,
-    }
-}
-
-params! {
-    /// Uniform of `attention/combine.wgsl`; units are there.
-    struct CombineParams {
-        first_workgroup: u32,
-        end_workgroup: u32,
-        rows: u32,
-        q_heads: u32,
-        q_len: u32,
-        splits: u32,
-        o_start: u32,
-        o_batch: u32,
-        o_head: u32,
-        o_row: u32,
-        lse_start: u32,
-        lse_batch: u32,
-        lse_head: u32,
-        lse_row: u32,
-        entropy_start: u32,
-        entropy_batch: u32,
-        entropy_head: u32,
-        entropy_row: u32,
-    }
-}
+use crate::wgsl::{self, Constant, Source, Specialization, source};
 
 /// A workgroup of the combine kernel, and how many of its invocations share four dims of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,7 +28,7 @@ impl Combine {
 
 /// Whether q, k and v are read four dims at a time.
 fn is_vec4(problem: &Problem) -> bool {
-    [problem.q, problem.k, problem.v].iter().all(Layout::is_vec4)
+    problem.is_vec4(&["q", "k", "v"])
 }
 
 /// Keys that a step takes; ranges of keys are multiples of it.
@@ -241,14 +138,7 @@ pub(super) fn walk(
         ("ROW_MASK", Constant::Bool(shapes.bias || shapes.mask)),
         ("Elem", Constant::Type(if vec4 { "vec4<f32>" } else { "f32" })),
     ]);
-    let specialization = Specialization { kernel: source, constants, fragments, storage: Vec::new() };
-    let optional = [
-        problem.bias.map(|bias| ("bias", bias.storage)),
-        problem.row_scale.map(|row_scale| ("row_scale", row_scale.storage)),
-        (!partial).then_some(("o", problem.o.storage)),
-    ];
-    let inputs = [("q", problem.q.storage), ("k", problem.k.storage), ("v", problem.v.storage)];
-    specialization.stored(inputs.into_iter().chain(optional.into_iter().flatten()))
+    Specialization { kernel: source, constants, fragments, storage: Vec::new() }.of(problem, &[])
 }
 
 /// The kernel that combines partial rows.
@@ -266,141 +156,46 @@ pub(super) fn combine(problem: &Problem, shared: Combine) -> Specialization {
         fragments,
         storage: Vec::new(),
     }
-    .stored([("o", problem.o.storage)])
+    .of(problem, &[])
 }
 
 /// The files by which a kernel writes o, lse and entropy.
 fn output_fragments(problem: &Problem) -> Vec<&'static Source> {
     let pick = |on: bool, yes, no| if on { yes } else { no };
     vec![
-        pick(problem.o.is_vec4(), source!("shared/store_vec4"), source!("shared/store_scalar")),
+        pick(problem.is_vec4(&["o"]), source!("shared/store_vec4"), source!("shared/store_scalar")),
         pick(problem.shapes.lse, source!("attention/lse"), source!("attention/no_lse")),
         pick(problem.shapes.entropy, source!("attention/entropy"), source!("attention/no_entropy")),
         source!("attention/statistics"),
     ]
 }
 
-/// The numbers of one dispatch of a kernel that walks the keys.
-pub(super) fn walk_params(
-    config: &AttentionConfig,
-    problem: &Problem,
-    choice: &Choice,
-    [first_workgroup, end_workgroup]: [u32; 2],
-) -> WalkParams {
+/// The numbers of both kernels, beside the sizes.
+pub(super) fn values(config: &AttentionConfig, problem: &Problem, choice: &Choice) -> Vec<(&'static str, Value)> {
     let shapes = &problem.shapes;
-    let rank4 = |l: Layout<4>| [l.start, l.strides[0], l.strides[1], l.strides[2]];
-    let scores = |l: Option<Layout<4>>| l.map_or([0; 4], rank4);
-    let rows = |l: Option<Layout<3>>| l.map_or([0; 4], |l| [l.start, l.strides[0], l.strides[1], l.strides[2]]);
-    let [q_start, q_batch, q_head, q_row] = rank4(problem.q);
-    let [k_start, k_batch, k_head, k_row] = rank4(problem.k);
-    let [v_start, v_batch, v_head, v_row] = rank4(problem.v);
-    let [o_start, o_batch, o_head, o_row] = rank4(problem.o);
-    let [lse_start, lse_batch, lse_head, lse_row] = rows(problem.lse);
-    let [entropy_start, entropy_batch, entropy_head, entropy_row] = rows(problem.entropy);
-    let [bias_start, bias_batch, bias_head, bias_row] = scores(problem.bias);
-    let [mask_start, mask_batch, mask_head, mask_row] = scores(problem.mask);
-    let [row_scale_start, row_scale_batch, row_scale_head, row_scale_row] = rows(problem.row_scale);
-    let [kv_lens_start, kv_lens_stride] = problem.kv_lens.map_or([0; 2], |l| [l.start, l.strides[0]]);
     let scale = config.scale.terms(shapes.head_dim);
     let visibility = config.visibility();
-    WalkParams {
-        first_workgroup,
-        end_workgroup,
-        q_heads: shapes.q_heads,
-        kv_heads: shapes.kv_heads,
-        group: shapes.q_heads / shapes.kv_heads,
-        q_len: shapes.q_len,
-        kv_len: shapes.kv_len,
-        row_tiles: choice.row_tiles as u32,
-        splits: choice.splits,
-        split_keys: choice.split_keys,
-        offset: visibility.fixed_offset(shapes.kv_len),
-        align_end: (config.causal == Causal::BottomRight).into(),
-        left: visibility.left(),
-        right: visibility.right(),
-        scale: scale.factor as f32,
-        scale_floor: scale.floor,
-        scale_least: scale.least as f32,
-        softcap: config.softcap.unwrap_or(1.0),
-        q_start,
-        q_batch,
-        q_head,
-        q_row,
-        k_start,
-        k_batch,
-        k_head,
-        k_row,
-        v_start,
-        v_batch,
-        v_head,
-        v_row,
-        o_start,
-        o_batch,
-        o_head,
-        o_row,
-        lse_start,
-        lse_batch,
-        lse_head,
-        lse_row,
-        entropy_start,
-        entropy_batch,
-        entropy_head,
-        entropy_row,
-        bias_start,
-        bias_batch,
-        bias_head,
-        bias_row,
-        mask_start,
-        mask_batch,
-        mask_head,
-        mask_row,
-        row_scale_start,
-        row_scale_batch,
-        row_scale_head,
-        row_scale_row,
-        kv_lens_start,
-        kv_lens_stride,
-    }
+    vec![
+        ("rows", (shapes.batch * shapes.q_heads * shapes.q_len).into()),
+        ("group", (shapes.q_heads / shapes.kv_heads).into()),
+        ("row_tiles", (choice.row_tiles as u32).into()),
+        ("splits", choice.splits.into()),
+        ("split_keys", choice.split_keys.into()),
+        ("offset", visibility.fixed_offset(shapes.kv_len).into()),
+        ("align_end", (config.causal == Causal::BottomRight).into()),
+        ("left", visibility.left().into()),
+        ("right", visibility.right().into()),
+        ("scale", (scale.factor as f32).into()),
+        ("scale_floor", scale.floor.into()),
+        ("scale_least", (scale.least as f32).into()),
+        ("softcap", config.softcap.unwrap_or(1.0).into()),
+    ]
 }
 
-/// The numbers of one dispatch of the combine kernel.
-pub(super) fn combine_params(
-    problem: &Problem,
-    choice: &Choice,
-    [first_workgroup, end_workgroup]: [u32; 2],
-) -> CombineParams {
-    let shapes = &problem.shapes;
-    let row =
-        |layout: Option<Layout<3>>| layout.map_or([0; 4], |l| [l.start, l.strides[0], l.strides[1], l.strides[2]]);
-    let [o_batch, o_head, o_row, _] = problem.o.strides;
-    let [lse_start, lse_batch, lse_head, lse_row] = row(problem.lse);
-    let [entropy_start, entropy_batch, entropy_head, entropy_row] = row(problem.entropy);
-    CombineParams {
-        first_workgroup,
-        end_workgroup,
-        rows: shapes.batch * shapes.q_heads * shapes.q_len,
-        q_heads: shapes.q_heads,
-        q_len: shapes.q_len,
-        splits: choice.splits,
-        o_start: problem.o.start,
-        o_batch,
-        o_head,
-        o_row,
-        lse_start,
-        lse_batch,
-        lse_head,
-        lse_row,
-        entropy_start,
-        entropy_batch,
-        entropy_head,
-        entropy_row,
-    }
-}
-
-/// Every specialization that a plan can pick, up to the head dims (which are sampled), with its uniform's layout.
+/// Every specialization that a plan can pick, up to the head dims (which are sampled).
 #[doc(hidden)]
 #[must_use]
-pub fn specializations() -> Vec<(Specialization, ParamsLayout)> {
+pub fn specializations() -> Vec<Specialization> {
     let mut found = Vec::new();
     let bits = |number: u32, bit: u32| number >> bit & 1 == 1;
     for (head_dim, v_dim) in [(1, 1), (3, 5), (64, 64), (128, 256), (72, 80)] {
@@ -424,7 +219,7 @@ pub fn specializations() -> Vec<(Specialization, ParamsLayout)> {
             shapes.row_scale = scale == Scale::PerRow;
             let mut config = AttentionConfig::new().scale(scale);
             config.softcap = bits(flags, 7).then_some(30.0);
-            let problem = Problem::contiguous(shapes);
+            let problem = Problem::contiguous::<Attention>(&config, shapes);
             let takes =
                 |tile: &&Tile| [1, 17, 65].iter().any(|&q_len| tile.takes(&AttentionShapes { q_len, ..shapes }));
             let few = [0, (1 << 9) - 1].contains(&flags);
@@ -436,8 +231,7 @@ pub fn specializations() -> Vec<(Specialization, ParamsLayout)> {
                 for kernel in table.into_iter().chain(slabs) {
                     for adapter in [Adapter::Llvmpipe, Adapter::SlowArrays] {
                         for shuffle in [false, can_shuffle(64, v_dim)] {
-                            let walk = walk(&config, &problem, kernel, adapter, shuffle, bits(flags, 8));
-                            found.push((walk, WalkParams::LAYOUT));
+                            found.push(walk(&config, &problem, kernel, adapter, shuffle, bits(flags, 8)));
                         }
                     }
                 }
@@ -449,19 +243,15 @@ pub fn specializations() -> Vec<(Specialization, ParamsLayout)> {
                     for rows in [1, 1000] {
                         let tiles = RowTile::list(tier, rows, [head_dim, v_dim], &limits).unwrap_or_default();
                         found.extend(tiles.into_iter().map(|tile| {
-                            let walk =
-                                walk(&config, &problem, Kernel::Matrices(tile), Adapter::Gpu, true, bits(flags, 8));
-                            (walk, WalkParams::LAYOUT)
+                            walk(&config, &problem, Kernel::Matrices(tile), Adapter::Gpu, true, bits(flags, 8))
                         }));
                     }
                 }
             }
             for shared in [Combine::ALONE, Combine::SHARED] {
-                found.push((combine(&problem, shared), CombineParams::LAYOUT));
+                found.push(combine(&problem, shared));
             }
         }
     }
-    let mut seen = std::collections::HashSet::new();
-    found.retain(|(specialization, _)| seen.insert(specialization.clone()));
-    found
+    wgsl::distinct(found)
 }

@@ -3,17 +3,16 @@
 use std::fmt;
 
 use super::AttentionConfig;
-use super::plan::{self, ALTERNATIVES, Problem, TILES, matrix_kernels, slabs};
-use crate::Result;
+use super::plan::{ALTERNATIVES, Problem, TILES, matrix_kernels, slabs};
+use crate::Matrices;
 use crate::adapter::Adapter;
-use crate::context::{Capabilities, Context};
-use crate::dispatch::Plan;
+use crate::context::Capabilities;
 use crate::row_kernel::{Kernel, KeyRange};
 use crate::tuning::Class;
 
 /// A kernel, and the keys of a range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Offer {
+pub(crate) struct Offer {
     pub kernel: Kernel,
     pub range: KeyRange,
 }
@@ -59,76 +58,15 @@ fn kernels(head_dim: u32, v_dim: u32, capabilities: &Capabilities) -> Vec<Kernel
 /// What calls of one class have in common.
 pub(super) fn class(config: &AttentionConfig, problem: &Problem) -> String {
     let shapes = &problem.shapes;
-    let vec4 = [problem.q, problem.k, problem.v, problem.o].iter().all(crate::tensor::Layout::is_vec4);
-    Class::of("attention")
+    let class = Class::of("attention")
         .exactly("head_dim", shapes.head_dim)
         .exactly("v_dim", shapes.v_dim)
         .lengths_and_heads([shapes.q_len, shapes.kv_len], [shapes.batch, shapes.q_heads, shapes.kv_heads])
-        .masked(config.causal, config.window)
+        .with("causal", config.visibility().is_causal())
+        .with("window", config.visibility().is_windowed())
         .with("log_n", config.scale.terms(shapes.head_dim).log_n)
-        .with("softcap", config.softcap.is_some())
-        .with("kv_lens", shapes.kv_lens)
-        .with("bias", shapes.bias)
-        .with("mask", shapes.mask)
-        .with("row_scale", shapes.row_scale)
-        .with("lse", shapes.lse)
-        .with("entropy", shapes.entropy)
-        .with("in_f16", config.matrices == crate::Matrices::F16)
-        .with("scalar", !vec4)
-        .stored([("q", problem.q), ("k", problem.k), ("v", problem.v), ("o", problem.o)])
-        .name()
-}
-
-/// A plan by what the context's tuning takes, or by the table.
-pub(super) fn plan(context: &Context, config: &AttentionConfig, problem: &Problem) -> Result<Plan> {
-    context.plan_tuned(
-        || class(config, problem),
-        || offers(config, problem, context.capabilities()),
-        |offer| plan::build(context, config, problem, offer),
-    )
-}
-
-/// A call to measure.
-#[cfg(feature = "blocking")]
-pub(crate) fn subject(
-    context: &Context,
-    config: AttentionConfig,
-    shapes: super::AttentionShapes,
-    dtype: crate::DType,
-) -> Result<crate::autotune::Subject> {
-    use super::kernels::slot;
-    use super::plan::select;
-    use crate::autotune::{Content, Operand, Subject};
-    use crate::tuning::distinct;
-
-    super::Attention::new(context, config)?.plan(&shapes, dtype)?;
-    let capabilities = context.capabilities();
-    let problem = Problem::contiguous(shapes).stored(dtype, capabilities)?;
-    let choose = |offer: Option<&Offer>| {
-        let mut choice = select(&config, &problem, capabilities, offer)?;
-        choice.reason.clear();
-        Ok(choice)
-    };
-    let mut operands = vec![
-        Operand::new(slot::Q, &problem.q, Content::Normal),
-        Operand::new(slot::K, &problem.k, Content::Normal),
-        Operand::new(slot::V, &problem.v, Content::Normal),
-        Operand::new(slot::O, &problem.o, Content::Output),
-    ];
-    operands.extend(problem.kv_lens.map(|l| Operand::new(slot::KV_LENS, &l, Content::Length(shapes.kv_len))));
-    operands.extend(problem.bias.map(|l| Operand::new(slot::BIAS, &l, Content::Normal)));
-    operands.extend(problem.mask.map(|l| Operand::new(slot::MASK, &l, Content::Mask)));
-    operands.extend(problem.row_scale.map(|l| Operand::new(slot::ROW_SCALE, &l, Content::Constant(0.125))));
-    operands.extend(problem.lse.map(|l| Operand::new(slot::LSE, &l, Content::Output)));
-    operands.extend(problem.entropy.map(|l| Operand::new(slot::ENTROPY, &l, Content::Output)));
-    if shapes.is_empty() {
-        operands.clear();
-    }
-    Ok(Subject {
-        class: class(&config, &problem),
-        offers: distinct(offers(&config, &problem, capabilities), |a, b| a.kernel == b.kernel, choose)?,
-        operands,
-        in_f16: config.matrices == crate::Matrices::F16,
-        plan: Box::new(move |context| plan(context, &config, &problem)),
-    })
+        .with("softcap", config.softcap.is_some());
+    let class =
+        problem.given().filter(|(_, row, _)| row.optional).fold(class, |class, (_, row, _)| class.with(row.name, true));
+    problem.class(class.with("in_f16", config.matrices == Matrices::F16), &["q", "k", "v", "o"])
 }

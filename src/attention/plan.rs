@@ -1,76 +1,72 @@
 //! Which kernels run for a problem, and in what dispatches.
 
-use super::kernels::{Combine, combine, combine_params, keys_per_step, slot, tile_width, walk, walk_params};
-use super::offers::Offer;
-use super::{AttentionConfig, AttentionShapes};
+use super::kernels::{Combine, combine, keys_per_step, tile_width, values, walk};
+use super::offers::{self, Offer};
+use super::{Attention, AttentionConfig, AttentionShapes, OPERANDS, Scale};
 use crate::adapter::Adapter;
-use crate::context::{Capabilities, Context};
-use crate::dispatch::{Plan, PlanBuilder, Slot};
+use crate::context::Capabilities;
+use crate::dispatch::{Plan, PlanBuilder};
 use crate::matrices::{MatrixTier, RowTile};
+use crate::op::{self, Access, GivenNames, Kernels, Operand};
 use crate::row_kernel::{Kernel, least_range};
-use crate::tensor::{Access, DType, Layout, product};
+use crate::tensor::product;
+#[cfg(feature = "blocking")]
+use crate::tuning::distinct;
 use crate::wgsl::Specialization;
 use crate::{Error, Matrices, Result};
 
-/// Everything that a plan depends on besides the config: sizes, and where the tensors lie.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Problem {
-    pub shapes: AttentionShapes,
-    pub q: Layout<4>,
-    pub k: Layout<4>,
-    pub v: Layout<4>,
-    pub o: Layout<4>,
-    pub kv_lens: Option<Layout<1>>,
-    pub bias: Option<Layout<4>>,
-    pub mask: Option<Layout<4>>,
-    pub row_scale: Option<Layout<3>>,
-    pub lse: Option<Layout<3>>,
-    pub entropy: Option<Layout<3>>,
-}
+pub(super) type Problem = op::Problem<AttentionShapes>;
 
-impl Problem {
-    /// Contiguous tensors, each at the start of its buffer, stored as f32.
-    pub fn contiguous(shapes: AttentionShapes) -> Self {
-        let AttentionShapes { batch, q_heads, kv_heads, q_len, kv_len, head_dim, v_dim, .. } = shapes;
-        let scores = |on: bool| on.then(|| Layout::contiguous([batch, q_heads, q_len, kv_len]));
-        let rows = |on: bool| on.then(|| Layout::contiguous([batch, q_heads, q_len]));
-        Self {
-            shapes,
-            q: Layout::contiguous([batch, q_heads, q_len, head_dim]),
-            k: Layout::contiguous([batch, kv_heads, kv_len, head_dim]),
-            v: Layout::contiguous([batch, kv_heads, kv_len, v_dim]),
-            o: Layout::contiguous([batch, q_heads, q_len, v_dim]),
-            kv_lens: shapes.kv_lens.then(|| Layout::contiguous([batch])),
-            bias: scores(shapes.bias),
-            mask: scores(shapes.mask),
-            row_scale: rows(shapes.row_scale),
-            lse: rows(shapes.lse),
-            entropy: rows(shapes.entropy),
+impl Kernels for Attention {
+    const NAME: &'static str = "attention";
+    const OPERANDS: &'static [Operand] = OPERANDS;
+    type Config = AttentionConfig;
+    type Shapes = AttentionShapes;
+    type Offer = Offer;
+
+    fn check_config(config: &AttentionConfig) -> Result<()> {
+        config.check()
+    }
+
+    fn check(_: &AttentionConfig, shapes: &AttentionShapes) -> Result<()> {
+        shapes.check()
+    }
+
+    fn refuses(config: &AttentionConfig, given: &GivenNames, row: &Operand) -> Option<&'static str> {
+        match (row.name, given.has(row), config.scale == Scale::PerRow) {
+            ("row_scale", true, false) => Some("is given, but the scale is not per_row"),
+            ("row_scale", false, true) => Some("the per_row scale needs it"),
+            _ => None,
         }
     }
 
-    /// The same with q, k, v, bias and o in another type.
-    pub fn stored(self, dtype: DType, device: &Capabilities) -> Result<Self> {
-        let stored = |layout: Layout<4>, name, access| layout.stored(name, axes(name), access, dtype, device);
-        Ok(Self {
-            q: stored(self.q, "q", Access::Read)?,
-            k: stored(self.k, "k", Access::Read)?,
-            v: stored(self.v, "v", Access::Read)?,
-            o: stored(self.o, "o", Access::Write)?,
-            bias: self.bias.map(|bias| stored(bias, "bias", Access::Read)).transpose()?,
-            ..self
-        })
+    fn build(
+        plan: PlanBuilder<'_>,
+        config: &AttentionConfig,
+        problem: &Problem,
+        offer: Option<&Offer>,
+    ) -> Result<Plan> {
+        let choice = select(config, problem, plan.device(), offer)?;
+        build(plan, config, problem, choice)
     }
-}
 
-/// What the axes of an operand of rank four are called.
-pub(super) fn axes(name: &str) -> [&'static str; 4] {
-    match name {
-        "q" => ["batch", "q_heads", "q_len", "head_dim"],
-        "k" => ["batch", "kv_heads", "kv_len", "head_dim"],
-        "v" => ["batch", "kv_heads", "kv_len", "v_dim"],
-        "o" => ["batch", "q_heads", "q_len", "v_dim"],
-        _ => ["batch", "q_heads", "q_len", "kv_len"],
+    fn class(config: &AttentionConfig, problem: &Problem) -> String {
+        offers::class(config, problem)
+    }
+
+    fn offers(config: &AttentionConfig, problem: &Problem, device: &Capabilities) -> Vec<Offer> {
+        offers::offers(config, problem, device)
+    }
+
+    #[cfg(feature = "blocking")]
+    fn candidates(config: &AttentionConfig, problem: &Problem, device: &Capabilities) -> Result<Vec<Vec<String>>> {
+        let choose =
+            |offer: Option<&Offer>| Ok(Choice { reason: String::new(), ..select(config, problem, device, offer)? });
+        distinct(offers::offers(config, problem, device), |a, b| a.kernel == b.kernel, choose)
+    }
+
+    fn in_f16(config: &AttentionConfig) -> bool {
+        config.matrices == Matrices::F16
     }
 }
 
@@ -246,13 +242,12 @@ pub(super) fn select(
     reasons.extend(reason);
     let splits = shapes.kv_len.div_ceil(split_keys);
 
-    let mut inputs = 3 + u32::from(shapes.kv_lens) + u32::from(shapes.bias) + u32::from(shapes.mask);
-    inputs += u32::from(shapes.row_scale);
-    let outputs = 1 + u32::from(shapes.lse) + u32::from(shapes.entropy);
+    let (mut inputs, mut outputs) = (0, 0);
+    problem.given().for_each(|(_, row, _)| *if row.access == Access::Read { &mut inputs } else { &mut outputs } += 1);
     let bindings = capabilities.limits.max_storage_buffers_per_shader_stage;
     // Where o stays in storage during the walk, it is summed up as f32.
     let in_place = adapter == Adapter::SlowArrays && matches!(kernel, Kernel::Rows { .. });
-    let narrow = in_place && problem.o.storage.size() < 4;
+    let narrow = in_place && problem.storage("o").size() < 4;
     let crowded = inputs + outputs > bindings || narrow;
     if inputs + 1 > bindings {
         return Err(Error::Unsupported {
@@ -380,20 +375,9 @@ fn keys_under_loop_cap(
 }
 
 /// Compiles what [`select`] picked and lays out the dispatches.
-pub(super) fn build(
-    context: &Context,
-    config: &AttentionConfig,
-    problem: &Problem,
-    offer: Option<&Offer>,
-) -> Result<Plan> {
+fn build(mut plan: PlanBuilder<'_>, config: &AttentionConfig, problem: &Problem, choice: Choice) -> Result<Plan> {
     let shapes = problem.shapes;
-    let choice = select(config, problem, context.capabilities(), offer)?;
-    let mut plan = PlanBuilder::new(context);
     let flops = (2 * u64::from(shapes.head_dim + shapes.v_dim)).saturating_mul(shapes.visible_pairs(config));
-    if shapes.is_empty() {
-        return plan.finish(0, 0, "nothing to do".into());
-    }
-
     let overflow = |what: &str, needed: u64| Error::LimitExceeded { what: what.into(), needed, limit: u32::MAX.into() };
     let rows = product([shapes.batch, shapes.q_heads, shapes.q_len]);
     let rows = u32::try_from(rows).map_err(|_| overflow("o: rows", rows))?;
@@ -401,58 +385,32 @@ pub(super) fn build(
     let tiles = product([shapes.batch, shapes.kv_heads]).saturating_mul(choice.row_tiles);
     let workgroups = tiles.saturating_mul(choice.splits.into());
     let per_workgroup = flops / workgroups.max(1);
-
-    let mut inputs = vec![slot::Q, slot::K, slot::V];
-    inputs.extend(shapes.kv_lens.then_some(slot::KV_LENS));
-    inputs.extend(shapes.bias.then_some(slot::BIAS));
-    inputs.extend(shapes.mask.then_some(slot::MASK));
-    inputs.extend(shapes.row_scale.then_some(slot::ROW_SCALE));
-    let mut outputs = vec![slot::O];
-    outputs.extend(shapes.lse.then_some(slot::LSE));
-    outputs.extend(shapes.entropy.then_some(slot::ENTROPY));
-    let operand = |&slot: &usize| (slot as u32, Slot::Operand(slot));
-
-    let walk_params =
-        |first_workgroup, end_workgroup| walk_params(config, problem, &choice, [first_workgroup, end_workgroup]);
+    let values = values(config, problem, &choice);
     let Some((combine, shared)) = &choice.combine else {
-        let bindings: Vec<_> = inputs.iter().chain(&outputs).map(operand).collect();
-        plan.dispatch(&choice.walk, &bindings, workgroups, per_workgroup, walk_params)?;
-        return plan.finish(flops, least_bytes(problem), choice.reason);
+        plan.dispatch(&choice.walk, workgroups, per_workgroup, &values, &[])?;
+        return plan.finish(flops, problem.bytes(), choice.reason);
     };
 
     let partials = product([rows, choice.splits, 1 + v_chunks]);
     if partials > u64::from(u32::MAX) {
         return Err(overflow("partial results", partials));
     }
-    let partials = (slot::PARTIALS, plan.workspace("partial results", partials * 16)?);
-    let bindings: Vec<_> = inputs.iter().map(operand).chain([partials]).collect();
-    plan.dispatch(&choice.walk, &bindings, workgroups, per_workgroup, walk_params)?;
-    let bindings: Vec<_> = outputs.iter().map(operand).chain([partials]).collect();
-    let combine_workgroups = (u64::from(rows) * u64::from(v_chunks)).div_ceil(shared.owners().into());
+    let partials = [("partials", plan.workspace("partial results", partials * 16)?)];
+    plan.dispatch(&choice.walk, workgroups, per_workgroup, &values, &partials)?;
+    let workgroups = (u64::from(rows) * u64::from(v_chunks)).div_ceil(shared.owners().into());
     let per_workgroup = u64::from(shared.owners()) * u64::from(choice.splits) * 16;
-    plan.dispatch(combine, &bindings, combine_workgroups, per_workgroup, |first_workgroup, end_workgroup| {
-        combine_params(problem, &choice, [first_workgroup, end_workgroup])
-    })?;
-    plan.finish(flops, least_bytes(problem), choice.reason)
-}
-
-/// Every operand once, in bytes; a repeated axis counts once.
-fn least_bytes(problem: &Problem) -> u64 {
-    let Problem { q, k, v, o, bias, mask, kv_lens, row_scale, lse, entropy, .. } = problem;
-    let scores = [bias, mask].map(|layout| layout.as_ref().map_or(0, Layout::bytes));
-    let rows = [row_scale, lse, entropy].map(|layout| layout.as_ref().map_or(0, Layout::bytes));
-    let lens = kv_lens.as_ref().map_or(0, Layout::bytes);
-    let tensors = [q, k, v, o].map(Layout::bytes);
-    tensors.into_iter().chain(scores).chain(rows).fold(lens, u64::saturating_add)
+    plan.dispatch(combine, workgroups, per_workgroup, &values, &partials)?;
+    plan.finish(flops, problem.bytes(), choice.reason)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{ContextOptions, Scale};
+    use crate::ContextOptions;
 
     fn choose(shapes: AttentionShapes, capabilities: &Capabilities) -> Choice {
-        select(&AttentionConfig::new(), &Problem::contiguous(shapes), capabilities, None).expect("a plan")
+        let config = AttentionConfig::new();
+        select(&config, &Problem::contiguous::<Attention>(&config, shapes), capabilities, None).expect("a plan")
     }
 
     #[test]
@@ -547,7 +505,8 @@ mod tests {
                 ..AttentionShapes::new(1, 1, 8, 8)
             };
             let config = AttentionConfig::new().scale(if on(5) { Scale::PerRow } else { Scale::InvSqrtDim });
-            let choice = select(&config, &Problem::contiguous(shapes), &Capabilities::plain(), None).expect("a plan");
+            let problem = Problem::contiguous::<Attention>(&config, shapes);
+            let choice = select(&config, &problem, &Capabilities::plain(), None).expect("a plan");
             let storage = |specialization: &Specialization| {
                 specialization.wgsl().lines().filter(|line| line.contains("var<storage")).count()
             };

@@ -1,54 +1,10 @@
 //! The CPU twin of softmax attention: plain loops over the formula.
 
-use crate::attention::{AttentionConfig, AttentionShapes, TensorShapes};
-use crate::host::HostView;
+use super::AttentionConfig;
 use crate::reference::{Real, SumOrder, check_row};
 use crate::{Result, Scale};
 
-/// The inputs of softmax attention in host memory; see [`AttentionInputs`](crate::AttentionInputs) for shapes.
-#[derive(Clone, Copy, Debug)]
-pub struct HostInputs<'a> {
-    /// Queries.
-    pub q: HostView<'a, f32, 4>,
-    /// Keys.
-    pub k: HostView<'a, f32, 4>,
-    /// Values.
-    pub v: HostView<'a, f32, 4>,
-    /// Visible keys per batch.
-    pub kv_lens: Option<HostView<'a, u32, 1>>,
-    /// Additive bias.
-    pub bias: Option<HostView<'a, f32, 4>>,
-    /// Boolean mask, zero is hidden.
-    pub mask: Option<HostView<'a, u8, 4>>,
-    /// One scale per row.
-    pub row_scale: Option<HostView<'a, f32, 3>>,
-}
-
-impl<'a> HostInputs<'a> {
-    /// Queries, keys and values, and nothing optional.
-    #[must_use]
-    pub fn new(q: HostView<'a, f32, 4>, k: HostView<'a, f32, 4>, v: HostView<'a, f32, 4>) -> Self {
-        Self { q, k, v, kv_lens: None, bias: None, mask: None, row_scale: None }
-    }
-
-    /// The problem's sizes.
-    ///
-    /// # Errors
-    /// As [`Attention::prepare`](crate::Attention::prepare), for what concerns shapes.
-    pub fn shapes(&self, config: &AttentionConfig) -> Result<AttentionShapes> {
-        TensorShapes {
-            q: self.q.shape_u32(),
-            k: self.k.shape_u32(),
-            v: self.v.shape_u32(),
-            kv_lens: self.kv_lens.map(|view| view.shape_u32()),
-            bias: self.bias.map(|view| view.shape_u32()),
-            mask: self.mask.map(|view| view.shape_u32()),
-            row_scale: self.row_scale.map(|view| view.shape_u32()),
-            ..TensorShapes::default()
-        }
-        .check(config)
-    }
-}
+pub use super::HostInputs;
 
 /// A biased score below this counts as this: masks made of the lowest float still leave a row a softmax.
 pub const LOWEST_SCORE: f64 = -1.0e28;
@@ -101,6 +57,16 @@ pub fn attention_in<T: Real>(config: &AttentionConfig, inputs: &HostInputs, orde
         }
     }
     Ok(out)
+}
+
+/// All outputs, by name.
+pub(super) fn by_name<T: Real>(
+    config: &AttentionConfig,
+    inputs: &HostInputs,
+    order: SumOrder,
+) -> Result<Vec<(&'static str, Vec<T>)>> {
+    let HostOutputs { o, lse, entropy } = attention_in(config, inputs, order)?;
+    Ok(vec![("o", o), ("lse", lse), ("entropy", entropy)])
 }
 
 /// The row of query `[batch, q_head, position]`.

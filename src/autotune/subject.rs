@@ -2,18 +2,22 @@
 
 use crate::context::Context;
 use crate::dispatch::{Plan, Prepared};
+use crate::dtype::Storage;
+use crate::op::{self, Access, Kernels, Kind, Operand};
+use crate::operand::Fill;
 use crate::reference::split_mix;
-use crate::tensor::{Bound, Layout, Storage, product};
+use crate::tensor::{Bound, Layout, product};
 use crate::{DType, Error, Result};
 use std::sync::Arc;
 
-/// A call of contiguous tensors, made by its op.
-pub(crate) struct Subject {
+/// A call of contiguous tensors.
+pub(super) struct Subject {
     /// The class of calls that it stands for.
     pub class: String,
     /// What a tuning may take for it, by name, kernel by kernel: no two the same, and none the default.
     pub offers: Vec<Vec<String>>,
-    pub operands: Vec<Operand>,
+    /// The operands that are given, none where there is nothing to compute.
+    pub operands: Vec<Tensor>,
     /// Whether its products are of f16, rounded in another order by each kernel.
     pub in_f16: bool,
     pub plan: PlanIn,
@@ -22,8 +26,28 @@ pub(crate) struct Subject {
 /// Plans the call by a context's tuning.
 type PlanIn = Box<dyn Fn(&Context) -> Result<Plan>>;
 
-/// An operand, by its slot.
-pub(crate) struct Operand {
+impl Subject {
+    /// The call of an op. A state that goes in and out lies in two places, so that a call can be repeated.
+    pub fn of<O: Kernels>(context: &Context, config: O::Config, shapes: O::Shapes, dtype: DType) -> Result<Self> {
+        O::check_config(&config)?;
+        let mut problem = op::problem::<O>(context, &config, &shapes, dtype)?;
+        problem.in_place = false;
+        op::plan::<O>(context, &config, &problem)?;
+        let length = op::Shapes::axis(&shapes, "kv_len").unwrap_or(0);
+        let given = problem.given().filter(|_| !op::Shapes::is_empty(&shapes));
+        let operands = given.map(|(slot, row, layout)| Tensor::new(slot, row, layout, length)).collect();
+        Ok(Self {
+            class: O::class(&config, &problem),
+            offers: O::candidates(&config, &problem, context.capabilities())?,
+            operands,
+            in_f16: O::in_f16(&config),
+            plan: Box::new(move |context| op::plan::<O>(context, &config, &problem)),
+        })
+    }
+}
+
+/// An operand, by its row in the table.
+pub(super) struct Tensor {
     slot: usize,
     elements: u64,
     /// Of numbers; lengths and masks have types of their own.
@@ -33,13 +57,8 @@ pub(crate) struct Operand {
 
 /// What an operand holds.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Content {
-    /// Near a standard normal distribution.
-    Normal,
-    /// The same without signs.
-    Positive,
-    /// The same number everywhere.
-    Constant(f32),
+enum Content {
+    Numbers(Fill),
     /// The same u32 everywhere.
     Length(u32),
     /// Bytes of which one in eight is 0.
@@ -48,14 +67,20 @@ pub(crate) enum Content {
     Output,
 }
 
-impl Operand {
-    pub fn new<const RANK: usize>(slot: usize, layout: &Layout<RANK>, content: Content) -> Self {
+impl Tensor {
+    fn new(slot: usize, row: &Operand, layout: &Layout, length: u32) -> Self {
         let dtype = match layout.storage {
             Storage::Plain(dtype) => dtype,
             Storage::NativeF16 | Storage::PackedF16 => DType::F16,
             Storage::PackedBF16 => DType::BF16,
         };
-        Self { slot, elements: product(layout.shape), dtype, content }
+        let content = match (row.access, row.kind) {
+            (Access::Write, _) => Content::Output,
+            (Access::Read, Kind::Lengths) => Content::Length(length),
+            (Access::Read, Kind::Mask) => Content::Mask,
+            (Access::Read, _) => Content::Numbers(row.fill),
+        };
+        Self { slot, elements: product(layout.shape().iter().copied()), dtype, content }
     }
 }
 
@@ -67,10 +92,10 @@ pub(super) struct Tensors {
 }
 
 impl Tensors {
-    pub fn new(context: &Context, operands: &[Operand]) -> Result<Self> {
+    pub fn new(context: &Context, operands: &[Tensor]) -> Result<Self> {
         let slots = operands.iter().map(|operand| operand.slot + 1).max().unwrap_or(0);
         let mut tensors = Self { buffers: vec![None; slots], outputs: Vec::new() };
-        for Operand { slot, elements, dtype, content } in operands {
+        for Tensor { slot, elements, dtype, content } in operands {
             let elements = usize::try_from(*elements).unwrap_or(usize::MAX);
             let buffer = match content {
                 Content::Length(length) => context.upload(&vec![*length; elements]),
@@ -92,7 +117,7 @@ impl Tensors {
     pub fn prepare(&self, context: &Context, plan: Plan) -> Prepared<'_> {
         let operands =
             self.buffers.iter().map(|buffer| buffer.as_ref().map(|b| Bound { buffer: b, offset: 0, size: b.size() }));
-        Prepared::new(context, Arc::new(plan), &operands.collect::<Vec<_>>())
+        Prepared::new(context, Arc::new(plan), operands.collect())
     }
 
     /// Runs a call on cleared outputs and reads them.
@@ -120,9 +145,9 @@ impl Content {
             ((sum as f64 / 65_536.0 - 2.0) * 3f64.sqrt()) as f32
         };
         (0..count).map(move |_| match self {
-            Self::Normal => normal(),
-            Self::Positive => normal().abs(),
-            Self::Constant(value) => value,
+            Self::Numbers(Fill::Usual) => normal(),
+            Self::Numbers(Fill::Positive) => normal().abs(),
+            Self::Numbers(Fill::Constant(value)) => value,
             Self::Mask => f32::from(u8::from(normal() > -1.15)),
             Self::Length(_) | Self::Output => 0.0,
         })
@@ -181,7 +206,7 @@ mod tests {
 
     #[test]
     fn rounding_agrees_and_a_wrong_number_does_not() {
-        let numbers: Vec<f32> = Content::Normal.numbers(1000, 1).collect();
+        let numbers: Vec<f32> = Content::Numbers(Fill::Usual).numbers(1000, 1).collect();
         let mean = numbers.iter().sum::<f32>() / 1000.0;
         let variance = numbers.iter().map(|x| x * x).sum::<f32>() / 1000.0;
         assert!(mean.abs() < 0.1 && (variance - 1.0).abs() < 0.1, "{mean} {variance}");

@@ -1,176 +1,16 @@
-//! The kernels of gated attention: their bindings, their uniforms, and the source of each specialization.
+//! The kernels of gated attention: the source of each specialization.
 
+use super::GatedAttention;
 use super::config::{Divisor, GatedAttentionConfig, GauMode, GauWeights, QuadraticDivisor};
-use super::plan::{Map, Problem};
+use super::plan::Problem;
 use super::shapes::GatedAttentionShapes;
 use super::tiles::{Choice, StateKernel, can_shuffle, columns, tile_for, tiles_for, tiles_of, width};
 use crate::Causal;
 use crate::adapter::Adapter;
 use crate::matrices::{MatrixTier, RowTile};
-use crate::params::{ParamsLayout, params};
 use crate::row_kernel::Kernel;
-use crate::tensor::Storage;
-use crate::wgsl::{Constant, Source, Specialization, source};
-
-/// Operand slots, and the `@binding` numbers of what is no operand.
-pub(super) mod slot {
-    /// q, or the z that takes its place.
-    pub const Q: usize = 1;
-    pub const K: usize = 2;
-    pub const V: usize = 3;
-    pub const O: usize = 4;
-    pub const U: usize = 5;
-    pub const MAPS: u32 = 6;
-    pub const STATES: u32 = 7;
-    pub const Q_LIN: usize = 8;
-    pub const KV_LENS: usize = 9;
-    pub const K_LIN: usize = 10;
-    pub const PARTIALS: u32 = 11;
-    /// γ of q, k, q_lin and k_lin.
-    pub const GAMMA: usize = 12;
-    /// β of q, k, q_lin and k_lin.
-    pub const BETA: usize = 16;
-    pub const COUNT: usize = 20;
-}
-
-params! {
-    /// Uniform of `gated_attention/params.wgsl`; units are there.
-    #[derive(Default)]
-    struct WalkParams {
-        first_workgroup: u32,
-        end_workgroup: u32,
-        q_heads: u32,
-        kv_heads: u32,
-        group: u32,
-        q_len: u32,
-        kv_len: u32,
-        row_tiles: u32,
-        splits: u32,
-        split_keys: u32,
-        first_block: u32,
-        blocks: u32,
-        offset: i32,
-        align_end: u32,
-        left: i32,
-        right: i32,
-        scale: f32,
-        scale_floor: u32,
-        divisor: f32,
-        chunk: u32,
-        chunk_tiles: u32,
-        chunks: u32,
-        state_first: u32,
-        state_chunks: u32,
-        chunk_causal: u32,
-        linear_tokens: u32,
-        linear_divisor: f32,
-        q_start: u32,
-        q_batch: u32,
-        q_head: u32,
-        q_row: u32,
-        k_start: u32,
-        k_batch: u32,
-        k_head: u32,
-        k_row: u32,
-        v_start: u32,
-        v_batch: u32,
-        v_head: u32,
-        v_row: u32,
-        u_start: u32,
-        u_batch: u32,
-        u_head: u32,
-        u_row: u32,
-        o_start: u32,
-        o_batch: u32,
-        o_head: u32,
-        o_row: u32,
-        q_lin_start: u32,
-        q_lin_batch: u32,
-        q_lin_head: u32,
-        q_lin_row: u32,
-        kv_lens_start: u32,
-        kv_lens_stride: u32,
-    }
-}
-
-params! {
-    /// Uniform of `gated_attention/combine.wgsl`; units are there.
-    struct CombineParams {
-        first_workgroup: u32,
-        end_workgroup: u32,
-        rows: u32,
-        q_heads: u32,
-        q_len: u32,
-        splits: u32,
-        divisor: f32,
-        u_start: u32,
-        u_batch: u32,
-        u_head: u32,
-        u_row: u32,
-        o_start: u32,
-        o_batch: u32,
-        o_head: u32,
-        o_row: u32,
-    }
-}
-
-params! {
-    /// Uniform of `gated_attention/gather_maps.wgsl`; units are there.
-    struct GatherParams {
-        first_workgroup: u32,
-        end_workgroup: u32,
-        heads: u32,
-        first_map: u32,
-        query_beta: u32,
-        key_beta: u32,
-        query_gamma_start: u32,
-        query_gamma_head: u32,
-        query_beta_start: u32,
-        query_beta_head: u32,
-        key_gamma_start: u32,
-        key_gamma_head: u32,
-        key_beta_start: u32,
-        key_beta_head: u32,
-    }
-}
-
-params! {
-    /// Uniform of `gated_attention/chunk_state_params.wgsl`; units are there.
-    struct StateParams {
-        first_workgroup: u32,
-        end_workgroup: u32,
-        q_heads: u32,
-        kv_heads: u32,
-        kv_len: u32,
-        chunk: u32,
-        chunks: u32,
-        key_tiles: u32,
-        blocks: u32,
-        state_first: u32,
-        state_chunks: u32,
-        k_start: u32,
-        k_batch: u32,
-        k_head: u32,
-        k_row: u32,
-        v_start: u32,
-        v_batch: u32,
-        v_head: u32,
-        v_row: u32,
-        kv_lens_start: u32,
-        kv_lens_stride: u32,
-    }
-}
-
-params! {
-    /// Uniform of `gated_attention/prefix.wgsl`; units are there.
-    struct PrefixParams {
-        first_workgroup: u32,
-        end_workgroup: u32,
-        size: u32,
-        chunks: u32,
-        total: u32,
-    }
-}
+use crate::tensor::Layout;
+use crate::wgsl::{self, Constant, Source, Specialization, source};
 
 /// Invocations of the kernels that only move or add.
 pub(super) const FLAT_WORKGROUP: u32 = 64;
@@ -242,7 +82,7 @@ pub(super) fn walk(config: &GatedAttentionConfig, problem: &Problem, choice: &Ch
     let shapes = &problem.shapes;
     let weighing = Weighing::new(config, shapes.key_dim);
     let chunked = config.chunk().is_some();
-    let vec4_keys = problem.q.is_vec4() && problem.k.is_vec4() && (!chunked || problem.q_lin.is_vec4());
+    let vec4_keys = problem.is_vec4(if chunked { &["q", "k", "q_lin"] } else { &["q", "k"] });
     let mut fragments = vec![
         source!("gated_attention/params"),
         source!("shared/steps"),
@@ -252,7 +92,7 @@ pub(super) fn walk(config: &GatedAttentionConfig, problem: &Problem, choice: &Ch
             (false, true) => source!("gated_attention/k_vec4"),
             (false, false) => source!("gated_attention/k_scalar"),
         },
-        pick(problem.v.is_vec4(), source!("gated_attention/v_vec4"), source!("gated_attention/v_scalar")),
+        pick(problem.is_vec4(&["v"]), source!("gated_attention/v_vec4"), source!("gated_attention/v_scalar")),
         pick(shapes.kv_lens, source!("shared/kv_lens"), source!("shared/no_kv_lens")),
         source!("gated_attention/divisor"),
         source!("shared/workgroup_index"),
@@ -286,14 +126,7 @@ pub(super) fn walk(config: &GatedAttentionConfig, problem: &Problem, choice: &Ch
         ("LOG_N", Constant::Bool(weighing.log_n)),
         ("DIVISOR", Constant::U32(weighing.divisor_law)),
     ]);
-    let own = [
-        (!shapes.shared_z).then_some(("k", problem.k.storage)),
-        (chunked && !shapes.shared_z).then_some(("q_lin", problem.q_lin.storage)),
-    ];
-    let outputs = if choice.splits > 1 { [None; 2] } else { output_storage(problem) };
-    let inputs = [("q", problem.q.storage), ("v", problem.v.storage)];
-    Specialization { kernel, constants, fragments, storage: Vec::new() }
-        .stored(inputs.into_iter().chain(own.into_iter().chain(outputs).flatten()))
+    Specialization { kernel, constants, fragments, storage: Vec::new() }.of(problem, &[])
 }
 
 /// A kernel's file, its own constants and its own fragments.
@@ -356,18 +189,13 @@ fn map_fragments(problem: &Problem, writes_workspace: bool) -> Vec<&'static Sour
 /// The files by which a kernel gates and writes o.
 fn output_fragments(problem: &Problem) -> [&'static Source; 2] {
     [
-        match problem.u.map(|u| u.is_vec4()) {
+        match problem.get("u").map(Layout::is_vec4) {
             Some(true) => source!("gated_attention/gate_vec4"),
             Some(false) => source!("gated_attention/gate_scalar"),
             None => source!("gated_attention/no_gate"),
         },
-        pick(problem.o.is_vec4(), source!("shared/store_vec4"), source!("shared/store_scalar")),
+        pick(problem.is_vec4(&["o"]), source!("shared/store_vec4"), source!("shared/store_scalar")),
     ]
-}
-
-/// How what those files bind is stored.
-fn output_storage(problem: &Problem) -> [Option<(&'static str, Storage)>; 2] {
-    [problem.u.map(|u| ("u", u.storage)), Some(("o", problem.o.storage))]
 }
 
 pub(super) fn combine(config: &GatedAttentionConfig, problem: &Problem) -> Specialization {
@@ -385,12 +213,17 @@ pub(super) fn combine(config: &GatedAttentionConfig, problem: &Problem) -> Speci
         fragments,
         storage: Vec::new(),
     }
-    .stored(output_storage(problem).into_iter().flatten())
+    .of(problem, &[])
 }
 
-pub(super) fn gather_maps(problem: &Problem, [query, key]: [Map; 2]) -> Specialization {
-    // In place of a β that is not given, γ is bound.
-    let beta = |map: Map| map.beta.unwrap_or(map.gamma).storage;
+/// γ and β of the maps from z to q and k, and to q_lin and k_lin, in the order of [`GATHERED`].
+pub(super) const MAPS: [[&str; 4]; 2] =
+    [["gamma_q", "beta_q", "gamma_k", "beta_k"], ["gamma_q_lin", "beta_q_lin", "gamma_k_lin", "beta_k_lin"]];
+/// What `gather_maps.wgsl` calls them.
+pub(super) const GATHERED: [&str; 4] = ["query_gamma", "query_beta", "key_gamma", "key_beta"];
+
+pub(super) fn gather_maps(problem: &Problem, maps: [&str; 4]) -> Specialization {
+    let storage = std::array::from_fn::<_, 4, _>(|index| (GATHERED[index], problem.storage(maps[index])));
     Specialization {
         kernel: source!("gated_attention/gather_maps"),
         constants: vec![
@@ -400,12 +233,7 @@ pub(super) fn gather_maps(problem: &Problem, [query, key]: [Map; 2]) -> Speciali
         fragments: vec![source!("shared/workgroup_index")],
         storage: Vec::new(),
     }
-    .stored([
-        ("query_gamma", query.gamma.storage),
-        ("query_beta", beta(query)),
-        ("key_gamma", key.gamma.storage),
-        ("key_beta", beta(key)),
-    ])
+    .of(problem, &storage)
 }
 
 pub(super) fn chunk_state(problem: &Problem, choice: &Choice) -> Specialization {
@@ -413,8 +241,8 @@ pub(super) fn chunk_state(problem: &Problem, choice: &Choice) -> Specialization 
     let state = choice.state(shapes.key_dim);
     let mut fragments = vec![
         source!("gated_attention/chunk_state_params"),
-        pick(problem.k_lin.is_vec4(), source!("gated_attention/k_vec4"), source!("gated_attention/k_scalar")),
-        pick(problem.v.is_vec4(), source!("gated_attention/v_vec4"), source!("gated_attention/v_scalar")),
+        pick(problem.is_vec4(&["k_lin"]), source!("gated_attention/k_vec4"), source!("gated_attention/k_scalar")),
+        pick(problem.is_vec4(&["v"]), source!("gated_attention/v_vec4"), source!("gated_attention/v_scalar")),
         pick(shapes.kv_lens, source!("shared/kv_lens"), source!("shared/no_kv_lens")),
         source!("shared/workgroup_index"),
     ];
@@ -436,8 +264,7 @@ pub(super) fn chunk_state(problem: &Problem, choice: &Choice) -> Specialization 
         ("V_BLOCK", Constant::U32(state.v_block)),
     ]);
     // Its keys are k_lin, or z.
-    Specialization { kernel, constants, fragments, storage: Vec::new() }
-        .stored([("k", problem.k_lin.storage), ("v", problem.v.storage)])
+    Specialization { kernel, constants, fragments, storage: Vec::new() }.of(problem, &[("k", problem.storage("k_lin"))])
 }
 
 pub(super) fn prefix(config: &GatedAttentionConfig) -> Specialization {
@@ -470,10 +297,10 @@ const DEVICES: [(Adapter, u32, Option<u32>, u32); 10] = [
 const ALL_DEVICES: [(Adapter, Option<u32>, u32); 3] =
     [(Adapter::Llvmpipe, Some(8), 16 << 10), (Adapter::Gpu, None, 16 << 10), (Adapter::Gpu, None, 32 << 10)];
 
-/// Every specialization that a plan can pick, up to the widths (which are sampled), with its uniform's layout.
+/// Every specialization that a plan can pick, up to the widths (which are sampled).
 #[doc(hidden)]
 #[must_use]
-pub fn specializations() -> Vec<(Specialization, ParamsLayout)> {
+pub fn specializations() -> Vec<Specialization> {
     let weights = [
         GauWeights::SquaredRelu(Divisor::LenDim),
         GauWeights::SquaredRelu(Divisor::FixedLenDim { len: 512 }),
@@ -498,15 +325,15 @@ pub fn specializations() -> Vec<(Specialization, ParamsLayout)> {
             shapes.shared_z = bits(flags, 0);
             shapes.gate = bits(flags, 1);
             shapes.kv_lens = bits(flags, 2);
-            let mut problem = Problem::contiguous(shapes);
+            let mut problem = Problem::contiguous::<GatedAttention>(config, shapes);
             if bits(flags, 3) {
                 // Off a multiple of four: scalar loads and stores.
-                for layout in [&mut problem.q, &mut problem.k_lin, &mut problem.o] {
-                    layout.start = 1;
+                for name in ["q", "k_lin", "o"] {
+                    problem.change(name, |layout| layout.start = 1);
                 }
             }
             if bits(flags, 4) {
-                problem.v.start = 1;
+                problem.change("v", |layout| layout.start = 1);
             }
             let table = DEVICES.into_iter().filter_map(|(adapter, len, subgroup, granted)| {
                 let shapes = GatedAttentionShapes { q_len: len, ..shapes };
@@ -537,18 +364,14 @@ pub fn specializations() -> Vec<(Specialization, ParamsLayout)> {
                         split_keys: 8,
                         reason: String::new(),
                     };
-                    found.push((walk(config, &problem, &choice), WalkParams::LAYOUT));
-                    found.push((chunk_state(&problem, &choice), StateParams::LAYOUT));
+                    found.push(walk(config, &problem, &choice));
+                    found.extend(config.chunk().map(|_| chunk_state(&problem, &choice)));
                 }
             }
-            found.push((combine(config, &problem), CombineParams::LAYOUT));
-            if let [Some(query), Some(key), ..] = problem.maps {
-                found.push((gather_maps(&problem, [query, key]), GatherParams::LAYOUT));
-            }
-            found.push((prefix(config), PrefixParams::LAYOUT));
+            found.push(combine(config, &problem));
+            found.extend(shapes.shared_z.then(|| gather_maps(&problem, MAPS[0])));
+            found.push(prefix(config));
         }
     }
-    let mut seen = std::collections::HashSet::new();
-    found.retain(|(specialization, _)| seen.insert(specialization.clone()));
-    found
+    wgsl::distinct(found)
 }

@@ -1,117 +1,11 @@
 //! The CPU twin of gated attention: plain loops over the formula.
 
 use super::config::{Divisor, GatedAttentionConfig, GauMode, GauWeights, LinearDivisor, QuadraticDivisor};
-use super::shapes::{AffineShapes, GatedAttentionShapes, TensorShapes};
-use crate::host::HostView;
+use super::shapes::GatedAttentionShapes;
 use crate::reference::{Real, SumOrder, check_row};
 use crate::{Causal, Result};
 
-/// The inputs of gated attention in host memory; see [`GatedAttentionInputs`](crate::GatedAttentionInputs) for shapes.
-#[derive(Clone, Copy, Debug)]
-pub struct HostInputs<'a> {
-    /// Queries, unless z is given.
-    pub q: Option<HostView<'a, f32, 4>>,
-    /// Keys, unless z is given.
-    pub k: Option<HostView<'a, f32, 4>>,
-    /// What q and k are affine maps of.
-    pub z: Option<HostView<'a, f32, 4>>,
-    /// Factor of z in q.
-    pub gamma_q: Option<HostView<'a, f32, 2>>,
-    /// Term of q.
-    pub beta_q: Option<HostView<'a, f32, 2>>,
-    /// Factor of z in k.
-    pub gamma_k: Option<HostView<'a, f32, 2>>,
-    /// Term of k.
-    pub beta_k: Option<HostView<'a, f32, 2>>,
-    /// Values.
-    pub v: HostView<'a, f32, 4>,
-    /// The gate.
-    pub u: Option<HostView<'a, f32, 4>>,
-    /// Visible keys per batch.
-    pub kv_lens: Option<HostView<'a, u32, 1>>,
-    /// Queries of the linear part of mixed chunks, unless z is given.
-    pub q_lin: Option<HostView<'a, f32, 4>>,
-    /// Keys of the linear part of mixed chunks, unless z is given.
-    pub k_lin: Option<HostView<'a, f32, 4>>,
-    /// Factor of z in q_lin.
-    pub gamma_q_lin: Option<HostView<'a, f32, 2>>,
-    /// Term of q_lin.
-    pub beta_q_lin: Option<HostView<'a, f32, 2>>,
-    /// Factor of z in k_lin.
-    pub gamma_k_lin: Option<HostView<'a, f32, 2>>,
-    /// Term of k_lin.
-    pub beta_k_lin: Option<HostView<'a, f32, 2>>,
-}
-
-impl<'a> HostInputs<'a> {
-    fn none(v: HostView<'a, f32, 4>) -> Self {
-        Self {
-            q: None,
-            k: None,
-            z: None,
-            gamma_q: None,
-            beta_q: None,
-            gamma_k: None,
-            beta_k: None,
-            v,
-            u: None,
-            kv_lens: None,
-            q_lin: None,
-            k_lin: None,
-            gamma_q_lin: None,
-            beta_q_lin: None,
-            gamma_k_lin: None,
-            beta_k_lin: None,
-        }
-    }
-
-    /// Queries, keys and values, and nothing optional.
-    #[must_use]
-    pub fn new(q: HostView<'a, f32, 4>, k: HostView<'a, f32, 4>, v: HostView<'a, f32, 4>) -> Self {
-        Self { q: Some(q), k: Some(k), ..Self::none(v) }
-    }
-
-    /// One z, its maps to q and k, and values; nothing optional.
-    #[must_use]
-    pub fn shared(
-        z: HostView<'a, f32, 4>,
-        gamma_q: HostView<'a, f32, 2>,
-        gamma_k: HostView<'a, f32, 2>,
-        v: HostView<'a, f32, 4>,
-    ) -> Self {
-        Self { z: Some(z), gamma_q: Some(gamma_q), gamma_k: Some(gamma_k), ..Self::none(v) }
-    }
-
-    /// The problem's sizes.
-    ///
-    /// # Errors
-    /// As [`GatedAttention::prepare`](crate::GatedAttention::prepare), for what concerns shapes and which are given.
-    pub fn shapes(&self, config: &GatedAttentionConfig) -> Result<GatedAttentionShapes> {
-        let four = |view: Option<HostView<f32, 4>>| view.map(|view| view.shape_u32());
-        let affine = |gamma: Option<HostView<f32, 2>>, beta: Option<HostView<f32, 2>>| AffineShapes {
-            gamma: gamma.map(|view| view.shape_u32()),
-            beta: beta.map(|view| view.shape_u32()),
-        };
-        TensorShapes {
-            q: four(self.q),
-            k: four(self.k),
-            z: four(self.z),
-            q_lin: four(self.q_lin),
-            k_lin: four(self.k_lin),
-            affine: [
-                affine(self.gamma_q, self.beta_q),
-                affine(self.gamma_k, self.beta_k),
-                affine(self.gamma_q_lin, self.beta_q_lin),
-                affine(self.gamma_k_lin, self.beta_k_lin),
-            ],
-            v: self.v.shape_u32(),
-            u: four(self.u),
-            kv_lens: self.kv_lens.map(|view| view.shape_u32()),
-            o: None,
-        }
-        .check(config)
-    }
-}
+pub use super::HostInputs;
 
 /// The whole result.
 #[derive(Clone, Debug, PartialEq)]
@@ -147,6 +41,15 @@ pub fn gated_attention_in<T: Real>(
         }
     }
     Ok(HostOutputs { o })
+}
+
+/// The output, by name.
+pub(super) fn by_name<T: Real>(
+    config: &GatedAttentionConfig,
+    inputs: &HostInputs,
+    order: SumOrder,
+) -> Result<Vec<(&'static str, Vec<T>)>> {
+    Ok(vec![("o", gated_attention_in(config, inputs, order)?.o)])
 }
 
 /// The output of query `[batch, q_head, position]`, v_dim numbers.
@@ -329,6 +232,7 @@ fn squared_relu<T: Real>(x: T) -> T {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::HostView;
 
     fn view<const RANK: usize>(data: &[f32], shape: [usize; RANK]) -> HostView<'_, f32, RANK> {
         HostView::new(data, shape).expect("the shape fits the data")

@@ -62,7 +62,7 @@ const ENOUGH_FOR_A_GPU: u64 = 256;
 const LEAST_SPLIT: u32 = 256;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Tile {
+pub(crate) struct Tile {
     pub adapter: Adapter,
     /// The fewest and the most rows that it is for: queries (of a chunk, if there are chunks), on a GPU times the heads that
     /// share a tile.
@@ -438,6 +438,7 @@ fn check_chunks_under_loop_cap(shapes: &GatedAttentionShapes, chunk: u32, choice
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::GatedAttention;
     use crate::gated_attention::config::GauMode;
 
     fn capabilities(is_cpu: bool, loop_cap: Option<u32>) -> Capabilities {
@@ -446,7 +447,8 @@ mod tests {
     }
 
     fn problem(len: u32, key_dim: u32, v_dim: u32) -> Problem {
-        Problem::contiguous(GatedAttentionShapes::gau(1, 1, len, key_dim, v_dim))
+        let shapes = GatedAttentionShapes::gau(1, 1, len, key_dim, v_dim);
+        Problem::contiguous::<GatedAttention>(&GatedAttentionConfig::new(), shapes)
     }
 
     #[test]

@@ -3,16 +3,14 @@
 mod sources;
 
 use self::sources::Maker;
+use super::LinearAttention;
 use super::config::{FeatureMap, LinearAttentionConfig, LinearMode, Normalization};
-use super::params::{ChunkStateParams, FeaturesParams, OutputParams, PrefixParams, StateParams, StepParams};
-use super::plan::{heads, tokens};
-use super::problem::Problem;
+use super::plan::{Problem, heads, tokens};
 use super::shapes::LinearAttentionShapes;
 use super::tiles::Tiles;
 use crate::context::Capabilities;
-use crate::params::ParamsLayout;
-use crate::tensor::{DType, Layout, Storage};
-use crate::wgsl::{Source, Specialization, source};
+use crate::dtype::{DType, Storage};
+use crate::wgsl::{self, Source, Specialization, source};
 
 /// Invocations per workgroup of the kernels that copy or scan states.
 pub(super) const STATE_WORKGROUP: u32 = 64;
@@ -102,32 +100,11 @@ pub(super) fn state_row(config: &LinearAttentionConfig, v_dim: u32) -> u32 {
     headers(config) + v_dim.div_ceil(4)
 }
 
-/// How what kernels of rows and of keys read and write is stored; features in the workspace are f32.
-pub(super) struct Stored {
-    q: Storage,
-    k: Storage,
-    v: Storage,
-    o: Storage,
-}
-
-impl Stored {
-    pub fn of(config: &LinearAttentionConfig, problem: &Problem) -> Self {
-        let (for_queries, for_keys) = needs_features(config.feature_map);
-        let of = |in_workspace, layout: Layout<4>| {
-            if in_workspace { Storage::Plain(DType::F32) } else { layout.storage }
-        };
-        Self { q: of(for_queries, problem.q), k: of(for_keys, problem.k), v: problem.v.storage, o: problem.o.storage }
-    }
-
-    /// Of a kernel that sums up keys.
-    pub fn keys(&self) -> [(&'static str, Storage); 2] {
-        [("k", self.k), ("v", self.v)]
-    }
-
-    /// Of a kernel that computes rows, which in causal mode sees keys.
-    pub fn rows(&self, causal: bool) -> impl Iterator<Item = (&'static str, Storage)> {
-        [("q", self.q), ("o", self.o)].into_iter().chain(self.keys().into_iter().filter(move |_| causal))
-    }
+/// How q and k are stored where their features are in the workspace: as f32. The others are as the problem has them.
+pub(super) fn in_workspace(config: &LinearAttentionConfig) -> Vec<(&'static str, Storage)> {
+    let (for_queries, for_keys) = needs_features(config.feature_map);
+    let names = [for_queries.then_some("q"), for_keys.then_some("k")];
+    names.into_iter().flatten().map(|name| (name, Storage::Plain(DType::F32))).collect()
 }
 
 /// The kernels of one plan.
@@ -151,8 +128,8 @@ impl Kernels {
     pub fn new(config: &LinearAttentionConfig, problem: &Problem, tile: &Tile) -> Self {
         let make = Maker::new(config, problem, tile);
         Self {
-            query_features: make.for_queries.then(|| make.features(problem.q)),
-            key_features: make.for_keys.then(|| make.features(problem.k)),
+            query_features: make.for_queries.then(|| make.features("q")),
+            key_features: make.for_keys.then(|| make.features("k")),
             chunk_state: make.chunk_state(),
             prefix: make.prefix(),
             output: make.output(),
@@ -174,18 +151,10 @@ impl Kernels {
         if queries { self.query_features.as_ref() } else { self.key_features.as_ref() }
     }
 
-    fn all(self, step: bool) -> Vec<(Specialization, ParamsLayout)> {
-        let mut all = vec![
-            (self.chunk_state, ChunkStateParams::LAYOUT),
-            (self.prefix, PrefixParams::LAYOUT),
-            (self.output, OutputParams::LAYOUT),
-            (self.load_state, StateParams::LAYOUT),
-            (self.store_state, StateParams::LAYOUT),
-        ];
-        all.extend(step.then_some((self.step, StepParams::LAYOUT)));
-        all.extend(self.query_features.map(|kernel| (kernel, FeaturesParams::LAYOUT)));
-        all.extend(self.key_features.map(|kernel| (kernel, FeaturesParams::LAYOUT)));
-        all
+    fn all(self, step: bool) -> impl Iterator<Item = Specialization> {
+        let states = [self.chunk_state, self.prefix, self.output, self.load_state, self.store_state];
+        let optional = [step.then_some(self.step), self.query_features, self.key_features];
+        states.into_iter().chain(optional.into_iter().flatten())
     }
 }
 
@@ -261,10 +230,10 @@ pub(super) fn most_loop_iterations(
     [largest, chunks + 2, 2 * (features + 2), features_kernel].into_iter().max().unwrap_or(0)
 }
 
-/// Every specialization that a plan can pick, up to the head dims (which are sampled), with its uniform's layout.
+/// Every specialization that a plan can pick, up to the head dims (which are sampled).
 #[doc(hidden)]
 #[must_use]
-pub fn specializations() -> Vec<(Specialization, ParamsLayout)> {
+pub fn specializations() -> Vec<Specialization> {
     let favor = FeatureMap::Favor { scale: None };
     let maps = [
         FeatureMap::EluPlusOne,
@@ -291,7 +260,7 @@ pub fn specializations() -> Vec<(Specialization, ParamsLayout)> {
                     shapes.projection_rows = (map == favor).then_some(projection);
                     shapes.kv_lens = mode == LinearMode::Full && normalization == Normalization::None;
                     shapes.state_out = true;
-                    let problem = Problem::contiguous(&config, shapes);
+                    let problem = Problem::contiguous::<LinearAttention>(&config, shapes);
                     found.extend(tokens::specializations(&config, &problem));
                     found.extend(heads::specializations(&config, &problem));
                     let tiles = Tiles::of(&config, &shapes);
@@ -306,19 +275,14 @@ pub fn specializations() -> Vec<(Specialization, ParamsLayout)> {
                         let kernels = Kernels::new(&config, &problem, &tile).tiled(&config, &problem, tiles);
                         found.extend(kernels.all(step));
                         if can_step(&config, &shapes, false, None) {
-                            let mut stored = problem;
-                            stored.state_out = stored.state_out.map(|mut state| {
-                                state.s.storage = Storage::PackedBF16;
-                                state
-                            });
-                            found.push((Kernels::new(&config, &stored, &tile).step, StepParams::LAYOUT));
+                            let mut stored = problem.clone();
+                            stored.change("state_s", |layout| layout.storage = Storage::PackedBF16);
+                            found.push(Kernels::new(&config, &stored, &tile).step);
                         }
                     }
                 }
             }
         }
     }
-    let mut seen = std::collections::HashSet::new();
-    found.retain(|(specialization, _)| seen.insert(specialization.clone()));
-    found
+    wgsl::distinct(found)
 }

@@ -5,19 +5,15 @@ use std::fmt;
 use super::config::{LinearAttentionConfig, LinearMode, Normalization};
 use super::kernels::Tile;
 use super::plan::tokens::Walk;
-use super::plan::{self, heads, tokens};
-use super::problem::Problem;
+use super::plan::{Problem, heads, tokens};
 use super::rounds::Rounds;
 use super::shapes::LinearAttentionShapes;
-use crate::Result;
-use crate::context::{Capabilities, Context};
-use crate::dispatch::Plan;
-use crate::tensor::Layout;
+use crate::context::Capabilities;
 use crate::tuning::Class;
 
 /// How the keys are walked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Offer {
+pub(crate) enum Offer {
     /// Token by token.
     Tokens(tokens::Tile),
     /// Chunk by chunk within a workgroup.
@@ -71,7 +67,7 @@ pub(super) fn rounds(
 
 /// The one that the rules make of them.
 #[cfg(feature = "blocking")]
-fn default(config: &LinearAttentionConfig, problem: &Problem, capabilities: &Capabilities) -> Offer {
+pub(super) fn default(config: &LinearAttentionConfig, problem: &Problem, capabilities: &Capabilities) -> Offer {
     let shapes = &problem.shapes;
     match tokens::Tile::select(config, shapes, capabilities) {
         Some(tile) => Offer::Tokens(tile),
@@ -106,10 +102,9 @@ pub(super) fn offers(config: &LinearAttentionConfig, problem: &Problem, capabili
 /// What calls of one class have in common.
 pub(super) fn class(config: &LinearAttentionConfig, problem: &Problem) -> String {
     let shapes = &problem.shapes;
-    let vec4 = [problem.q, problem.k, problem.v, problem.o].iter().all(Layout::is_vec4);
     // Its name, without its parameters.
     let map = format!("{:?}", config.feature_map);
-    Class::of("linear_attention")
+    let class = Class::of("linear_attention")
         .with(map.split(' ').next().unwrap_or_default(), true)
         .with("causal", config.mode == LinearMode::Causal)
         .with("unnormalized", config.normalization == Normalization::None)
@@ -119,61 +114,6 @@ pub(super) fn class(config: &LinearAttentionConfig, problem: &Problem) -> String
         .lengths_and_heads([shapes.q_len, shapes.kv_len], [shapes.batch, shapes.q_heads, shapes.kv_heads])
         .with("kv_lens", shapes.kv_lens)
         .with("state_in", shapes.state_in)
-        .with("state_out", shapes.state_out)
-        .with("scalar", !vec4)
-        .stored([("q", problem.q), ("k", problem.k), ("v", problem.v), ("o", problem.o)])
-        .name()
-}
-
-/// A plan by what the context's tuning takes, or by the rules.
-pub(super) fn plan(context: &Context, config: &LinearAttentionConfig, problem: &Problem) -> Result<Plan> {
-    context.plan_tuned(
-        || class(config, problem),
-        || offers(config, problem, context.capabilities()),
-        |offer| plan::build(context, config, problem, offer),
-    )
-}
-
-/// A call to measure. A state that goes in and out lies in two places, so that a call can be repeated.
-#[cfg(feature = "blocking")]
-pub(crate) fn subject(
-    context: &Context,
-    config: LinearAttentionConfig,
-    shapes: LinearAttentionShapes,
-    dtype: crate::DType,
-) -> Result<crate::autotune::Subject> {
-    use super::plan::slot;
-    use crate::autotune::{Content, Operand, Subject};
-
-    super::LinearAttention::new(context, config)?.plan(&shapes, dtype)?;
-    let capabilities = context.capabilities();
-    let problem = Problem { in_place: false, ..Problem::contiguous(&config, shapes).stored(dtype, capabilities)? };
-    let own = default(&config, &problem, capabilities).to_string();
-    let mut operands = Vec::new();
-    if !shapes.is_empty() {
-        operands.push(Operand::new(slot::Q, &problem.q, Content::Normal));
-        operands.push(Operand::new(slot::K, &problem.k, Content::Normal));
-        operands.push(Operand::new(slot::V, &problem.v, Content::Normal));
-        operands.push(Operand::new(slot::O, &problem.o, Content::Output));
-        operands.extend(problem.projection.map(|l| Operand::new(slot::PROJECTION, &l, Content::Normal)));
-        operands.extend(problem.kv_lens.map(|l| Operand::new(slot::KV_LENS, &l, Content::Length(shapes.kv_len))));
-        for (slots, state, [s, z, max]) in [
-            (slot::STATE_IN, problem.state_in, [Content::Normal, Content::Positive, Content::Constant(0.0)]),
-            (slot::STATE_OUT, problem.state_out, [Content::Output; 3]),
-        ] {
-            let Some(state) = state else { continue };
-            operands.push(Operand::new(slots[0], &state.s, s));
-            operands.push(Operand::new(slots[1], &state.z, z));
-            operands.extend(state.max.map(|l| Operand::new(slots[2], &l, max)));
-        }
-    }
-    let offers = offers(&config, &problem, capabilities).into_iter().map(|offer| offer.to_string());
-    let offers = offers.filter(|offer| *offer != own).map(|offer| vec![offer]).collect();
-    Ok(Subject {
-        class: class(&config, &problem),
-        offers,
-        operands,
-        in_f16: false,
-        plan: Box::new(move |context| plan(context, &config, &problem)),
-    })
+        .with("state_out", shapes.state_out);
+    problem.class(class, &["q", "k", "v", "o"])
 }

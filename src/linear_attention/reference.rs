@@ -1,60 +1,11 @@
 //! The CPU twin of linear attention: the weights of all pairs, one by one, as the formula has them.
 
 use super::config::{FeatureMap, LinearAttentionConfig, LinearMode, Normalization, RunningMax};
-use super::shapes::{LinearAttentionShapes, StateShapes, TensorShapes};
+use super::shapes::LinearAttentionShapes;
 use crate::Result;
-use crate::host::HostView;
 use crate::reference::{Real, SumOrder, check_row};
 
-/// The inputs of linear attention in host memory; see [`LinearAttentionInputs`](crate::LinearAttentionInputs) for shapes.
-#[derive(Clone, Copy, Debug)]
-pub struct HostInputs<'a> {
-    /// Queries.
-    pub q: HostView<'a, f32, 4>,
-    /// Keys.
-    pub k: HostView<'a, f32, 4>,
-    /// Values.
-    pub v: HostView<'a, f32, 4>,
-    /// The rows of FAVOR+.
-    pub projection: Option<HostView<'a, f32, 2>>,
-    /// Visible keys per batch.
-    pub kv_lens: Option<HostView<'a, u32, 1>>,
-    /// What came before: sums of ψ(k) vᵀ.
-    pub state_s: Option<HostView<'a, f32, 4>>,
-    /// What came before: sums of ψ(k).
-    pub state_z: Option<HostView<'a, f32, 3>>,
-    /// What came before: the running maximum.
-    pub state_max: Option<HostView<'a, f32, 3>>,
-}
-
-impl<'a> HostInputs<'a> {
-    /// Queries, keys and values, and nothing optional.
-    #[must_use]
-    pub fn new(q: HostView<'a, f32, 4>, k: HostView<'a, f32, 4>, v: HostView<'a, f32, 4>) -> Self {
-        Self { q, k, v, projection: None, kv_lens: None, state_s: None, state_z: None, state_max: None }
-    }
-
-    /// The problem's sizes.
-    ///
-    /// # Errors
-    /// As [`LinearAttention::prepare`](crate::LinearAttention::prepare), for what concerns shapes.
-    pub fn shapes(&self, config: &LinearAttentionConfig) -> Result<LinearAttentionShapes> {
-        TensorShapes {
-            q: self.q.shape_u32(),
-            k: self.k.shape_u32(),
-            v: self.v.shape_u32(),
-            projection: self.projection.map(|view| view.shape_u32()),
-            kv_lens: self.kv_lens.map(|view| view.shape_u32()),
-            state_in: StateShapes {
-                s: self.state_s.map(|view| view.shape_u32()),
-                z: self.state_z.map(|view| view.shape_u32()),
-                max: self.state_max.map(|view| view.shape_u32()),
-            },
-            ..TensorShapes::default()
-        }
-        .check(config)
-    }
-}
+pub use super::HostInputs;
 
 /// The whole result.
 #[derive(Clone, Debug, PartialEq)]
@@ -101,6 +52,17 @@ pub fn linear_attention_in<T: Real>(
         }
     }
     Ok(out)
+}
+
+/// All outputs, by name; the maximum where the map has one.
+pub(super) fn by_name<T: Real>(
+    config: &LinearAttentionConfig,
+    inputs: &HostInputs,
+    order: SumOrder,
+) -> Result<Vec<(&'static str, Vec<T>)>> {
+    let HostOutputs { o, state_s, state_z, state_max } = linear_attention_in(config, inputs, order)?;
+    let state_max = config.feature_map.running_max().map(|_| ("state_max", state_max));
+    Ok([("o", o), ("state_s", state_s), ("state_z", state_z)].into_iter().chain(state_max).collect())
 }
 
 /// The row of query `[batch, q_head, position]`.
@@ -330,6 +292,7 @@ impl<'a, T: Real> Head<'a, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::HostView;
 
     fn view<const RANK: usize>(data: &[f32], shape: [usize; RANK]) -> HostView<'_, f32, RANK> {
         HostView::new(data, shape).unwrap()

@@ -1,8 +1,8 @@
 //! What a GPU gets: tiles of rows and of features in workgroup memory, and chunks as long as they pay.
 
 use super::config::{LinearAttentionConfig, LinearMode, Normalization};
-use super::kernels::{Kind, Stored, elementwise, headers, needs_features, pick};
-use super::problem::Problem;
+use super::kernels::{Kind, elementwise, headers, in_workspace, needs_features, pick};
+use super::plan::Problem;
 use super::shapes::LinearAttentionShapes;
 use crate::context::Capabilities;
 use crate::wgsl::{Constant, Source, Specialization, source};
@@ -115,7 +115,7 @@ impl Tiles {
     pub fn chunk_state(&self, config: &LinearAttentionConfig, problem: &Problem) -> Specialization {
         let shapes = &problem.shapes;
         let (_, for_keys) = needs_features(config.feature_map);
-        let vec4 = (for_keys || problem.k.is_vec4()) && problem.v.is_vec4();
+        let vec4 = problem.is_vec4(if for_keys { &["v"] } else { &["k", "v"] });
         let head_dim = if for_keys { shapes.features(config.feature_map) } else { shapes.head_dim };
         let mut constants = self.constants([self.features, self.feature_groups], head_dim, config, shapes);
         constants.push(elem(vec4));
@@ -145,7 +145,7 @@ impl Tiles {
             fragments,
             storage: Vec::new(),
         }
-        .stored(Stored::of(config, problem).keys())
+        .of(problem, &in_workspace(config))
     }
 
     /// The kernel that computes rows.
@@ -154,9 +154,8 @@ impl Tiles {
         let causal = config.mode == LinearMode::Causal;
         let (for_queries, for_keys) = needs_features(config.feature_map);
         // One element type for all that the kernel reads; in full mode that is q alone.
-        let k_vec4 = for_keys || problem.k.is_vec4();
-        let q_vec4 = for_queries || problem.q.is_vec4();
-        let vec4 = q_vec4 && (!causal || k_vec4 && problem.v.is_vec4());
+        let reads = [(!for_queries).then_some("q"), (causal && !for_keys).then_some("k"), causal.then_some("v")];
+        let vec4 = problem.is_vec4(&reads.into_iter().flatten().collect::<Vec<_>>());
         let head_dim = if for_queries { shapes.features(config.feature_map) } else { shapes.head_dim };
         let mut constants = self.constants([self.rows, self.row_groups], head_dim, config, shapes);
         constants.extend([
@@ -168,7 +167,7 @@ impl Tiles {
             source!("linear_attention/output_params"),
             source!("linear_attention/tiled_rows"),
             pick(vec4, source!("linear_attention/load_q_vec4"), source!("linear_attention/load_q_scalar")),
-            pick(problem.o.is_vec4(), source!("shared/store_vec4"), source!("shared/store_scalar")),
+            pick(problem.is_vec4(&["o"]), source!("shared/store_vec4"), source!("shared/store_scalar")),
             source!("linear_attention/within"),
             source!("shared/tile"),
             source!("shared/along_width_memory"),
@@ -198,7 +197,7 @@ impl Tiles {
         ];
         fragments.extend_from_slice(pick(causal, own_keys, &[source!("linear_attention/no_own_keys")]));
         Specialization { kernel: source!("linear_attention/tiled_output"), constants, fragments, storage: Vec::new() }
-            .stored(Stored::of(config, problem).rows(causal))
+            .of(problem, &in_workspace(config))
     }
 
     /// The most loop iterations of an invocation of either kernel, counting one more for the exit of each run of a loop.

@@ -1,58 +1,11 @@
-//! The kernels of the matrix product: their bindings, their uniform, and the source of each specialization.
+//! The kernels of the matrix product: the source of each specialization, and the numbers it is given.
 
 use super::plan::{ALTERNATIVES, Kernel, Problem, TILES, Tile};
-use super::{Activation, MatMulConfig, MatMulShapes};
+use super::{Activation, MatMul, MatMulConfig, MatMulShapes};
+use crate::dispatch::Value;
 use crate::matrices::MatrixTier;
-use crate::params::{ParamsLayout, params};
-use crate::tensor::{Layout, Storage};
-use crate::wgsl::{Constant, Source, Specialization, source};
-
-/// Operand slots, which are also the `@binding` numbers of the kernels.
-pub(super) mod slot {
-    pub const A: usize = 1;
-    pub const B: usize = 2;
-    pub const C: usize = 3;
-    pub const BIAS: usize = 4;
-    /// In the workspace.
-    pub const PARTIALS: usize = 5;
-    pub const COUNT: usize = 5;
-}
-
-params! {
-    /// Uniform of `matmul/params.wgsl`; units are there.
-    struct MatMulParams {
-        first_workgroup: u32,
-        end_workgroup: u32,
-        matrices: u32,
-        heads: u32,
-        m: u32,
-        n: u32,
-        n_chunks: u32,
-        k: u32,
-        range_k: u32,
-        ranges: u32,
-        row_tiles: u32,
-        column_tiles: u32,
-        a_start: u32,
-        a_batch: u32,
-        a_head: u32,
-        a_m: u32,
-        a_k: u32,
-        b_start: u32,
-        b_batch: u32,
-        b_head: u32,
-        b_k: u32,
-        b_n: u32,
-        c_start: u32,
-        c_batch: u32,
-        c_head: u32,
-        c_m: u32,
-        bias_start: u32,
-        bias_batch: u32,
-        bias_head: u32,
-        bias_m: u32,
-    }
-}
+use crate::tensor::Layout;
+use crate::wgsl::{self, Constant, Source, Specialization, source};
 
 pub(super) const COMBINE_WORKGROUP: u32 = 64;
 /// Ranges that an invocation reads at a time.
@@ -60,7 +13,7 @@ pub(super) const COMBINE_IN_FLIGHT: u32 = 4;
 
 /// The kernel for a problem; of a range of k, it writes partial sums.
 pub(super) fn kernel(config: &MatMulConfig, problem: &Problem, tile: &Tile, partial: bool) -> Specialization {
-    let MatMulShapes { a_transposed, b_transposed, .. } = problem.shapes;
+    let [a_transposed, b_transposed] = transposed(problem);
     let (kernel, mut constants, mut fragments): (_, Vec<_>, Vec<&Source>) = match tile.kernel {
         Kernel::Tiles { groups, blocks } => (
             source!("matmul/tiles"),
@@ -98,12 +51,12 @@ pub(super) fn kernel(config: &MatMulConfig, problem: &Problem, tile: &Tile, part
         ),
     };
     constants.push(("DEPTH", Constant::U32(tile.depth)));
-    fragments.push(match (problem.a.is_vec4(), a_transposed) {
+    fragments.push(match (problem.is_vec4(&["a"]), a_transposed) {
         (true, false) => source!("matmul/a_vec4"),
         (true, true) => source!("matmul/a_transposed_vec4"),
         (false, _) => source!("matmul/a_scalar"),
     });
-    fragments.push(match (problem.b.is_vec4(), b_transposed) {
+    fragments.push(match (problem.is_vec4(&["b"]), b_transposed) {
         (true, false) => source!("matmul/b_vec4"),
         (true, true) => source!("matmul/b_transposed_vec4"),
         (false, _) => source!("matmul/b_scalar"),
@@ -115,9 +68,12 @@ pub(super) fn kernel(config: &MatMulConfig, problem: &Problem, tile: &Tile, part
     }
     fragments.push(source!("matmul/params"));
     fragments.push(source!("shared/workgroup_index"));
-    let specialization = Specialization { kernel, constants, fragments, storage: Vec::new() };
-    let specialization = specialization.stored([("a", problem.a.storage), ("b", problem.b.storage)]);
-    if partial { specialization } else { specialization.stored(outputs(problem)) }
+    Specialization { kernel, constants, fragments, storage: Vec::new() }.of(problem, &[])
+}
+
+/// Whether a, and b, stand in memory as their transposes.
+fn transposed(problem: &Problem) -> [bool; 2] {
+    ["a", "b"].map(|name| problem.get(name).is_some_and(|layout| layout.transposed))
 }
 
 /// The kernel that adds the sums of all ranges of k.
@@ -127,20 +83,14 @@ pub(super) fn combine(config: &MatMulConfig, problem: &Problem) -> Specializatio
     fragments.push(source!("shared/workgroup_index"));
     let constants =
         vec![("WORKGROUP", Constant::U32(COMBINE_WORKGROUP)), ("IN_FLIGHT", Constant::U32(COMBINE_IN_FLIGHT))];
-    let combine = Specialization { kernel: source!("matmul/combine"), constants, fragments, storage: Vec::new() };
-    combine.stored(outputs(problem))
-}
-
-/// What is bound where c is written.
-fn outputs(problem: &Problem) -> impl Iterator<Item = (&'static str, Storage)> {
-    [Some(("c", problem.c.storage)), problem.bias.map(|bias| ("bias", bias.storage))].into_iter().flatten()
+    Specialization { kernel: source!("matmul/combine"), constants, fragments, storage: Vec::new() }.of(problem, &[])
 }
 
 /// The files by which a kernel writes c.
 fn output_fragments(config: &MatMulConfig, problem: &Problem) -> Vec<&'static Source> {
     vec![
-        if problem.c.is_vec4() { source!("matmul/c_vec4") } else { source!("matmul/c_scalar") },
-        match problem.bias.map(|bias| bias.is_vec4()) {
+        if problem.is_vec4(&["c"]) { source!("matmul/c_vec4") } else { source!("matmul/c_scalar") },
+        match problem.get("bias").map(Layout::is_vec4) {
             Some(true) => source!("matmul/bias_vec4"),
             Some(false) => source!("matmul/bias_scalar"),
             None => source!("matmul/no_bias"),
@@ -155,62 +105,39 @@ fn output_fragments(config: &MatMulConfig, problem: &Problem) -> Vec<&'static So
     ]
 }
 
-/// The numbers of one dispatch.
-pub(super) fn kernel_params(
+/// The numbers of every kernel, beside the sizes.
+pub(super) fn values(
     problem: &Problem,
     [row_tiles, column_tiles]: [u32; 2],
     [range_k, ranges]: [u32; 2],
-    [first_workgroup, end_workgroup]: [u32; 2],
-) -> MatMulParams {
-    let MatMulShapes { batch, heads, m, n, k, a_transposed, b_transposed, .. } = problem.shapes;
-    let rank4 = |l: Layout<4>| [l.start, l.strides[0], l.strides[1], l.strides[2]];
-    let [a_start, a_batch, a_head, a_outer] = rank4(problem.a);
-    let [b_start, b_batch, b_head, b_outer] = rank4(problem.b);
-    let [c_start, c_batch, c_head, c_m] = rank4(problem.c);
-    let [bias_start, bias_batch, bias_head, bias_m] = problem.bias.map_or([0; 4], rank4);
-    let [a_m, a_k] = if a_transposed { [1, a_outer] } else { [a_outer, 1] };
-    let [b_k, b_n] = if b_transposed { [1, b_outer] } else { [b_outer, 1] };
-    MatMulParams {
-        first_workgroup,
-        end_workgroup,
-        matrices: batch * heads,
-        heads,
-        m,
-        n,
-        n_chunks: n.div_ceil(4),
-        k,
-        range_k,
-        ranges,
-        row_tiles,
-        column_tiles,
-        a_start,
-        a_batch,
-        a_head,
-        a_m,
-        a_k,
-        b_start,
-        b_batch,
-        b_head,
-        b_k,
-        b_n,
-        c_start,
-        c_batch,
-        c_head,
-        c_m,
-        bias_start,
-        bias_batch,
-        bias_head,
-        bias_m,
-    }
+) -> Vec<(&'static str, Value)> {
+    let MatMulShapes { batch, heads, n, .. } = problem.shapes;
+    let [a, b] = ["a", "b"].map(|name| problem.get(name).map_or(0, |layout| layout.strides[2]));
+    let [a_transposed, b_transposed] = transposed(problem);
+    let [a_m, a_k] = if a_transposed { [1, a] } else { [a, 1] };
+    let [b_k, b_n] = if b_transposed { [1, b] } else { [b, 1] };
+    [
+        ("matrices", batch * heads),
+        ("n_chunks", n.div_ceil(4)),
+        ("range_k", range_k),
+        ("ranges", ranges),
+        ("row_tiles", row_tiles),
+        ("column_tiles", column_tiles),
+        ("a_m", a_m),
+        ("a_k", a_k),
+        ("b_k", b_k),
+        ("b_n", b_n),
+    ]
+    .map(|(name, value)| (name, value.into()))
+    .into()
 }
 
-/// Every specialization that a plan can pick, with its uniform's layout; of most tiles, only a few ways its operands lie.
+/// Every specialization that a plan can pick; of most tiles, only a few ways its operands lie.
 #[doc(hidden)]
 #[must_use]
-pub fn specializations() -> Vec<(Specialization, ParamsLayout)> {
+pub fn specializations() -> Vec<Specialization> {
     use Activation::{GeluTanh, None, Relu, Silu};
     let bits = |number: u32, bit: u32| number >> bit & 1 == 1;
-    let with_layout = |specialization| (specialization, MatMulParams::LAYOUT);
     let mut found = Vec::new();
     for (index, tile) in TILES.iter().chain(ALTERNATIVES).enumerate() {
         for flags in 0..1u32 << 7 {
@@ -227,27 +154,20 @@ pub fn specializations() -> Vec<(Specialization, ParamsLayout)> {
                 ..MatMulShapes::new(8, 8, 8)
             };
             // Each operand in fours or not, as its innermost extent says.
-            let mut problem = Problem::contiguous(shapes);
-            problem.a.shape[3] = extent(bits(flags, 3));
-            problem.b.shape[3] = extent(bits(flags, 4));
-            problem.c.shape[3] = extent(bits(flags, 5));
-            if let Some(bias) = &mut problem.bias {
-                bias.shape[3] = extent(bits(flags, 6));
+            let mut problem = Problem::contiguous::<MatMul>(&MatMulConfig::new(), shapes);
+            for (bit, name) in (3..).zip(["a", "b", "c", "bias"]) {
+                problem.change(name, |layout| layout.shape[3] = extent(bits(flags, bit)));
             }
             // The activation meets nothing but the bias.
             let activations = if flags & 0b11 == 0 { &[None, Silu, Relu, GeluTanh][..] } else { &[None] };
             for &activation in activations {
                 let config = MatMulConfig::new().activation(activation);
                 for tile in MatrixTier::SAMPLES.map(|tier| tile.with(tier)) {
-                    found.extend(
-                        [false, true].map(|partial| kernel(&config, &problem, &tile, partial)).map(with_layout),
-                    );
+                    found.extend([false, true].map(|partial| kernel(&config, &problem, &tile, partial)));
                 }
-                found.push(with_layout(combine(&config, &problem)));
+                found.push(combine(&config, &problem));
             }
         }
     }
-    let mut seen = std::collections::HashSet::new();
-    found.retain(|(specialization, _)| seen.insert(specialization.clone()));
-    found
+    wgsl::distinct(found)
 }

@@ -3,16 +3,13 @@
 use std::fmt;
 
 use super::MatMulConfig;
-use super::plan::{self, ALTERNATIVES, Kernel, Problem, RANGES, Tile, adapter_of, rows_for};
-use crate::Result;
-use crate::context::{Capabilities, Context};
-use crate::dispatch::Plan;
-use crate::tensor::Layout;
+use super::plan::{ALTERNATIVES, Kernel, Problem, RANGES, Tile, adapter_of, rows_for};
+use crate::context::Capabilities;
 use crate::tuning::Class;
 
 /// A tile, and the k of a range: as the plan would cut k for this tile, unless given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Offer {
+pub(crate) struct Offer {
     pub tile: Tile,
     pub range: Option<u32>,
 }
@@ -53,63 +50,15 @@ pub(super) fn offers(config: &MatMulConfig, capabilities: &Capabilities) -> Vec<
 /// What calls of one class have in common.
 pub(super) fn class(config: &MatMulConfig, problem: &Problem) -> String {
     let shapes = &problem.shapes;
-    let vec4 = [problem.a, problem.b, problem.c].iter().all(Layout::is_vec4);
-    Class::of("matmul")
+    let class = Class::of("matmul")
         .up_to("matrices", u64::from(shapes.batch) * u64::from(shapes.heads))
         .up_to("m", shapes.m.into())
         .up_to("n", shapes.n.into())
         .up_to("k", shapes.k.into())
-        .with("a_transposed", shapes.a_transposed)
-        .with("b_transposed", shapes.b_transposed)
+        .with("a_transposed", problem.get("a").is_some_and(|layout| layout.transposed))
+        .with("b_transposed", problem.get("b").is_some_and(|layout| layout.transposed))
         .with("bias", shapes.bias)
         .with("activation", config.activation != super::Activation::None)
-        .with("in_f16", config.matrices == crate::Matrices::F16)
-        .with("scalar", !vec4)
-        .stored([("a", problem.a), ("b", problem.b), ("c", problem.c)])
-        .name()
-}
-
-/// A plan by what the context's tuning takes, or by the table.
-pub(super) fn plan(context: &Context, config: &MatMulConfig, problem: &Problem) -> Result<Plan> {
-    context.plan_tuned(
-        || class(config, problem),
-        || offers(config, context.capabilities()),
-        |offer| plan::build(context, config, problem, offer),
-    )
-}
-
-/// A call to measure.
-#[cfg(feature = "blocking")]
-pub(crate) fn subject(
-    context: &Context,
-    config: MatMulConfig,
-    shapes: super::MatMulShapes,
-    dtype: crate::DType,
-) -> Result<crate::autotune::Subject> {
-    use super::kernels::slot;
-    use super::plan::select;
-    use crate::autotune::{Content, Operand, Subject};
-
-    super::MatMul::new(context, config)?.plan(&shapes, dtype)?;
-    let capabilities = context.capabilities();
-    let problem = Problem::contiguous(shapes).stored(dtype, capabilities)?;
-    let choose = |offer: Option<&Offer>| {
-        let mut choice = select(&config, &problem, capabilities, offer)?;
-        choice.reason.clear();
-        Ok(choice)
-    };
-    let mut operands = Vec::new();
-    if !shapes.is_empty() {
-        operands.push(Operand::new(slot::A, &problem.a, Content::Normal));
-        operands.push(Operand::new(slot::B, &problem.b, Content::Normal));
-        operands.push(Operand::new(slot::C, &problem.c, Content::Output));
-        operands.extend(problem.bias.map(|l| Operand::new(slot::BIAS, &l, Content::Normal)));
-    }
-    Ok(Subject {
-        class: class(&config, &problem),
-        offers: crate::tuning::distinct(offers(&config, capabilities), |a, b| a.tile == b.tile, choose)?,
-        operands,
-        in_f16: config.matrices == crate::Matrices::F16,
-        plan: Box::new(move |context| plan(context, &config, &problem)),
-    })
+        .with("in_f16", config.matrices == crate::Matrices::F16);
+    problem.class(class, &["a", "b", "c"])
 }

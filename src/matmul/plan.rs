@@ -1,62 +1,60 @@
 //! Which kernel runs for a product, and in what dispatches.
 
-use super::kernels::{COMBINE_IN_FLIGHT, COMBINE_WORKGROUP, combine, kernel, kernel_params, slot};
-use super::offers::Offer;
-use super::{MatMulConfig, MatMulShapes};
+use super::kernels::{COMBINE_IN_FLIGHT, COMBINE_WORKGROUP, combine, kernel, values};
+use super::offers::{self, Offer};
+use super::{MatMul, MatMulConfig, MatMulShapes, OPERANDS};
 use crate::adapter::Adapter;
-use crate::context::{Capabilities, Context};
-use crate::dispatch::{Plan, PlanBuilder, Slot};
+use crate::context::Capabilities;
+use crate::dispatch::{Plan, PlanBuilder};
 use crate::matrices::MatrixTier;
-use crate::tensor::{Access, DType, Layout, product};
+use crate::op::{self, Kernels, Operand};
+use crate::tensor::product;
+#[cfg(feature = "blocking")]
+use crate::tuning::distinct;
 use crate::wgsl::Specialization;
 use crate::{Error, Matrices, Result};
 
-/// Everything that a plan depends on besides the config: sizes, and where the tensors lie. Of a transposed operand, the
-/// layout is that of its memory: its last two axes swapped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Problem {
-    pub shapes: MatMulShapes,
-    pub a: Layout<4>,
-    pub b: Layout<4>,
-    pub c: Layout<4>,
-    pub bias: Option<Layout<4>>,
-}
+pub(super) type Problem = op::Problem<MatMulShapes>;
 
-impl Problem {
-    /// Contiguous tensors, each at the start of its buffer.
-    pub fn contiguous(shapes: MatMulShapes) -> Self {
-        let MatMulShapes { batch, heads, m, n, k, a_transposed, b_transposed, bias } = shapes;
-        let matrices = |transposed, [outer, inner]: [u32; 2]| {
-            Layout::contiguous(if transposed { [batch, heads, inner, outer] } else { [batch, heads, outer, inner] })
-        };
-        Self {
-            shapes,
-            a: matrices(a_transposed, [m, k]),
-            b: matrices(b_transposed, [k, n]),
-            c: matrices(false, [m, n]),
-            bias: bias.then(|| matrices(false, [m, n])),
-        }
+impl Kernels for MatMul {
+    const NAME: &'static str = "matmul";
+    const OPERANDS: &'static [Operand] = OPERANDS;
+    type Config = MatMulConfig;
+    type Shapes = MatMulShapes;
+    type Offer = Offer;
+
+    fn check(_: &MatMulConfig, shapes: &MatMulShapes) -> Result<()> {
+        shapes.check()
     }
 
-    /// The same with every tensor in another type.
-    pub fn stored(self, dtype: DType, device: &Capabilities) -> Result<Self> {
-        let read = |name, layout: Layout<4>| layout.stored(name, RESULT, Access::Read, dtype, device);
-        Ok(Self {
-            a: read("a", self.a)?,
-            b: read("b", self.b)?,
-            c: self.c.stored("c", RESULT, Access::Write, dtype, device)?,
-            bias: self.bias.map(|bias| read("bias", bias)).transpose()?,
-            ..self
-        })
+    fn build(plan: PlanBuilder<'_>, config: &MatMulConfig, problem: &Problem, offer: Option<&Offer>) -> Result<Plan> {
+        let choice = select(config, problem, plan.device(), offer)?;
+        build(plan, problem, choice)
+    }
+
+    fn class(config: &MatMulConfig, problem: &Problem) -> String {
+        offers::class(config, problem)
+    }
+
+    fn offers(config: &MatMulConfig, _: &Problem, device: &Capabilities) -> Vec<Offer> {
+        offers::offers(config, device)
+    }
+
+    #[cfg(feature = "blocking")]
+    fn candidates(config: &MatMulConfig, problem: &Problem, device: &Capabilities) -> Result<Vec<Vec<String>>> {
+        let choose =
+            |offer: Option<&Offer>| Ok(Choice { reason: String::new(), ..select(config, problem, device, offer)? });
+        distinct(offers::offers(config, device), |a, b| a.tile == b.tile, choose)
+    }
+
+    fn in_f16(config: &MatMulConfig) -> bool {
+        config.matrices == Matrices::F16
     }
 }
-
-/// The axes of c and of a bias.
-pub(super) const RESULT: [&str; 4] = ["batch", "heads", "m", "n"];
 
 /// How a tile is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kernel {
+pub(crate) enum Kernel {
     /// `matmul/tiles.wgsl`: invocations down and across the tile, and the 4 x 4 blocks of each.
     Tiles { groups: [u32; 2], blocks: [u32; 2] },
     /// `matmul/rows.wgsl`: four rows for each of the invocations; b is held for `span` columns at a time.
@@ -67,7 +65,7 @@ pub(super) enum Kernel {
 
 /// A row of the table of tiles: when it applies, and what it picks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Tile {
+pub(crate) struct Tile {
     adapter: Adapter,
     /// The most rows it is for.
     most_m: u32,
@@ -289,45 +287,24 @@ fn partial_bytes(shapes: &MatMulShapes, ranges: u32) -> u64 {
 }
 
 /// Compiles what [`select`] picked and lays out the dispatches.
-pub(super) fn build(
-    context: &Context,
-    config: &MatMulConfig,
-    problem: &Problem,
-    offer: Option<&Offer>,
-) -> Result<Plan> {
+fn build(mut plan: PlanBuilder<'_>, problem: &Problem, choice: Choice) -> Result<Plan> {
     let shapes = problem.shapes;
-    let mut plan = PlanBuilder::new(context);
-    if shapes.is_empty() {
-        return plan.finish(0, 0, "nothing to do".into());
-    }
-    let choice = select(config, problem, context.capabilities(), offer)?;
-    let counts = choice.tile.counts(&shapes);
-    let operand = |slot: usize| (slot as u32, Slot::Operand(slot));
-    let inputs = [slot::A, slot::B].map(operand);
-    let outputs: Vec<_> = [slot::C].into_iter().chain(shapes.bias.then_some(slot::BIAS)).map(operand).collect();
     let [range_k, ranges] = choice.ranges;
     let [rows, columns] = choice.tile.size();
     let flops = product([2, rows, columns, range_k]);
     let workgroups = choice.tile.workgroups(&shapes).saturating_mul(ranges.into());
-    let params = |first, end| kernel_params(problem, counts, choice.ranges, [first, end]);
+    let values = values(problem, choice.tile.counts(&shapes), choice.ranges);
     let Some(combine) = &choice.combine else {
-        plan.dispatch(&choice.walk, &[&inputs, &outputs[..]].concat(), workgroups, flops, params)?;
-        return plan.finish(shapes.flops(), least_bytes(problem), choice.reason);
+        plan.dispatch(&choice.walk, workgroups, flops, &values, &[])?;
+        return plan.finish(shapes.flops(), problem.bytes(), choice.reason);
     };
 
     let sums = partial_bytes(&shapes, ranges);
-    let partials = [(slot::PARTIALS as u32, plan.workspace("sums of ranges of k", sums)?)];
-    plan.dispatch(&choice.walk, &[&inputs[..], &partials].concat(), workgroups, flops, params)?;
+    let partials = [("partials", plan.workspace("sums of ranges of k", sums)?)];
+    plan.dispatch(&choice.walk, workgroups, flops, &values, &partials)?;
     let workgroups = (sums / 16 / u64::from(ranges)).div_ceil(COMBINE_WORKGROUP.into());
-    let adds = product([4, COMBINE_WORKGROUP, ranges]);
-    plan.dispatch(combine, &[&outputs[..], &partials].concat(), workgroups, adds, params)?;
-    plan.finish(shapes.flops(), least_bytes(problem), choice.reason)
-}
-
-/// Every operand once, in bytes; a repeated axis counts once.
-fn least_bytes(problem: &Problem) -> u64 {
-    let bias = problem.bias.as_ref().map_or(0, Layout::bytes);
-    [problem.a, problem.b, problem.c].iter().map(Layout::bytes).fold(bias, u64::saturating_add)
+    plan.dispatch(combine, workgroups, product([4, COMBINE_WORKGROUP, ranges]), &values, &partials)?;
+    plan.finish(shapes.flops(), problem.bytes(), choice.reason)
 }
 
 #[cfg(test)]
@@ -336,7 +313,13 @@ mod tests {
     use crate::ContextOptions;
 
     fn tile(shapes: MatMulShapes, capabilities: &Capabilities) -> [u32; 2] {
-        let choice = select(&MatMulConfig::new(), &Problem::contiguous(shapes), capabilities, None).expect("a plan");
+        let choice = select(
+            &MatMulConfig::new(),
+            &Problem::contiguous::<MatMul>(&MatMulConfig::new(), shapes),
+            capabilities,
+            None,
+        )
+        .expect("a plan");
         choice.tile.size()
     }
 
@@ -373,7 +356,14 @@ mod tests {
     #[test]
     fn few_tiles_cut_k_into_ranges() {
         let ranges = |shapes, capabilities: &Capabilities| {
-            select(&MatMulConfig::new(), &Problem::contiguous(shapes), capabilities, None).expect("a plan").ranges
+            select(
+                &MatMulConfig::new(),
+                &Problem::contiguous::<MatMul>(&MatMulConfig::new(), shapes),
+                capabilities,
+                None,
+            )
+            .expect("a plan")
+            .ranges
         };
         assert_eq!(ranges(MatMulShapes::new(1, 4096, 4096), &Capabilities::plain()), [256, 16]);
         assert_eq!(
@@ -395,7 +385,9 @@ mod tests {
     #[test]
     fn a_loop_cap_bounds_k() {
         let capped = Capabilities { is_cpu: true, loop_cap: Some(65_535), ..Capabilities::plain() };
-        let plan = |shapes| select(&MatMulConfig::new(), &Problem::contiguous(shapes), &capped, None);
+        let plan = |shapes| {
+            select(&MatMulConfig::new(), &Problem::contiguous::<MatMul>(&MatMulConfig::new(), shapes), &capped, None)
+        };
         let many = MatMulShapes { heads: 100, ..MatMulShapes::new(1, 1, 65_000 * 8) };
         assert_eq!(plan(many).expect("a plan").ranges[1], 1, "few enough steps");
         let many = MatMulShapes { k: 65_535 * 8, ..many };

@@ -1,37 +1,10 @@
 //! The CPU twin of the matrix product: plain loops over the formula.
 
-use super::{Activation, MatMulConfig, MatMulShapes, TensorShapes};
+use super::{Activation, MatMulConfig};
 use crate::Result;
-use crate::host::HostView;
 use crate::reference::{Real, SumOrder, check_row};
 
-/// The inputs of a matrix product in host memory; see [`MatMulInputs`](crate::MatMulInputs) for shapes.
-#[derive(Clone, Copy, Debug)]
-pub struct HostInputs<'a> {
-    /// Left factor.
-    pub a: HostView<'a, f32, 4>,
-    /// Right factor.
-    pub b: HostView<'a, f32, 4>,
-    /// Added to the product.
-    pub bias: Option<HostView<'a, f32, 4>>,
-}
-
-impl<'a> HostInputs<'a> {
-    /// Two factors, and no bias.
-    #[must_use]
-    pub fn new(a: HostView<'a, f32, 4>, b: HostView<'a, f32, 4>) -> Self {
-        Self { a, b, bias: None }
-    }
-
-    /// The problem's sizes.
-    ///
-    /// # Errors
-    /// As [`MatMul::prepare`](crate::MatMul::prepare), for what concerns shapes.
-    pub fn shapes(&self) -> Result<MatMulShapes> {
-        let bias = self.bias.map(|view| view.shape_u32());
-        TensorShapes { a: self.a.shape_u32(), b: self.b.shape_u32(), bias, c: None }.check()
-    }
-}
+pub use super::HostInputs;
 
 /// The whole result.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,7 +26,7 @@ pub fn matmul(config: &MatMulConfig, inputs: &HostInputs) -> Result<HostOutputs<
 /// # Errors
 /// As [`matmul`].
 pub fn matmul_in<T: Real>(config: &MatMulConfig, inputs: &HostInputs, order: SumOrder) -> Result<HostOutputs<T>> {
-    let shapes = inputs.shapes()?;
+    let shapes = inputs.shapes(config)?;
     let mut c = Vec::new();
     for batch in 0..shapes.batch as usize {
         for head in 0..shapes.heads as usize {
@@ -63,6 +36,15 @@ pub fn matmul_in<T: Real>(config: &MatMulConfig, inputs: &HostInputs, order: Sum
         }
     }
     Ok(HostOutputs { c })
+}
+
+/// The output, by name.
+pub(super) fn by_name<T: Real>(
+    config: &MatMulConfig,
+    inputs: &HostInputs,
+    order: SumOrder,
+) -> Result<Vec<(&'static str, Vec<T>)>> {
+    Ok(vec![("c", matmul_in(config, inputs, order)?.c)])
 }
 
 /// The row `[batch, head, row]` of the product.
@@ -75,7 +57,7 @@ pub fn matmul_row<T: Real>(
     [batch, head, row]: [usize; 3],
     order: SumOrder,
 ) -> Result<Vec<T>> {
-    let shapes = inputs.shapes()?;
+    let shapes = inputs.shapes(config)?;
     check_row([batch, head, row], ["batch", "heads", "m"], [shapes.batch, shapes.heads, shapes.m])?;
     let real = |value: f32| T::new(value.into());
     let mut sums = vec![T::new(0.0); shapes.n as usize];
@@ -110,6 +92,7 @@ fn activate<T: Real>(activation: Activation, x: T) -> T {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::HostView;
 
     fn activated(activation: Activation, x: f32) -> f64 {
         let (x, one) = ([x], [1.0]);

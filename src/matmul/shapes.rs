@@ -1,28 +1,32 @@
 //! The sizes of a matrix product, checked once for the GPU and the CPU twin alike.
 
-use crate::tensor::{expect, expect_nonzero, expect_rows};
+use crate::op::shapes;
+use crate::tensor::{expect_rows, expect_within, product};
 use crate::{Error, Result};
 
-/// The sizes of a batch of matrix products, how its operands lie, and whether there is a bias. m, n and k are at most 2³⁰; rows
-/// of a, and columns of b, over the whole batch, at most 2³² − 1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct MatMulShapes {
-    /// Outer batch; 0 is nothing to do.
-    pub batch: u32,
-    /// Inner batch; 0 is nothing to do.
-    pub heads: u32,
-    /// Rows of a and c; 0 is nothing to do.
-    pub m: u32,
-    /// Columns of b and c; 0 is nothing to do.
-    pub n: u32,
-    /// Columns of a, rows of b; at least 1.
-    pub k: u32,
-    /// Whether neighbours along m, not k, are neighbours in a's memory.
-    pub a_transposed: bool,
-    /// Whether neighbours along k, not n, are neighbours in b's memory.
-    pub b_transposed: bool,
-    /// Whether `bias` is given.
-    pub bias: bool,
+shapes! {
+    /// The sizes of a batch of matrix products, how its operands lie, and whether there is a bias. m, n and k are at most 2³⁰; rows
+    /// of a, and columns of b, over the whole batch, at most 2³² − 1.
+    pub struct MatMulShapes {
+        /// Outer batch; 0 is nothing to do.
+        batch: u32 = "batch",
+        /// Inner batch; 0 is nothing to do.
+        heads: u32 = "heads",
+        /// Rows of a and c; 0 is nothing to do.
+        m: u32 = "m",
+        /// Columns of b and c; 0 is nothing to do.
+        n: u32 = "n",
+        /// Columns of a, rows of b; at least 1.
+        k: u32 = "k",
+        /// Whether neighbours along m, not k, are neighbours in a's memory.
+        a_transposed: bool = "a transposed",
+        /// Whether neighbours along k, not n, are neighbours in b's memory.
+        b_transposed: bool = "b transposed",
+        /// Whether `bias` is given.
+        bias: bool = "bias",
+    }
+    "a" stands transposed: a_transposed;
+    "b" stands transposed: b_transposed;
 }
 
 /// No extent is larger, so that a tile beyond the end is still indexed by 32 bits.
@@ -32,7 +36,7 @@ impl MatMulShapes {
     /// One product of row-major matrices, without a bias.
     #[must_use]
     pub fn new(m: u32, n: u32, k: u32) -> Self {
-        Self { batch: 1, heads: 1, m, n, k, a_transposed: false, b_transposed: false, bias: false }
+        Self { batch: 1, heads: 1, m, n, k, ..Self::default() }
     }
 
     /// Whether there is nothing to compute.
@@ -42,7 +46,7 @@ impl MatMulShapes {
     }
 
     pub(crate) fn check(&self) -> Result<()> {
-        expect_nonzero("a", "k", self.k)?;
+        expect_within("a", "k", self.k, 1..=u32::MAX)?;
         expect_rows("a", [self.batch, self.heads, self.m])?;
         expect_rows("b", [self.batch, self.heads, self.n])?;
         for (what, extent) in [("a: m", self.m), ("b: n", self.n), ("a: k", self.k)] {
@@ -55,36 +59,6 @@ impl MatMulShapes {
 
     /// Two for each multiply-add.
     pub(crate) fn flops(&self) -> u64 {
-        crate::tensor::product([2, self.batch, self.heads, self.m, self.n, self.k])
-    }
-}
-
-/// The shapes of every tensor of a call.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct TensorShapes {
-    pub a: [u32; 4],
-    pub b: [u32; 4],
-    pub bias: Option<[u32; 4]>,
-    pub c: Option<[u32; 4]>,
-}
-
-impl TensorShapes {
-    pub fn check(&self) -> Result<MatMulShapes> {
-        let [batch, heads, m, k] = self.a;
-        let [b_batch, b_heads, b_k, n] = self.b;
-        expect("b", "batch", b_batch, batch, "the batch of a")?;
-        expect("b", "heads", b_heads, heads, "the heads of a")?;
-        expect("b", "k", b_k, k, "the k of a")?;
-        let shapes = MatMulShapes { batch, heads, bias: self.bias.is_some(), ..MatMulShapes::new(m, n, k) };
-        shapes.check()?;
-        for (tensor, shape) in [("bias", self.bias), ("c", self.c)] {
-            let Some(shape) = shape else { continue };
-            for (axis, (name, expected)) in
-                [("batch", batch), ("heads", heads), ("m", m), ("n", n)].into_iter().enumerate()
-            {
-                expect(tensor, name, shape[axis], expected, "as a and b have it")?;
-            }
-        }
-        Ok(shapes)
+        product([2, self.batch, self.heads, self.m, self.n, self.k])
     }
 }

@@ -1,52 +1,74 @@
 //! In what dispatches the merge runs.
 
-use super::kernels::{WORKGROUP, kernel, kernel_params, lanes, slot};
-use super::{MergeConfig, MergeShapes};
-use crate::context::{Capabilities, Context};
-use crate::dispatch::{Plan, PlanBuilder, Slot};
-use crate::tensor::{Access, DType, Layout, product};
+use super::kernels::{WORKGROUP, kernel, lanes};
+use super::{Merge, MergeConfig, MergeShapes, OPERANDS};
+use crate::context::Capabilities;
+use crate::dispatch::{Plan, PlanBuilder};
+use crate::op::{self, GivenNames, Kernels, Operand};
+use crate::tensor::product;
+use crate::tuning::NoOffer;
 use crate::{Error, Result};
 
-/// Everything that a plan depends on besides the config: sizes, and where the tensors lie.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Problem {
-    pub shapes: MergeShapes,
-    pub o_parts: Layout<5>,
-    pub lse_parts: Layout<4>,
-    pub entropy_parts: Option<Layout<4>>,
-    pub o: Layout<4>,
-    pub lse: Option<Layout<3>>,
-    pub entropy: Option<Layout<3>>,
-}
+pub(super) type Problem = op::Problem<MergeShapes>;
 
-impl Problem {
-    /// Contiguous tensors, each at the start of its buffer.
-    pub fn contiguous(shapes: MergeShapes) -> Self {
-        let MergeShapes { parts, batch, heads, len, v_dim, .. } = shapes;
-        let rows = Layout::contiguous([batch, heads, len]);
-        let parts_of_rows = Layout::contiguous([parts, batch, heads, len]);
-        Self {
-            shapes,
-            o_parts: Layout::contiguous([parts, batch, heads, len, v_dim]),
-            lse_parts: parts_of_rows,
-            entropy_parts: shapes.entropy.then_some(parts_of_rows),
-            o: Layout::contiguous([batch, heads, len, v_dim]),
-            lse: shapes.lse.then_some(rows),
-            entropy: shapes.entropy.then_some(rows),
+impl Kernels for Merge {
+    const NAME: &'static str = "merge";
+    const OPERANDS: &'static [Operand] = OPERANDS;
+    type Config = MergeConfig;
+    type Shapes = MergeShapes;
+    type Offer = NoOffer;
+
+    fn check(_: &MergeConfig, shapes: &MergeShapes) -> Result<()> {
+        shapes.check()
+    }
+
+    fn refuses(config: &MergeConfig, given: &GivenNames, row: &Operand) -> Option<&'static str> {
+        // A twin is given what the outputs hold, and computes all that the parts have.
+        let held = given.on_host && row.held;
+        let has_entropy = given.input("entropy_parts");
+        match (row.name, given.has(row), config.accumulate) {
+            ("entropy_parts", true, _) if !given.on_host && !given.output("entropy") => {
+                Some("is given, but entropy is not")
+            }
+            ("entropy_parts", false, _) if given.output("entropy") => Some("is missing, but entropy is given"),
+            ("entropy", true, _) if !given.on_host && !has_entropy => Some("is given, but entropy_parts is not"),
+            ("o" | "lse" | "entropy", true, false) if held => Some("is given, but the config does not accumulate"),
+            ("o", false, true) if held => Some("is missing, but accumulate goes on from it"),
+            ("entropy", false, true) if held && has_entropy => Some("is missing, but accumulate goes on from it"),
+            ("lse", false, true) => Some("is missing, but accumulate weighs what o holds by it"),
+            _ => None,
         }
     }
 
-    /// The same with the parts of o in another type, and o in its own.
-    pub fn stored(self, [o_parts, o]: [DType; 2], device: &Capabilities) -> Result<Self> {
-        let o_parts = self.o_parts.stored("o_parts", PART_AXES, Access::Read, o_parts, device)?;
-        Ok(Self { o_parts, o: self.o.stored("o", ROW_AXES, Access::Write, o, device)?, ..self })
+    fn must_be_f32(config: &MergeConfig, name: &str) -> Option<&'static str> {
+        let why = "F32, as accumulate would round what is summed at every step";
+        (config.accumulate && name == "o").then_some(why)
+    }
+
+    fn has(_: &MergeConfig, shapes: &MergeShapes, row: &Operand) -> bool {
+        match row.name {
+            "lse" => shapes.lse,
+            _ => shapes.entropy,
+        }
+    }
+
+    fn build(plan: PlanBuilder<'_>, config: &MergeConfig, problem: &Problem, _: Option<&NoOffer>) -> Result<Plan> {
+        build(plan, config, problem)
+    }
+
+    fn class(_: &MergeConfig, _: &Problem) -> String {
+        Self::NAME.into()
+    }
+
+    fn offers(_: &MergeConfig, _: &Problem, _: &Capabilities) -> Vec<NoOffer> {
+        Vec::new()
+    }
+
+    #[cfg(feature = "blocking")]
+    fn candidates(_: &MergeConfig, _: &Problem, _: &Capabilities) -> Result<Vec<Vec<String>>> {
+        Ok(Vec::new())
     }
 }
-
-/// The axes of o_parts.
-pub(super) const PART_AXES: [&str; 5] = ["parts", "batch", "heads", "len", "v_dim"];
-/// The axes of o.
-pub(super) const ROW_AXES: [&str; 4] = ["batch", "heads", "len", "v_dim"];
 
 /// Loop iterations of one invocation, the exit of each run of a loop counted.
 fn loop_iterations(shapes: &MergeShapes) -> u64 {
@@ -55,44 +77,26 @@ fn loop_iterations(shapes: &MergeShapes) -> u64 {
 }
 
 /// Compiles the kernel and lays out its dispatches.
-pub(super) fn build(context: &Context, config: &MergeConfig, problem: &Problem) -> Result<Plan> {
+fn build(mut plan: PlanBuilder<'_>, config: &MergeConfig, problem: &Problem) -> Result<Plan> {
     let shapes = &problem.shapes;
-    let mut plan = PlanBuilder::new(context);
-    if shapes.is_empty() {
-        return plan.finish(0, 0, "nothing to do".into());
-    }
-    if let Some(cap) = context.capabilities().loop_cap {
+    if let Some(cap) = plan.device().loop_cap {
         let needed = loop_iterations(shapes);
         if needed > cap.into() {
             let reason = format!("{} parts: {needed} loop iterations, this driver ends them after {cap}", shapes.parts);
             return Err(Error::Unsupported { reasons: vec![reason] });
         }
     }
-    let mut operands = vec![slot::O_PARTS, slot::LSE_PARTS, slot::O];
-    operands.extend(shapes.lse.then_some(slot::LSE));
-    operands.extend(shapes.entropy.then_some(slot::ENTROPY_PARTS));
-    operands.extend(shapes.entropy.then_some(slot::ENTROPY));
-    let bindings: Vec<_> = operands.iter().map(|&slot| (slot as u32, Slot::Operand(slot))).collect();
     // The shapes were checked to have fewer than 2^30 rows.
     let rows = shapes.batch * shapes.heads * shapes.len;
     let rows_per_workgroup = WORKGROUP / lanes(shapes.v_dim);
     let parts = shapes.parts.saturating_add(config.accumulate.into());
     let flops = product([2, parts, rows_per_workgroup, shapes.v_dim]);
     let workgroups = rows.div_ceil(rows_per_workgroup).into();
-    plan.dispatch(&kernel(config, problem), &bindings, workgroups, flops, |first, end| {
-        kernel_params(problem, rows, [first, end])
-    })?;
+    plan.dispatch(&kernel(config, problem), workgroups, flops, &[("rows", rows.into())], &[])?;
     let flops = product([2, parts, rows, shapes.v_dim]);
-    plan.finish(flops, least_bytes(config, problem), format!("{} invocations share a row", lanes(shapes.v_dim)))
-}
-
-/// Every operand once, in bytes, and what the merge accumulates into twice; a repeated axis counts once.
-fn least_bytes(config: &MergeConfig, problem: &Problem) -> u64 {
-    let Problem { o_parts, lse_parts, entropy_parts, o, lse, entropy, .. } = problem;
-    let rows = [lse, entropy].map(|layout| layout.as_ref().map_or(0, Layout::bytes));
-    let outputs = o.bytes() + rows.iter().sum::<u64>();
-    let parts = o_parts.bytes() + lse_parts.bytes() + entropy_parts.as_ref().map_or(0, Layout::bytes);
-    parts + outputs * if config.accumulate { 2 } else { 1 }
+    // What the merge accumulates into is read and written.
+    let bytes = problem.bytes() + if config.accumulate { problem.output_bytes() } else { 0 };
+    plan.finish(flops, bytes, format!("{} invocations share a row", lanes(shapes.v_dim)))
 }
 
 #[cfg(test)]

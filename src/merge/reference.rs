@@ -1,66 +1,10 @@
 //! The CPU twin of the merge: plain loops over the formula.
 
-use super::{MergeConfig, MergeShapes, TensorShapes};
-use crate::host::HostView;
+use super::MergeConfig;
+use crate::Result;
 use crate::reference::{Real, SumOrder};
-use crate::{Error, Result};
 
-/// The inputs of a merge in host memory; see [`MergeInputs`](crate::MergeInputs) for shapes.
-#[derive(Clone, Copy, Debug)]
-pub struct HostInputs<'a> {
-    /// Partial outputs.
-    pub o_parts: HostView<'a, f32, 5>,
-    /// Their log-sum-exp.
-    pub lse_parts: HostView<'a, f32, 4>,
-    /// Their entropy.
-    pub entropy_parts: Option<HostView<'a, f32, 4>>,
-    /// What the outputs hold, where the config says to accumulate.
-    pub held: Option<Held<'a>>,
-}
-
-/// What the outputs hold before an accumulating merge.
-#[derive(Clone, Copy, Debug)]
-pub struct Held<'a> {
-    /// `[batch, heads, len, v_dim]`.
-    pub o: HostView<'a, f32, 4>,
-    /// `[batch, heads, len]`.
-    pub lse: HostView<'a, f32, 3>,
-    /// `[batch, heads, len]`, if the parts have an entropy.
-    pub entropy: Option<HostView<'a, f32, 3>>,
-}
-
-impl<'a> HostInputs<'a> {
-    /// Partial outputs and their log-sum-exp, and nothing optional.
-    #[must_use]
-    pub fn new(o_parts: HostView<'a, f32, 5>, lse_parts: HostView<'a, f32, 4>) -> Self {
-        Self { o_parts, lse_parts, entropy_parts: None, held: None }
-    }
-
-    /// The problem's sizes.
-    ///
-    /// # Errors
-    /// As [`Merge::prepare`](crate::Merge::prepare), for what concerns shapes.
-    pub fn shapes(&self, config: &MergeConfig) -> Result<MergeShapes> {
-        let [_, batch, heads, len, _] = self.o_parts.shape_u32();
-        let entropy_parts = self.entropy_parts.map(|view| view.shape_u32());
-        if config.accumulate != self.held.is_some() {
-            let problem = if config.accumulate { "is missing, but accumulate is on" } else { "is given, but not used" };
-            return Err(Error::Operand { tensor: "held", problem: problem.into() });
-        }
-        TensorShapes {
-            o_parts: self.o_parts.shape_u32(),
-            lse_parts: self.lse_parts.shape_u32(),
-            entropy_parts,
-            o: self.held.map(|held| held.o.shape_u32()),
-            lse: Some(self.held.map_or([batch, heads, len], |held| held.lse.shape_u32())),
-            entropy: match self.held {
-                Some(held) => held.entropy.map(|view| view.shape_u32()),
-                None => entropy_parts.map(|_| [batch, heads, len]),
-            },
-        }
-        .check(config)
-    }
-}
+pub use super::HostInputs;
 
 /// The whole result, rows in the order of `[batch, heads, len]`.
 #[derive(Clone, Debug, PartialEq)]
@@ -94,19 +38,21 @@ pub fn merge_in<T: Real>(config: &MergeConfig, inputs: &HostInputs, order: SumOr
         for h in 0..shapes.heads as usize {
             for i in 0..shapes.len as usize {
                 // Part `parts` is what the outputs hold.
-                let lse = |p: usize| match inputs.held {
-                    Some(held) if p == parts => held.lse.at([b, h, i]),
-                    _ => inputs.lse_parts.at([p, b, h, i]),
+                let held = |p: usize| p == parts;
+                let lse = |p: usize| match inputs.lse.filter(|_| held(p)) {
+                    Some(lse) => lse.at([b, h, i]),
+                    None => inputs.lse_parts.at([p, b, h, i]),
                 };
-                let o = |p: usize, c: usize| match inputs.held {
-                    Some(held) if p == parts => held.o.at([b, h, i, c]),
-                    _ => inputs.o_parts.at([p, b, h, i, c]),
+                let o = |p: usize, c: usize| match inputs.o.filter(|_| held(p)) {
+                    Some(o) => o.at([b, h, i, c]),
+                    None => inputs.o_parts.at([p, b, h, i, c]),
                 };
-                let entropy = |p: usize| match inputs.held {
-                    Some(held) if p == parts => held.entropy.map_or(0.0, |view| view.at([b, h, i])),
-                    _ => inputs.entropy_parts.map_or(0.0, |view| view.at([p, b, h, i])),
+                let entropy = |p: usize| match (held(p), inputs.entropy, inputs.entropy_parts) {
+                    (true, Some(entropy), _) => entropy.at([b, h, i]),
+                    (false, _, Some(parts)) => parts.at([p, b, h, i]),
+                    _ => 0.0,
                 };
-                let all = parts + usize::from(inputs.held.is_some());
+                let all = parts + usize::from(config.accumulate);
                 let mut seen = order.indices(all);
                 seen.retain(|&p| lse(p) != f32::NEG_INFINITY);
 
@@ -134,9 +80,21 @@ pub fn merge_in<T: Real>(config: &MergeConfig, inputs: &HostInputs, order: SumOr
     Ok(out)
 }
 
+/// All outputs, by name.
+pub(super) fn by_name<T: Real>(
+    config: &MergeConfig,
+    inputs: &HostInputs,
+    order: SumOrder,
+) -> Result<Vec<(&'static str, Vec<T>)>> {
+    let HostOutputs { o, lse, entropy } = merge_in(config, inputs, order)?;
+    let entropy = inputs.entropy_parts.map(|_| ("entropy", entropy));
+    Ok([("o", o), ("lse", lse)].into_iter().chain(entropy).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::HostView;
 
     #[test]
     fn two_parts_by_hand() {
@@ -167,11 +125,8 @@ mod tests {
         let out = merge(&MergeConfig::new(), &inputs).expect("a merge");
         assert_eq!((out.o, out.lse), (vec![0.0], vec![f64::NEG_INFINITY]));
         let held_lse = [1.5];
-        inputs.held = Some(Held {
-            o: HostView::new(&o[2..], [1, 1, 1, 1]).expect("a row"),
-            lse: HostView::new(&held_lse, [1, 1, 1]).expect("a row"),
-            entropy: None,
-        });
+        inputs.o = Some(HostView::new(&o[2..], [1, 1, 1, 1]).expect("a row"));
+        inputs.lse = Some(HostView::new(&held_lse, [1, 1, 1]).expect("a row"));
         let out = merge(&MergeConfig::new().accumulate(true), &inputs).expect("a merge");
         assert_eq!((out.o, out.lse), (vec![7.0], vec![1.5]));
     }

@@ -1,9 +1,9 @@
 //! The source of each specialization: constants, and the files that a map and a mode take.
 
-use super::{Kind, STATE_WORKGROUP, Stored, Tile, elementwise, headers, needs_features, pick};
+use super::{Kind, STATE_WORKGROUP, Tile, elementwise, headers, in_workspace, needs_features, pick};
+use crate::dtype::Storage;
 use crate::linear_attention::config::{FeatureMap, LinearAttentionConfig, LinearMode, Normalization, RunningMax};
-use crate::linear_attention::problem::{Problem, StateLayout};
-use crate::tensor::{Layout, Storage};
+use crate::linear_attention::plan::{Problem, State};
 use crate::wgsl::{Constant, Specialization, source};
 
 /// Neighbouring numbers that one invocation writes: two where they lie in one word.
@@ -22,11 +22,6 @@ fn flag(name: &'static str, on: bool) -> (&'static str, Constant) {
 
 fn elem(vec4: bool) -> (&'static str, Constant) {
     ("Elem", Constant::Type(if vec4 { "vec4<f32>" } else { "f32" }))
-}
-
-/// How a state that is given is stored.
-fn of_state(state: Option<StateLayout>) -> impl Iterator<Item = (&'static str, Storage)> {
-    state.map(|state| [("state_s", state.s.storage), ("state_z", state.z.storage)]).into_iter().flatten()
 }
 
 /// What the kernels of one plan are made from.
@@ -55,8 +50,8 @@ impl<'a> Maker<'a> {
             features: problem.shapes.features(config.feature_map),
             for_queries,
             for_keys,
-            q_vec4: for_queries || problem.q.is_vec4(),
-            kv_vec4: (for_keys || problem.k.is_vec4()) && problem.v.is_vec4(),
+            q_vec4: for_queries || problem.is_vec4(&["q"]),
+            kv_vec4: problem.is_vec4(if for_keys { &["v"] } else { &["k", "v"] }),
         }
     }
 
@@ -91,8 +86,9 @@ impl<'a> Maker<'a> {
         [&[u32_constant("WORKGROUP", STATE_WORKGROUP)][..], &self.state()].concat()
     }
 
-    pub fn features(&self, rows: Layout<4>) -> Specialization {
-        let vec4 = rows.is_vec4();
+    /// The kernel that computes features of q or of k.
+    pub fn features(&self, rows: &str) -> Specialization {
+        let vec4 = self.problem.is_vec4(&[rows]);
         Specialization {
             kernel: source!("linear_attention/features"),
             constants: vec![
@@ -113,8 +109,7 @@ impl<'a> Maker<'a> {
             ],
             storage: Vec::new(),
         }
-        .stored([("q", rows.storage)])
-        .stored(self.problem.projection.map(|projection| ("projection", projection.storage)))
+        .of(self.problem, &[("q", self.problem.storage(rows))])
     }
 
     pub fn chunk_state(&self) -> Specialization {
@@ -149,7 +144,7 @@ impl<'a> Maker<'a> {
             fragments,
             storage: Vec::new(),
         }
-        .stored(Stored::of(self.config, self.problem).keys())
+        .of(self.problem, &in_workspace(self.config))
     }
 
     pub fn prefix(&self) -> Specialization {
@@ -168,7 +163,7 @@ impl<'a> Maker<'a> {
         let mut fragments = vec![
             source!("linear_attention/output_params"),
             pick(vec4, source!("linear_attention/load_q_vec4"), source!("linear_attention/load_q_scalar")),
-            pick(self.problem.o.is_vec4(), source!("shared/store_vec4"), source!("shared/store_scalar")),
+            pick(self.problem.is_vec4(&["o"]), source!("shared/store_vec4"), source!("shared/store_scalar")),
             source!("linear_attention/within"),
             source!("shared/workgroup_index"),
         ];
@@ -209,7 +204,7 @@ impl<'a> Maker<'a> {
             fragments,
             storage: Vec::new(),
         }
-        .stored(Stored::of(self.config, self.problem).rows(causal))
+        .of(self.problem, &in_workspace(self.config))
     }
 
     pub fn load_state(&self) -> Specialization {
@@ -225,11 +220,11 @@ impl<'a> Maker<'a> {
             ],
             storage: Vec::new(),
         }
-        .stored(of_state(self.problem.state_in))
+        .of(self.problem, &State::IN.storage(self.problem))
     }
 
     pub fn store_state(&self) -> Specialization {
-        let own = ("OWN", own(self.problem.state_out.map(|state| state.z.storage)));
+        let own = ("OWN", own(self.problem.output("state_z").map(|z| z.storage)));
         Specialization {
             kernel: source!("linear_attention/store_state"),
             constants: [&self.of_states()[..], &[own]].concat(),
@@ -243,13 +238,13 @@ impl<'a> Maker<'a> {
             ],
             storage: Vec::new(),
         }
-        .stored(of_state(self.problem.state_out))
+        .of(self.problem, &State::OUT.storage(self.problem))
     }
 
     pub fn step(&self) -> Specialization {
-        let state = self.problem.state_out;
-        let in_f32 = state.is_none_or(|state| state.is_f32());
-        let written = of_state(state).map(|(_, storage)| storage).chain([self.problem.o.storage]);
+        let state = State::OUT.storage(self.problem);
+        let in_f32 = state.iter().all(|(_, storage)| storage.size() == 4);
+        let written = state.iter().map(|(_, storage)| *storage).chain([self.problem.storage("o")]);
         let mut fragments = vec![
             pick(in_f32, source!("linear_attention/step_at_once"), source!("linear_attention/step_afterwards")),
             source!("shared/workgroup_index"),
@@ -279,7 +274,6 @@ impl<'a> Maker<'a> {
             fragments,
             storage: Vec::new(),
         }
-        .stored(Stored::of(self.config, self.problem).rows(true))
-        .stored(of_state(state))
+        .of(self.problem, &[in_workspace(self.config), state].concat())
     }
 }

@@ -1,12 +1,10 @@
 //! Chunk after chunk, with the state in registers: one kernel, where heads alone fill a GPU.
 
+use super::Problem;
 use super::tokens::{Walk, dim_by_dim};
 use crate::context::Capabilities;
 use crate::linear_attention::config::{LinearAttentionConfig, LinearMode, Normalization};
-use crate::linear_attention::kernels::{Stored, elementwise, pick};
-use crate::linear_attention::params::TokensParams;
-use crate::linear_attention::problem::Problem;
-use crate::params::ParamsLayout;
+use crate::linear_attention::kernels::{elementwise, pick};
 use crate::wgsl::{Constant, Specialization, source};
 
 /// Workgroups that fill a GPU: two to each of 128 multiprocessors, whose registers hold no more than four.
@@ -99,7 +97,7 @@ fn takes(config: &LinearAttentionConfig, head_dim: u32) -> bool {
 }
 
 fn specialization(config: &LinearAttentionConfig, problem: &Problem, tile: &Tile, states: bool) -> Specialization {
-    let vec4 = problem.q.is_vec4() && problem.k.is_vec4() && problem.v.is_vec4();
+    let vec4 = problem.is_vec4(&["q", "k", "v"]);
     Specialization {
         kernel: source!("linear_attention/tiled_heads"),
         constants: vec![
@@ -124,7 +122,7 @@ fn specialization(config: &LinearAttentionConfig, problem: &Problem, tile: &Tile
             pick(states, source!("linear_attention/head_states"), source!("linear_attention/no_token_states")),
             pick(vec4, source!("linear_attention/load_q_vec4"), source!("linear_attention/load_q_scalar")),
             pick(vec4, source!("linear_attention/load_kv_vec4"), source!("linear_attention/load_kv_scalar")),
-            pick(problem.o.is_vec4(), source!("shared/store_vec4"), source!("shared/store_scalar")),
+            pick(problem.is_vec4(&["o"]), source!("shared/store_vec4"), source!("shared/store_scalar")),
             source!("linear_attention/within"),
             source!("shared/tile"),
             source!("shared/tile_keys"),
@@ -134,20 +132,20 @@ fn specialization(config: &LinearAttentionConfig, problem: &Problem, tile: &Tile
         ],
         storage: Vec::new(),
     }
-    .stored(Stored::of(config, problem).rows(true))
+    .of(problem, &[])
 }
 
 /// Every specialization for a problem.
 pub(in crate::linear_attention) fn specializations(
     config: &LinearAttentionConfig,
     problem: &Problem,
-) -> Vec<(Specialization, ParamsLayout)> {
+) -> Vec<Specialization> {
     let shapes = &problem.shapes;
     if !takes(config, shapes.head_dim) {
         return Vec::new();
     }
     let tile = Tile::of(shapes.head_dim, shapes.v_dim);
-    [false, true].map(|states| (specialization(config, problem, &tile, states), TokensParams::LAYOUT)).into()
+    [false, true].map(|states| specialization(config, problem, &tile, states)).into()
 }
 
 #[cfg(test)]

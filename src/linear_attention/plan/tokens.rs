@@ -1,16 +1,14 @@
 //! Tokens in order, with the state in registers, for llvmpipe: token by token, in full mode once for the keys and once for the
 //! queries where there are enough workgroups; [`super::heads`] has what a GPU does.
 
-use super::{Builder, Problem, Span, binding, eps, flops, least_bytes, place, slot};
+use super::{Builder, Problem, Span, State, eps, flops};
 use crate::Result;
 use crate::context::Capabilities;
-use crate::dispatch::{Plan, PlanBuilder, Slot};
+use crate::dispatch::{Plan, PlanBuilder};
 use crate::linear_attention::config::{LinearAttentionConfig, LinearMode, Normalization};
-use crate::linear_attention::kernels::{self, Kernels, Kind, Stored, elementwise, needs_features, pick};
-use crate::linear_attention::params::TokensParams;
+use crate::linear_attention::kernels::{self, Kernels, Kind, elementwise, needs_features, pick};
 use crate::linear_attention::rounds::Rounds;
 use crate::linear_attention::shapes::LinearAttentionShapes;
-use crate::params::ParamsLayout;
 use crate::wgsl::{Constant, Specialization, source};
 
 /// Invocations of a workgroup: llvmpipe's subgroup.
@@ -18,7 +16,7 @@ const WORKGROUP: u32 = 8;
 
 /// What one workgroup owns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::linear_attention) struct Tile {
+pub(crate) struct Tile {
     /// The widest head that it is for.
     head_dim: u32,
     /// Vec4s of value dims of an invocation.
@@ -126,7 +124,7 @@ impl Pass {
 }
 
 /// A kernel that walks the tokens of a head in order.
-pub(in crate::linear_attention) struct Walk {
+pub(crate) struct Walk {
     /// Causal, without states in the workspace and with them; else for the keys and for the queries.
     pub kernels: [Specialization; 2],
     pub value_blocks: u32,
@@ -146,8 +144,8 @@ impl Walk {
 }
 
 fn specialization(config: &LinearAttentionConfig, problem: &Problem, tile: &Tile, pass: Pass) -> Specialization {
-    let kv_lens = problem.kv_lens.is_some() && !pass.read;
-    let vec4 = problem.q.is_vec4() && problem.k.is_vec4() && problem.v.is_vec4();
+    let kv_lens = problem.shapes.kv_lens && !pass.read;
+    let vec4 = problem.is_vec4(&["q", "k", "v"]);
     Specialization {
         kernel: source!("linear_attention/tokens"),
         constants: vec![
@@ -168,24 +166,23 @@ fn specialization(config: &LinearAttentionConfig, problem: &Problem, tile: &Tile
             pick(pass.states, source!("linear_attention/token_states"), source!("linear_attention/no_token_states")),
             pick(vec4, source!("linear_attention/load_q_vec4"), source!("linear_attention/load_q_scalar")),
             pick(vec4, source!("linear_attention/load_kv_vec4"), source!("linear_attention/load_kv_scalar")),
-            pick(problem.o.is_vec4(), source!("shared/store_vec4"), source!("shared/store_scalar")),
+            pick(problem.is_vec4(&["o"]), source!("shared/store_vec4"), source!("shared/store_scalar")),
             pick(kv_lens, source!("shared/kv_lens"), source!("shared/no_kv_lens")),
             source!("linear_attention/within"),
             source!("shared/workgroup_index"),
         ],
         storage: Vec::new(),
     }
-    .stored(Stored::of(config, problem).rows(true))
+    .of(problem, &[])
 }
 
 /// Every specialization for a problem.
 pub(in crate::linear_attention) fn specializations(
     config: &LinearAttentionConfig,
     problem: &Problem,
-) -> Vec<(Specialization, ParamsLayout)> {
+) -> Vec<Specialization> {
     let tiles = TILES.into_iter().filter(|tile| dim_by_dim(config) && problem.shapes.head_dim <= tile.head_dim);
-    let all = tiles.flat_map(|tile| tile.specializations(config, problem));
-    all.map(|specialization| (specialization, TokensParams::LAYOUT)).collect()
+    tiles.flat_map(|tile| tile.specializations(config, problem)).collect()
 }
 
 /// Compiles the kernels and lays out the dispatches.
@@ -214,14 +211,14 @@ pub(super) fn build(
         rows_per_round: 0,
     };
     let causal = config.mode == LinearMode::Causal;
-    let states = !causal || keys > 1 || problem.state_in.is_some() || problem.state_out.is_some();
-    let mut workspace = Slot::Workspace { offset: 0, size: 0 };
+    let states = !causal || keys > 1 || shapes.state_in || shapes.state_out;
+    let mut views = Vec::new();
     if states {
         let most = capabilities.workspace_room().saturating_sub(255);
         while rounds.heads_per_round > 1 && rounds.regions(config, shapes)[0] > most {
             rounds.heads_per_round = rounds.heads_per_round.div_ceil(2);
         }
-        workspace = plan.workspace("states of the heads", rounds.regions(config, shapes)[0])?;
+        views.push(("states", plan.workspace("states of the heads", rounds.regions(config, shapes)[0])?));
     }
     let chunk_tile = kernels::Tile::select(capabilities);
     let mut builder = Builder {
@@ -232,18 +229,18 @@ pub(super) fn build(
         tile: chunk_tile,
         tiles: None,
         rounds,
-        states: workspace,
+        views,
         key_features: None,
         query_features: None,
     };
     for first in (0..heads).step_by(rounds.heads_per_round as usize) {
         let heads = Span { first, count: rounds.heads_per_round.min(heads - first) };
-        if let Some(state) = &problem.state_in {
-            builder.copy_state(heads, state, 0, false)?;
+        if shapes.state_in {
+            builder.copy_state(heads, State::IN, 0)?;
         }
         let pass = if causal { Pass::both(states) } else { Pass::KEYS };
         for (round, tokens) in (0..).zip(rounds_of(shapes.kv_len)) {
-            let fresh = round == 0 && problem.state_in.is_none();
+            let fresh = round == 0 && !shapes.state_in;
             builder.tokens(walk, pass, heads, tokens, [round % 2, (round + 1) % 2], fresh)?;
         }
         if !causal {
@@ -251,11 +248,11 @@ pub(super) fn build(
                 builder.tokens(walk, Pass::QUERIES, heads, tokens, [keys % 2; 2], false)?;
             }
         }
-        if let Some(state) = &problem.state_out {
-            builder.copy_state(heads, state, keys % 2, true)?;
+        if shapes.state_out {
+            builder.copy_state(heads, State::OUT, keys % 2)?;
         }
     }
-    builder.plan.finish(flops(config, shapes), least_bytes(problem), walk.reason.clone())
+    builder.plan.finish(flops(config, shapes), problem.bytes(), walk.reason.clone())
 }
 
 impl Builder<'_> {
@@ -268,70 +265,30 @@ impl Builder<'_> {
         [carry_in, carry_out]: [u32; 2],
         fresh: bool,
     ) -> Result<()> {
-        let problem = self.problem;
-        let shapes = &problem.shapes;
+        let shapes = &self.problem.shapes;
         let group = if pass.read { shapes.q_heads / shapes.kv_heads } else { 1 };
-        let value_blocks = walk.value_blocks;
-        let eps = eps(self.config);
-        let mut bindings: Vec<_> =
-            [(binding::Q, slot::Q), (binding::K, slot::K), (binding::V, slot::V), (binding::O, slot::O)]
-                .map(|(binding, slot)| (binding, Slot::Operand(slot)))
-                .into();
-        bindings.extend(pass.states.then_some((binding::STATES, self.states)));
-        let kv_lens = problem.kv_lens.filter(|_| !pass.read);
-        bindings.extend(kv_lens.map(|_| (binding::KV_LENS, Slot::Operand(slot::KV_LENS))));
-        let [kv_lens_start, kv_lens_stride] = kv_lens.map_or([0; 2], |l| [l.start, l.strides[0]]);
-        let [q_start, q_batch, q_head, q_row] = place(&problem.q);
-        let [k_start, k_batch, k_head, k_row] = place(&problem.k);
-        let [v_start, v_batch, v_head, v_row] = place(&problem.v);
-        let [o_start, o_batch, o_head, o_row] = place(&problem.o);
-        self.plan.dispatch(
-            walk.kernel(pass),
-            &bindings,
-            u64::from(heads.count) * u64::from(group) * u64::from(value_blocks),
-            u64::from(tokens.count) * walk.flops_per_token,
-            |first_workgroup, end_workgroup| TokensParams {
-                first_workgroup,
-                end_workgroup,
-                first_token: tokens.first,
-                end_token: tokens.first + tokens.count,
-                first_head: heads.first,
-                kv_heads: shapes.kv_heads,
-                group,
-                features: shapes.head_dim,
-                value_blocks,
-                eps,
-                carry_in,
-                carry_out,
-                fresh: fresh.into(),
-                q_start,
-                q_batch,
-                q_head,
-                q_row,
-                k_start,
-                k_batch,
-                k_head,
-                k_row,
-                v_start,
-                v_batch,
-                v_head,
-                v_row,
-                o_start,
-                o_batch,
-                o_head,
-                o_row,
-                kv_len: shapes.kv_len,
-                kv_lens_start,
-                kv_lens_stride,
-            },
-        )
+        let values = [
+            ("first_token", tokens.first.into()),
+            ("end_token", (tokens.first + tokens.count).into()),
+            ("first_head", heads.first.into()),
+            ("group", group.into()),
+            ("features", shapes.head_dim.into()),
+            ("value_blocks", walk.value_blocks.into()),
+            ("eps", eps(self.config).into()),
+            ("carry_in", carry_in.into()),
+            ("carry_out", carry_out.into()),
+            ("fresh", fresh.into()),
+        ];
+        let workgroups = u64::from(heads.count) * u64::from(group) * u64::from(walk.value_blocks);
+        let flops = u64::from(tokens.count) * walk.flops_per_token;
+        self.plan.dispatch(walk.kernel(pass), workgroups, flops, &values, &self.views)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::FeatureMap;
+    use crate::{FeatureMap, LinearAttention};
 
     fn llvmpipe() -> Capabilities {
         Capabilities {
@@ -358,7 +315,7 @@ mod tests {
     #[test]
     fn a_dispatch_ends_before_the_drivers_loop_cap() {
         let config = LinearAttentionConfig::new();
-        let problem = Problem::contiguous(&config, LinearAttentionShapes::new(1, 8, 1 << 20, 64));
+        let problem = Problem::contiguous::<LinearAttention>(&config, LinearAttentionShapes::new(1, 8, 1 << 20, 64));
         let tile = Tile::select(&config, &problem.shapes, &llvmpipe()).expect("a tile");
         let [most, uncapped] = [Some(65_535), None].map(|cap| tile.walk(&config, &problem, cap).most);
         // Steps of two tokens, and the state's 64 features loaded and stored.

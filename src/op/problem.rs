@@ -1,0 +1,198 @@
+//! What a plan depends on, and what the names in a kernel stand for.
+
+use super::{Kernels, Shapes};
+use crate::Result;
+use crate::context::Capabilities;
+use crate::dispatch::{Slot, View};
+use crate::dtype::{DType, Storage};
+use crate::operand::{Access, Operand};
+use crate::tensor::{Layout, MAX_RANK};
+use crate::tuning::Class;
+use crate::wgsl::Specialization;
+
+/// An op's table, which two problems of one op have in common.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Table(pub &'static [Operand]);
+
+impl PartialEq for Table {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+impl Eq for Table {}
+impl std::hash::Hash for Table {
+    fn hash<H: std::hash::Hasher>(&self, _: &mut H) {}
+}
+
+/// Everything that a plan depends on besides the config: sizes, and where the tensors lie, by the rows of the table.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Problem<S> {
+    pub shapes: S,
+    pub(super) table: Table,
+    pub(super) layouts: Vec<Option<Layout>>,
+    /// Whether the state that comes in and the one that goes out are the same views.
+    pub in_place: bool,
+}
+
+/// The extents of an operand: as the sizes have them, or as they follow from them.
+pub(crate) fn extents<O: Kernels>(config: &O::Config, shapes: &O::Shapes, row: &Operand) -> Vec<u32> {
+    let known = |name| shapes.axis(name).or_else(|| Some(O::derived(config, &|axis| shapes.axis(axis), name)?.0));
+    (0..row.rank()).map(|axis| row.names(axis).find_map(known).unwrap_or(0)).collect()
+}
+
+impl<S: Shapes> Problem<S> {
+    /// Contiguous tensors of f32, each at the start of its buffer; a state that goes in and out does so in place.
+    pub fn contiguous<O: Kernels<Shapes = S>>(config: &O::Config, shapes: S) -> Self {
+        let layout = |row: &Operand| {
+            let mut extents = extents::<O>(config, &shapes, row);
+            let transposed = shapes.is_transposed(row.name);
+            if transposed {
+                extents[row.rank() - 2..].reverse();
+            }
+            Layout { transposed, ..Layout::contiguous(&extents, Storage::Plain(row.dtype().unwrap_or(DType::F32))) }
+        };
+        let has = |row: &Operand| !row.optional || O::has(config, &shapes, row);
+        let layouts: Vec<_> = O::OPERANDS.iter().map(|row| has(row).then(|| layout(row))).collect();
+        let is_state = |access| {
+            let mut given = O::OPERANDS.iter().zip(&layouts).filter(|(_, layout)| layout.is_some());
+            given.any(|(row, _)| row.state && row.access == access)
+        };
+        let in_place = is_state(Access::Read) && is_state(Access::Write);
+        Self { shapes, table: Table(O::OPERANDS), layouts, in_place }
+    }
+
+    /// The same with floats in another type, as far as the table lets them.
+    pub fn stored<O: Kernels>(mut self, config: &O::Config, dtype: DType, device: &Capabilities) -> Result<Self> {
+        for (row, layout) in self.table.0.iter().zip(&mut self.layouts) {
+            let as_f32 = row.dtype().is_some() || row.planned_as_f32 || O::must_be_f32(config, row.name).is_some();
+            if let (Some(layout), false) = (layout, as_f32) {
+                *layout = layout.stored(row, dtype, device)?;
+            }
+        }
+        Ok(self)
+    }
+
+    /// The rows that are given, by their place in the table.
+    pub fn given(&self) -> impl Iterator<Item = (usize, &'static Operand, &Layout)> {
+        let rows = self.table.0.iter().zip(&self.layouts).enumerate();
+        rows.filter_map(|(slot, (row, layout))| Some((slot, row, layout.as_ref()?)))
+    }
+
+    /// The names of all operands, given or not.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.table.0.iter().map(|row| row.name)
+    }
+
+    fn find(&self, name: &str) -> Option<(usize, &'static Operand, &Layout)> {
+        self.given().find(|(_, row, _)| row.name == name).or_else(|| {
+            let other = self.table.0.iter().find(|row| row.name == name)?.or?;
+            self.given().find(|(_, row, _)| row.name == other)
+        })
+    }
+
+    fn find_output(&self, name: &str) -> Option<(usize, &'static Operand, &Layout)> {
+        self.given().find(|(_, row, _)| row.name == name && row.access == Access::Write)
+    }
+
+    /// Where an operand lies, or what takes its place; an input, where an output has its name.
+    pub fn get(&self, name: &str) -> Option<&Layout> {
+        self.find(name).map(|(.., layout)| layout)
+    }
+
+    /// Whether an operand itself is given.
+    pub fn has(&self, name: &str) -> bool {
+        self.given().any(|(_, row, _)| row.name == name)
+    }
+
+    pub fn output(&self, name: &str) -> Option<&Layout> {
+        self.find_output(name).map(|(.., layout)| layout)
+    }
+
+    /// Whether every row of these starts at a multiple of four elements and has a multiple of four; those not given, too.
+    pub fn is_vec4(&self, names: &[&str]) -> bool {
+        names.iter().filter_map(|name| self.get(name)).all(Layout::is_vec4)
+    }
+
+    /// How an operand is stored.
+    pub fn storage(&self, name: &str) -> Storage {
+        self.get(name).map_or(Storage::Plain(DType::F32), |layout| layout.storage)
+    }
+
+    /// What kernels call by the name of an operand.
+    pub fn view(&self, name: &str) -> Option<View> {
+        self.find(name).map(view)
+    }
+
+    pub fn output_view(&self, name: &str) -> Option<View> {
+        self.find_output(name).map(view)
+    }
+
+    /// Bytes of every operand once; a repeated axis counts once.
+    pub fn bytes(&self) -> u64 {
+        self.given().fold(0, |sum, (.., layout)| sum.saturating_add(layout.bytes()))
+    }
+
+    /// Bytes of the outputs.
+    pub fn output_bytes(&self) -> u64 {
+        let outputs = self.given().filter(|(_, row, _)| row.access == Access::Write);
+        outputs.fold(0, |sum, (.., layout)| sum.saturating_add(layout.bytes()))
+    }
+
+    /// A class of calls by how its main tensors are stored, and whether in fours.
+    pub fn class(&self, class: Class, tensors: &[&str]) -> String {
+        let class = class.with("scalar", !self.is_vec4(tensors));
+        tensors.iter().fold(class, |class, name| class.stored(name, self.storage(name))).name()
+    }
+
+    /// An operand's layout, to be changed by a test of kernels.
+    pub fn change(&mut self, name: &str, change: impl FnOnce(&mut Layout)) {
+        let slot = self.find(name).map(|(slot, ..)| slot);
+        if let Some(layout) = slot.and_then(|slot| self.layouts[slot].as_mut()) {
+            change(layout);
+        }
+    }
+}
+
+fn view((slot, row, layout): (usize, &'static Operand, &Layout)) -> View {
+    let mut names = [""; MAX_RANK];
+    (0..row.rank()).for_each(|axis| names[axis] = row.stride(axis));
+    View { slot: Slot::Operand(slot), start: layout.start, strides: layout.strides, names }
+}
+
+/// What a kernel's names stand for, whatever the op.
+pub(crate) trait Names {
+    /// The size of an axis.
+    fn size(&self, axis: &str) -> Option<u32>;
+    /// An operand that is given.
+    fn named(&self, operand: &str) -> Option<View>;
+    /// Whether the op has such an operand, given or not.
+    fn knows(&self, operand: &str) -> bool;
+}
+
+impl<S: Shapes> Names for Problem<S> {
+    fn size(&self, axis: &str) -> Option<u32> {
+        self.shapes.axis(axis)
+    }
+
+    fn named(&self, operand: &str) -> Option<View> {
+        self.view(operand)
+    }
+
+    fn knows(&self, operand: &str) -> bool {
+        self.table.0.iter().any(|row| row.name == operand)
+    }
+}
+
+impl Specialization {
+    /// The kernel with its operands stored as a problem has them. `others` are bindings that stand for something else than their
+    /// names say; an operand that is an output is found there too, where an input has its name.
+    #[must_use]
+    pub(crate) fn of<S: Shapes>(self, problem: &Problem<S>, others: &[(&'static str, Storage)]) -> Self {
+        let declared = self.interface().bindings;
+        let other = |name: &str| others.iter().find(|(own, _)| *own == name).map(|(_, storage)| *storage);
+        let own = problem.names().filter(|name| declared.iter().any(|(_, variable)| variable == name));
+        let own: Vec<_> = own.filter(|name| other(name).is_none()).map(|name| (name, problem.storage(name))).collect();
+        let others = others.iter().filter(|(name, _)| declared.iter().any(|(_, variable)| variable == name));
+        self.stored(own.into_iter().chain(others.copied()))
+    }
+}

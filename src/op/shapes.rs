@@ -1,0 +1,239 @@
+//! The sizes of a call: from its tensors, each compared with all others by the names of axes.
+
+use std::fmt;
+
+use super::Kernels;
+use crate::operand::{Access, Operand};
+use crate::tensor::expect;
+use crate::{Error, Result};
+
+/// The sizes that are known, by axis.
+pub(crate) type SizeOf<'a> = dyn Fn(&str) -> Option<u32> + 'a;
+
+/// The sizes of a call by the names of axes, and which optional operands it has.
+pub(crate) trait Shapes: Copy + Eq + std::hash::Hash + fmt::Debug + Send + Sync + 'static {
+    fn of(sizes: &Sizes) -> Self;
+    fn axis(&self, name: &str) -> Option<u32>;
+    fn has(&self, operand: &str) -> bool;
+    fn is_empty(&self) -> bool;
+    /// Whether a matrix stands in memory as its transpose, as far as the sizes say.
+    fn is_transposed(&self, _operand: &str) -> bool {
+        false
+    }
+}
+
+/// A field of a struct of shapes.
+pub(crate) trait ShapeField {
+    fn of(sizes: &Sizes, name: &str) -> Self;
+    fn axis(&self) -> Option<u32>;
+    fn is_given(&self) -> bool;
+}
+
+impl ShapeField for u32 {
+    fn of(sizes: &Sizes, name: &str) -> Self {
+        sizes.get(name).unwrap_or(0)
+    }
+
+    fn axis(&self) -> Option<u32> {
+        Some(*self)
+    }
+
+    fn is_given(&self) -> bool {
+        false
+    }
+}
+
+impl ShapeField for bool {
+    fn of(sizes: &Sizes, name: &str) -> Self {
+        sizes.given.by_key(name)
+    }
+
+    fn axis(&self) -> Option<u32> {
+        None
+    }
+
+    fn is_given(&self) -> bool {
+        *self
+    }
+}
+
+/// The rows of an optional operand.
+impl ShapeField for Option<u32> {
+    fn of(sizes: &Sizes, name: &str) -> Self {
+        sizes.get(name)
+    }
+
+    fn axis(&self) -> Option<u32> {
+        *self
+    }
+
+    fn is_given(&self) -> bool {
+        self.is_some()
+    }
+}
+
+/// Declares an op's sizes: `field: u32 = "axis"`, `field: bool = "operand"`.
+macro_rules! shapes {
+    (
+        $(#[$meta:meta])*
+        pub struct $Shapes:ident { $($(#[$field_meta:meta])* $field:ident: $ty:ty = $name:literal,)* }
+        $($transposed:literal stands transposed: $flag:ident;)*
+    ) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+        #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields, default))]
+        pub struct $Shapes { $($(#[$field_meta])* pub $field: $ty,)* }
+
+        impl $crate::op::Shapes for $Shapes {
+            fn of(sizes: &$crate::op::Sizes) -> Self {
+                Self { $($field: $crate::op::ShapeField::of(sizes, $name),)* }
+            }
+
+            fn axis(&self, name: &str) -> Option<u32> {
+                match name {
+                    $($name => $crate::op::ShapeField::axis(&self.$field),)*
+                    _ => None,
+                }
+            }
+
+            fn has(&self, operand: &str) -> bool {
+                match operand {
+                    $($name => $crate::op::ShapeField::is_given(&self.$field),)*
+                    _ => false,
+                }
+            }
+
+            fn is_empty(&self) -> bool {
+                self.is_empty()
+            }
+
+            fn is_transposed(&self, operand: &str) -> bool {
+                match operand {
+                    $($transposed => self.$flag,)*
+                    _ => false,
+                }
+            }
+        }
+    };
+}
+pub(crate) use shapes;
+
+/// Which operands a call has. A twin's has no outputs, which it computes all; what they hold before is an input there.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct GivenNames {
+    rows: Vec<&'static Operand>,
+    /// Whether it is a twin's call.
+    pub on_host: bool,
+}
+
+impl GivenNames {
+    pub(super) fn new(rows: impl IntoIterator<Item = &'static Operand>, on_host: bool) -> Self {
+        Self { rows: rows.into_iter().collect(), on_host }
+    }
+
+    pub fn has(&self, row: &Operand) -> bool {
+        self.rows.iter().any(|own| (own.name, own.access) == (row.name, row.access))
+    }
+
+    pub fn input(&self, name: &str) -> bool {
+        self.rows.iter().any(|own| own.name == name && own.access == Access::Read)
+    }
+
+    pub fn output(&self, name: &str) -> bool {
+        self.rows.iter().any(|own| own.name == name && own.access == Access::Write)
+    }
+
+    fn by_key(&self, key: &str) -> bool {
+        self.rows.iter().any(|own| own.key() == key)
+    }
+}
+
+/// The size of each axis, and the first tensor to name it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sizes {
+    known: Vec<(&'static str, u32, String)>,
+    pub given: GivenNames,
+}
+
+impl Sizes {
+    pub fn get(&self, axis: &str) -> Option<u32> {
+        self.known.iter().find(|(name, ..)| *name == axis).map(|(_, size, _)| *size)
+    }
+
+    /// Compares the axes of a tensor with those of tensors before it, by name.
+    fn add<O: Kernels>(&mut self, config: &O::Config, row: &'static Operand, extents: &[u64]) -> Result<()> {
+        if extents.len() != row.rank() {
+            let expected = format!("{} axes", row.rank());
+            return Err(Error::Shape { tensor: row.name, axis: "all", expected, got: extents.len() as u64 });
+        }
+        for (index, &got) in extents.iter().enumerate() {
+            let (tensor, axis) = (row.name, row.axis(index));
+            let extent = u32::try_from(got).map_err(|_| Error::Shape {
+                tensor,
+                axis,
+                expected: "at most 2³² − 1".into(),
+                got,
+            })?;
+            for name in row.names(index) {
+                if let Some((_, size, why)) = self.known.iter().find(|(known, ..)| *known == name) {
+                    expect(tensor, axis, extent, *size, why)?;
+                    continue;
+                }
+                let (size, why) = match O::derived(config, &|axis| self.get(axis), name) {
+                    Some((size, why)) => (size, why.to_owned()),
+                    None => (extent, format!("the {axis} of {tensor}")),
+                };
+                expect(tensor, axis, extent, size, &why)?;
+                self.known.push((name, size, why));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The sizes of a call's tensors, each checked against all others and the config.
+pub(super) fn sizes<O: Kernels>(
+    config: &O::Config,
+    tensors: &[(&'static Operand, Vec<u64>)],
+    host: bool,
+) -> Result<O::Shapes> {
+    O::check_config(config)?;
+    let given = GivenNames::new(tensors.iter().map(|(row, _)| *row), host);
+    check_given::<O>(config, &given)?;
+    let mut sizes = Sizes { known: Vec::new(), given };
+    let (inputs, outputs) = tensors.split_at(tensors.partition_point(|(row, _)| row.access == Access::Read));
+    inputs.iter().try_for_each(|(row, extents)| sizes.add::<O>(config, row, extents))?;
+    let shapes = O::Shapes::of(&sizes);
+    O::check(config, &shapes)?;
+    outputs.iter().try_for_each(|(row, extents)| sizes.add::<O>(config, row, extents))?;
+    Ok(shapes)
+}
+
+/// Refuses what the config has no use for, and asks for what it needs.
+pub(super) fn check_given<O: Kernels>(config: &O::Config, given: &GivenNames) -> Result<()> {
+    for row in O::OPERANDS {
+        if let Some(problem) = O::refuses(config, given, row) {
+            return Err(Error::Operand { tensor: row.name, problem: problem.into() });
+        }
+    }
+    Ok(())
+}
+
+/// Whether a call with these inputs may have an operand.
+pub(crate) fn takes<O: Kernels>(config: &O::Config, inputs: &[&str], operand: &Operand) -> bool {
+    let given = |row: &&'static Operand| match row.access {
+        Access::Read => inputs.contains(&row.name) || row.name == operand.name,
+        Access::Write => true,
+    };
+    O::refuses(config, &GivenNames::new(O::OPERANDS.iter().filter(given), false), operand).is_none()
+}
+
+/// The sizes of a twin's call.
+pub(crate) fn host_shapes<O: Kernels>(config: &O::Config, extents: &[(&'static str, Vec<usize>)]) -> Result<O::Shapes> {
+    let rows = O::OPERANDS.iter().filter(|row| row.access == Access::Read || row.held);
+    let tensors = rows.filter_map(|row| {
+        let (_, extents) = extents.iter().find(|(name, _)| *name == row.name)?;
+        Some((row, extents.iter().map(|&extent| extent as u64).collect()))
+    });
+    sizes::<O>(config, &tensors.collect::<Vec<_>>(), true)
+}
