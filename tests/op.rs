@@ -144,9 +144,9 @@ fn one_number_stands_for_every_key() {
         let want = if hidden { f32::NEG_INFINITY } else { without + bias[query] };
         assert!(got == want || (got - want).abs() < 1e-5, "row {row}: got {got}, want {want}");
         // The same number added to every score moves no weight.
-        let width = 6 * row..6 * row + 6;
-        let moved = out.numbers("o")[width.clone()].iter().zip(&plain.numbers("o")[width]);
-        assert!(moved.into_iter().all(|(a, b)| if hidden { *a == 0.0 } else { (a - b).abs() < 1e-5 }), "row {row}");
+        let [got, without] = [&out, &plain].map(|file| file.numbers("o")[6 * row..6 * row + 6].to_vec());
+        let same = |(got, without): (f32, f32)| if hidden { got == 0.0 } else { (got - without).abs() < 1e-5 };
+        assert!(got.into_iter().zip(without).all(same), "row {row}");
     }
 }
 
