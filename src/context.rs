@@ -165,8 +165,8 @@ impl Context {
 
     /// A context of the same device whose kernels are compiled without wgpu's bounds checks.
     ///
-    /// It shares nothing with `self`, and ops made from `self` keep their checks. What this saves depends on the driver
-    /// (`benches/RESULTS.md` has figures). On DX12, and on Vulkan with `robustBufferAccess2`, only accesses to private and
+    /// It shares nothing with `self`, and ops made from `self` keep their checks. What this saves depends on the driver.
+    /// On DX12, and on Vulkan with `robustBufferAccess2`, only accesses to private and
     /// workgroup arrays lose a check; on Metal every access does; on OpenGL none, for wgpu adds none there.
     ///
     /// # Safety

@@ -1,10 +1,11 @@
 //! What the report's figures show, and what their captions say.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
+use crate::harness::stored;
 use crate::harness::variants::{Family, VARIANTS, Variant};
 use crate::plot::{Curve, Figure, Guide};
-use crate::record::Record;
+use crate::record::{Record, Setting};
 use crate::schedule::slope;
 use crate::table::significant;
 
@@ -64,6 +65,40 @@ pub fn all(records: &[Record]) -> Result<Vec<Plotted>> {
     Ok(figures)
 }
 
+/// The figure of time by itself, as a file; below it what it was measured on. With a name, relative to that variant's time.
+pub fn time(records: &[Record], setting: &Setting, relative_to: Option<&str>) -> Result<String> {
+    let defaults: Vec<Record> = records.iter().filter(|record| !record.tuned).cloned().collect();
+    let mut curves = curves(&defaults, |record| Some(record.median_ms));
+    let Some(shape) = defaults.first().map(|record| record.shape) else { bail!("there is nothing to draw") };
+    let (title, guides) = match relative_to {
+        None => ("time (ms)".to_string(), slopes(&defaults)),
+        Some(name) => {
+            relate(&mut curves, name);
+            (format!("time / time of {name}"), Vec::new())
+        }
+    };
+    for (look, curve) in curves.iter_mut().enumerate() {
+        curve.look = look;
+    }
+    let mask = if shape.causal { "causal" } else { "every key visible" };
+    let tensors = format!("{} x {} heads x n x {}", shape.batch, shape.heads, shape.head_dim);
+    let notes = vec![
+        format!("{}, {}", setting.driver, setting.backend),
+        format!("{tensors}, {}, {mask}; {}", stored::name(shape.dtype), setting.data_in_words()),
+    ];
+    Figure { title, logarithmic: true, tick: plain, curves, guides, notes }.file()
+}
+
+/// Divides every curve by that of `name`, at the lengths that both have.
+fn relate(curves: &mut Vec<Curve>, name: &str) {
+    let base = curves.iter().find(|curve| curve.names[0] == name).map_or_else(Vec::new, |curve| curve.points.clone());
+    let at = |len: f64| base.iter().find(|point| point.0 == len).map(|point| point.1);
+    for curve in &mut *curves {
+        curve.points = curve.points.iter().filter_map(|&(len, ms)| Some((len, ms / at(len)?))).collect();
+    }
+    curves.retain(|curve| !curve.points.is_empty());
+}
+
 /// What is drawn of each record.
 #[derive(Clone, Copy)]
 struct Plan {
@@ -99,7 +134,8 @@ fn plotted(records: &[Record], title: &str, caption: String, plan: Plan) -> Resu
         let curves = together(curves, plan.same);
         let title = plan.title.to_string();
         let guides = (plan.guides)(records);
-        let figure = Figure { title, logarithmic: plan.logarithmic, tick: plan.tick, curves, guides };
+        let figure =
+            Figure { title, logarithmic: plan.logarithmic, tick: plan.tick, curves, guides, notes: Vec::new() };
         panels.push(figure.svg()?);
     }
     Ok(Plotted { title: title.to_string(), caption, panels })
@@ -312,4 +348,23 @@ fn entropy_caption(records: &[Record]) -> String {
         caption += &format!(" Change: {}.", rises.join("; "));
     }
     caption
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn curves_relate_to_one_where_that_was_measured() {
+        let curve =
+            |name: &str, points: &[(f64, f64)]| Curve { names: vec![name.into()], look: 0, points: points.into() };
+        let mut curves = vec![
+            curve("softmax", &[(64.0, 2.0), (128.0, 8.0)]),
+            curve("gau", &[(128.0, 6.0), (256.0, 30.0)]),
+            curve("linear_elu", &[(256.0, 1.0)]),
+        ];
+        relate(&mut curves, "softmax");
+        let points: Vec<_> = curves.iter().map(|curve| curve.points.as_slice()).collect();
+        assert_eq!(points, [&[(64.0, 1.0), (128.0, 1.0)][..], &[(128.0, 0.75)]]);
+    }
 }

@@ -20,7 +20,7 @@ mod tier;
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::Parser;
 
 use crossover::{Point, crossover};
@@ -61,6 +61,11 @@ fn compare(options: &Options) -> Result<bool> {
         let tuning = comparison.tuned.tuning();
         report::write(folder, records, &Remarks { setting, crossovers: &crossovers, notes, failures, tuning })?;
         comparison.print(&format!("Report: {}", folder.join("report.html").display()))?;
+    }
+    if let Some(path) = &options.svg {
+        let figure = figures::time(&comparison.records, &comparison.setting, options.relative_to.as_deref())?;
+        std::fs::write(path, figure).with_context(|| format!("--svg {}", path.display()))?;
+        comparison.print(&format!("Figure: {}", path.display()))?;
     }
     Ok(comparison.failures.is_empty() && !comparison.records.is_empty())
 }

@@ -66,6 +66,12 @@ pub struct Options {
     /// Write report.html, results.json and results.csv there
     #[arg(long, value_name = "DIR")]
     pub report: Option<PathBuf>,
+    /// Write the figure of time there, by itself
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
+    /// In that figure, time relative to this variant's at each length
+    #[arg(long, value_name = "NAME", requires = "svg")]
+    pub relative_to: Option<String>,
 }
 
 /// Where q, k and v come from.
@@ -98,7 +104,10 @@ pub struct Sizes {
 impl Options {
     /// Refuses what cannot be, before anything is started.
     pub fn check(&self) -> Result<()> {
-        self.chosen()?;
+        let chosen = self.chosen()?;
+        if let Some(name) = self.relative_to.as_ref().filter(|name| !chosen.iter().any(|v| v.name == **name)) {
+            bail!("--relative-to: `{name}` is none of the variants that run");
+        }
         self.sizes()?;
         Ok(())
     }

@@ -15,6 +15,7 @@ const TOP: i32 = 80;
 const BOTTOM: i32 = 810;
 const LABEL_X: i32 = RIGHT + 60;
 const LINE_HEIGHT: i32 = 38;
+const NOTES_GAP: i32 = 24;
 /// The backend divides font sizes by 1.24.
 const TEXT: f64 = 28.0 * 1.24;
 
@@ -60,6 +61,8 @@ pub struct Figure {
     pub tick: fn(f64) -> String,
     pub curves: Vec<Curve>,
     pub guides: Vec<Guide>,
+    /// Lines below it, of a figure that stands by itself.
+    pub notes: Vec<String>,
 }
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
@@ -69,11 +72,22 @@ impl Figure {
     pub fn svg(&self) -> Result<String> {
         let mut svg = String::new();
         {
-            let area = SVGBackend::with_string(&mut svg, (WIDTH as u32, HEIGHT as u32)).into_drawing_area();
+            let area = SVGBackend::with_string(&mut svg, (WIDTH as u32, self.height() as u32)).into_drawing_area();
             self.draw(&area).map_err(|error| anyhow!("{error}"))?;
             area.present().map_err(|error| anyhow!("{error}"))?;
         }
         Ok(svg)
+    }
+
+    /// An SVG file, at the size that it is meant to be seen in.
+    pub fn file(&self) -> Result<String> {
+        let [full, half] = [1, 2].map(|part| format!("width=\"{}\" height=\"{}\"", WIDTH / part, self.height() / part));
+        Ok(self.svg()?.replacen(&full, &half, 1))
+    }
+
+    fn height(&self) -> i32 {
+        let notes = self.notes.len() as i32;
+        HEIGHT + if notes > 0 { NOTES_GAP + notes * LINE_HEIGHT } else { 0 }
     }
 
     fn draw(&self, area: &Area) -> Result<(), DrawingAreaErrorKind<std::io::Error>> {
@@ -89,6 +103,13 @@ impl Figure {
         };
         let place = |(px, py): (f64, f64)| (x.place(px, LEFT, RIGHT), y.place(py, BOTTOM, TOP));
 
+        if !self.notes.is_empty() {
+            area.fill(&WHITE)?;
+        }
+        for (line, note) in self.notes.iter().enumerate() {
+            let row = HEIGHT + NOTES_GAP / 2 + line as i32 * LINE_HEIGHT;
+            self.text(area, (LEFT - 110, row), HPos::Left, VPos::Top, GRAY, note)?;
+        }
         for &tick in &y.ticks {
             let (_, row) = place((x.low, tick));
             area.draw(&PathElement::new([(LEFT, row), (RIGHT, row)], GRID.stroke_width(2)))?;

@@ -11,9 +11,9 @@ use crate::table::closed_form;
 use crate::{Curve, Point};
 
 /// Pixels at twice the size of the figure: the backend rounds to whole ones.
-const WIDTH: i32 = 2800;
+const WIDTH: i32 = 2200;
 const HEIGHT: i32 = 1140;
-const HEAD: i32 = 190;
+const HEAD: i32 = 240;
 /// Room for labels to the right of a panel.
 const LABELS: i32 = 250;
 const LINE: i32 = 40;
@@ -85,7 +85,8 @@ impl Panel {
             .light_line_style(TRANSPARENT)
             .axis_style(INK.stroke_width(2))
             .label_style(("sans-serif", TEXT).into_font().color(&INK))
-            .x_labels(lens.len())
+            // Of many lengths every second.
+            .x_labels(if lens.len() > 6 { lens.len() / 2 } else { lens.len() })
             .x_label_formatter(&|power| format!("{}", power.exp2().round()))
             .x_desc("keys that a row sees, n")
             .y_label_formatter(&|nats| format!("{nats:.0}"))
@@ -149,15 +150,16 @@ fn end_labels(root: &Area, edge: i32, mut labels: Vec<((i32, i32), String)>) -> 
     Ok(())
 }
 
-/// Colours of the scales, and what is dashed, above both panels.
+/// Colours of the scales, and below them what is dashed, above both panels.
 fn legend(root: &Area, curves: &[Curve]) -> Drawn<()> {
-    let (mut x, y) = (50, 56);
+    let (mut x, y) = (50, 50);
     for (curve, color) in curves.iter().zip(COLORS) {
         root.draw(&PathElement::new([(x, y), (x + 70, y)], color.stroke_width(5)))?;
         root.draw(&Circle::new((x + 35, y), 9, color.filled()))?;
         text(root, (x + 88, y), curve.scale.name)?;
         x += 390;
     }
+    let (mut x, y) = (50, y + 56);
     for (color, what) in [(GRAY, "log n: equal weights"), (INK, "in colour: log n − s²/2")] {
         root.draw(&DashedPathElement::new([(x, y), (x + 70, y)], 14, 10, color.stroke_width(3)))?;
         text(root, (x + 88, y), what)?;
