@@ -236,6 +236,6 @@ impl Attention {
     }
 
     fn plan_for(&self, problem: &Problem) -> Result<Arc<Plan>> {
-        self.plans.get_or_build(problem, || offers::plan(&self.context, &self.config, problem))
+        self.plans.get_or_build(&self.context, problem, || offers::plan(&self.context, &self.config, problem))
     }
 }

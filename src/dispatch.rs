@@ -103,7 +103,7 @@ pub struct Workspace {
 
 /// Inputs, outputs and plan of one call, checked and ready to be recorded, as often as wanted.
 ///
-/// Nothing about it can fail any more. It borrows the tensors' buffers.
+/// Nothing about it can fail any more, but for a device that is lost. It borrows the tensors' buffers.
 #[derive(Debug)]
 pub struct Prepared<'a> {
     context: Context,
@@ -122,14 +122,18 @@ impl<'a> Prepared<'a> {
         &self.plan
     }
 
-    /// Records the whole call as a compute pass of its own.
+    /// Records the whole call as a compute pass of its own; on a lost device, where nothing would come of it, nothing.
     pub fn record(&self, encoder: &mut wgpu::CommandEncoder) {
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
         self.record_in(&mut pass);
     }
 
-    /// Records the whole call into a pass of the caller's, with the context's own workspace.
+    /// Records the whole call into a pass of the caller's, with the context's own workspace; on a lost device nothing.
     pub fn record_in(&self, pass: &mut wgpu::ComputePass<'_>) {
+        // wgpu makes invalid bind groups there without a word, and complains of them in the `finish` of the caller.
+        if self.context.is_lost() {
+            return;
+        }
         // The plan has made it large enough.
         self.record_steps(pass, &self.plan.steps, &Workspace { buffer: self.context.workspace() });
     }
@@ -138,7 +142,7 @@ impl<'a> Prepared<'a> {
     /// previous one was submitted.
     ///
     /// # Errors
-    /// [`Error::Buffer`].
+    /// [`Error::Buffer`], [`Error::DeviceLost`].
     pub fn workspace(&self) -> Result<Workspace> {
         let bytes = self.plan.workspace_bytes;
         Ok(Workspace { buffer: (bytes > 0).then(|| self.context.create_workspace(bytes)).transpose()? })
@@ -148,7 +152,8 @@ impl<'a> Prepared<'a> {
     /// workspace of this plan.
     ///
     /// # Errors
-    /// [`Error::LimitExceeded`] for an index past the last, or a workspace too small for the plan; nothing is recorded then.
+    /// [`Error::LimitExceeded`] for an index past the last, or a workspace too small for the plan; [`Error::DeviceLost`]. Nothing
+    /// is recorded then.
     pub fn record_piece(&self, pass: &mut wgpu::ComputePass<'_>, piece: usize, workspace: &Workspace) -> Result<()> {
         let beyond = |what: &str, needed, limit| Error::LimitExceeded { what: what.into(), needed, limit };
         let size = workspace.buffer.as_ref().map_or(0, wgpu::Buffer::size);
@@ -157,6 +162,7 @@ impl<'a> Prepared<'a> {
         if size < bytes {
             return Err(beyond("workspace", bytes, size));
         }
+        self.context.expect_device()?;
         self.record_steps(pass, std::slice::from_ref(step), workspace);
         Ok(())
     }
@@ -212,8 +218,14 @@ impl<K> Default for PlanCache<K> {
 impl<K: Copy + Eq + Hash> PlanCache<K> {
     const CAPACITY: usize = 256;
 
-    /// The problem's plan, built on first use. No lock is held while building.
-    pub fn get_or_build(&self, problem: &K, build: impl FnOnce() -> Result<Plan>) -> Result<Arc<Plan>> {
+    /// The problem's plan on this context, built on first use. No lock is held while building.
+    pub fn get_or_build(
+        &self,
+        context: &Context,
+        problem: &K,
+        build: impl FnOnce() -> Result<Plan>,
+    ) -> Result<Arc<Plan>> {
+        context.expect_device()?;
         if let Some(plan) = lock(&self.0).by_problem.get(problem) {
             return Ok(plan.clone());
         }

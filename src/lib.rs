@@ -62,6 +62,11 @@
 //! whole cache every time and the lengths in `kv_lens`: keys past those are skipped, and [`Causal::BottomRight`] aligns the last
 //! query with the last of each sequence's own keys.
 //!
+//! # A lost device
+//! A driver that hangs or is replaced takes the device along. From then on every call that would plan, record, run or read back
+//! returns [`Error::DeviceLost`], whatever handler of errors the app has, and so does a call that was waiting for the device. wgpu
+//! itself tells of it by the device's one callback, which stays the app's.
+//!
 //! # What the crate cannot check
 //! wgpu gives no way to see whether a buffer belongs to another device or was destroyed; using such a buffer is reported by
 //! wgpu, when the command is recorded or submitted.

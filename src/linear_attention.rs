@@ -297,6 +297,6 @@ impl LinearAttention {
     }
 
     fn plan_for(&self, problem: &Problem) -> Result<Arc<Plan>> {
-        self.plans.get_or_build(problem, || offers::plan(&self.context, &self.config, problem))
+        self.plans.get_or_build(&self.context, problem, || offers::plan(&self.context, &self.config, problem))
     }
 }

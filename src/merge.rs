@@ -212,6 +212,6 @@ impl Merge {
     }
 
     fn plan_for(&self, problem: &Problem) -> Result<Arc<Plan>> {
-        self.plans.get_or_build(problem, || plan::build(&self.context, &self.config, problem))
+        self.plans.get_or_build(&self.context, problem, || plan::build(&self.context, &self.config, problem))
     }
 }
