@@ -1,7 +1,9 @@
 //! How long a pass takes on the device (feature `blocking`).
 
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use crate::context::lock;
 use crate::{Context, Error, Result};
 
 /// Times compute passes: by timestamps where the device has them, by the wall clock around submit and wait where not.
@@ -20,6 +22,8 @@ use crate::{Context, Error, Result};
 pub struct Timer {
     context: Context,
     queries: Option<Queries>,
+    /// Held while a pass runs.
+    turn: Mutex<()>,
 }
 
 #[derive(Debug)]
@@ -48,7 +52,7 @@ impl Timer {
         };
         let granted = device.features().contains(wgpu::Features::TIMESTAMP_QUERY);
         let queries = granted.then(|| context.scoped(create, Error::Readback).ok()).flatten();
-        Self { context: context.clone(), queries }
+        Self { context: context.clone(), queries, turn: Mutex::default() }
     }
 
     /// `timestamp` or `wall`.
@@ -58,6 +62,8 @@ impl Timer {
     }
 
     /// Submits one pass, waits for it, and says how long it took.
+    ///
+    /// Threads may share a timer: they record at the same time, and their passes run one after the other.
     ///
     /// # Errors
     /// [`Error::DeviceLost`]; [`Error::Readback`] if wgpu refuses what is recorded, or the device's timestamps do not advance.
@@ -80,6 +86,7 @@ impl Timer {
         };
         let commands = context.scoped(commands, Error::Readback)?;
 
+        let _turn = lock(&self.turn);
         let start = Instant::now();
         let submission = context.scoped(|| queue.submit([commands]), Error::Readback)?;
         context.wait(submission)?;

@@ -163,3 +163,24 @@ fn an_empty_buffer_reads_back_as_nothing() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn threads_share_a_timer() -> Result<()> {
+    for context in contexts() {
+        let [a, b, c] = [1, 2, 3].map(|seed| context.upload(&Tensor::normal(seed, [64 * 64]).data));
+        let matrix = |buffer| TensorView::f32(buffer, [1, 1, 64, 64]);
+        let matmul = MatMul::new(&context, MatMulConfig::new())?;
+        let prepared = matmul.prepare(MatMulInputs::new(matrix(&a), matrix(&b)), MatMulOutputs { c: matrix(&c) })?;
+        let timer = Timer::new(&context);
+        let time = || (0..20).map(|_| timer.pass(|pass| prepared.record_in(pass))).collect::<Result<Vec<_>>>();
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(time)).collect();
+            for thread in threads {
+                let took = thread.join().expect("no panic")?;
+                assert!(took.iter().all(|took| !took.is_zero()), "{took:?}");
+            }
+            Ok::<_, Error>(())
+        })?;
+    }
+    Ok(())
+}
