@@ -1,5 +1,7 @@
 //! A device without a window, and calls that upload, run and read back in one go (feature `blocking`).
 
+use std::sync::OnceLock;
+
 use bytemuck::Pod;
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
@@ -11,10 +13,59 @@ use crate::quirks;
 use crate::tensor::{DType, Element};
 use crate::{Context, ContextOptions, Error, Result, TensorView};
 
+/// The adapters that every headless context of the process chooses from.
+///
+/// wgpu tells devices and buffers apart by numbers that it gives out per instance, so that two contexts of two instances could
+/// take each other's buffers for their own. And two adapters of OpenGL that came of two searches of one instance share a GL
+/// context, which two threads may not both use: hence one search.
+struct Host {
+    adapters: Vec<wgpu::Adapter>,
+    /// The first that fits, by its index.
+    first: std::result::Result<usize, String>,
+}
+
+impl Host {
+    fn get() -> &'static Self {
+        static HOST: OnceLock<Host> = OnceLock::new();
+        HOST.get_or_init(|| pollster::block_on(Self::find()))
+    }
+
+    async fn find() -> Self {
+        let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env());
+        let adapters = instance.enumerate_adapters(wgpu::Backends::all()).await;
+        let options = wgpu::RequestAdapterOptions {
+            power_preference: wgpu::PowerPreference::HighPerformance,
+            ..Default::default()
+        };
+        let first = match instance.request_adapter(&options).await {
+            Ok(first) => {
+                let found = adapters.iter().position(|adapter| adapter.get_info() == first.get_info());
+                found.ok_or_else(|| format!("`{}` is gone again", first.get_info().name))
+            }
+            Err(error) => Err(error.to_string()),
+        };
+        Self { adapters, first }
+    }
+
+    /// The first adapter that fits, or the first whose name contains `name`, ignoring case.
+    fn adapter(&self, name: &str) -> Result<&wgpu::Adapter> {
+        let index = if name.is_empty() {
+            self.first.clone().map_err(Error::NoDevice)?
+        } else {
+            let names: Vec<String> = self.adapters.iter().map(|adapter| adapter.get_info().name).collect();
+            let wanted = name.to_lowercase();
+            let found = names.iter().position(|name| name.to_lowercase().contains(&wanted));
+            found.ok_or_else(|| Error::NoDevice(format!("no adapter is called `{name}`; there are {names:?}")))?
+        };
+        Ok(&self.adapters[index])
+    }
+}
+
 impl Context {
     /// A context on the first adapter that fits, without a surface, with every limit the adapter has.
     ///
-    /// `WGPU_BACKEND` and `WGPU_ADAPTER_NAME` choose among several, as everywhere in wgpu.
+    /// `WGPU_BACKEND` and `WGPU_ADAPTER_NAME` choose among several, as everywhere in wgpu. Each call makes a device of its own;
+    /// adapters are looked for once in a process, with `WGPU_BACKEND` as it is then.
     ///
     /// # Errors
     /// [`Error::NoDevice`].
@@ -56,24 +107,8 @@ impl Context {
         mut wanted: wgpu::Features,
         experimental_features: wgpu::ExperimentalFeatures,
     ) -> Result<Self> {
+        let adapter = Host::get().adapter(name)?;
         pollster::block_on(async {
-            let descriptor = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
-            let instance = wgpu::Instance::new(descriptor);
-            let adapter = if name.is_empty() {
-                let options = wgpu::RequestAdapterOptions {
-                    power_preference: wgpu::PowerPreference::HighPerformance,
-                    ..Default::default()
-                };
-                instance.request_adapter(&options).await.map_err(|error| Error::NoDevice(error.to_string()))?
-            } else {
-                let adapters = instance.enumerate_adapters(wgpu::Backends::all()).await;
-                let names: Vec<String> = adapters.iter().map(|adapter| adapter.get_info().name).collect();
-                let wanted = name.to_lowercase();
-                let found = names.iter().position(|name| name.to_lowercase().contains(&wanted));
-                let missing = || Error::NoDevice(format!("no adapter is called `{name}`; there are {names:?}"));
-                let index = found.ok_or_else(missing)?;
-                adapters.into_iter().nth(index).ok_or_else(missing)?
-            };
             if quirks::lists_matrices_in_vain(&adapter.get_info()) {
                 wanted.remove(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX);
             }

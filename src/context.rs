@@ -15,6 +15,12 @@ use crate::{Error, Result};
 /// Cheap to clone; clones share the pipeline cache and the workspace. Creating one touches no GPU state, and
 /// nothing this crate records submits, polls or blocks.
 ///
+/// Buffers belong to the device that made them. Where a call is given one of another device, wgpu reports a validation error as the
+/// call is recorded, which ends in a panic unless the app has a handler
+/// ([`on_uncaptured_error`](wgpu::Device::on_uncaptured_error)) or an error scope. It sees that among devices of one
+/// [`wgpu::Instance`], as those of all headless contexts are. Buffers and devices of two instances it cannot tell apart and may
+/// take for each other, without a word: an app that has two instances keeps what belongs to them apart itself.
+///
 /// ```
 /// # fn embed(device: wgpu_attention::wgpu::Device, queue: wgpu_attention::wgpu::Queue) {
 /// let context = wgpu_attention::Context::new(device, queue);

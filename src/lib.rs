@@ -69,7 +69,8 @@
 //!
 //! # What the crate cannot check
 //! wgpu gives no way to see whether a buffer belongs to another device or was destroyed; using such a buffer is reported by
-//! wgpu, when the command is recorded or submitted.
+//! wgpu, when the command is recorded or submitted, and of the blocking calls as [`Error::Readback`]. A buffer of a device of
+//! another [`wgpu::Instance`] it may even take for one's own; see [`Context`].
 //!
 //! # Features
 //! - `vulkan`, `metal`, `dx12`, `gles` (default): the backends wgpu is built with.

@@ -184,3 +184,57 @@ fn threads_share_a_timer() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn a_buffer_of_another_context_is_not_taken_for_ones_own() -> Result<()> {
+    // Made in turns, the buffers of two instances of wgpu would go by the same numbers.
+    let contexts = [Context::headless()?, Context::headless()?];
+    let buffers = contexts.each_ref().map(|context| [0.0, 1.0, 2.0, 3.0].map(|x: f32| context.upload(&[x; 16])));
+    let [own, other] = [&contexts[0], &contexts[1]];
+    let [a, b, c, _] = buffers[1].each_ref().map(|buffer| TensorView::f32(buffer, [1, 1, 4, 4]));
+    let matmul = MatMul::new(own, MatMulConfig::new())?;
+
+    let scope = own.device().push_error_scope(wgpu::ErrorFilter::Validation);
+    let mut encoder = encoder(own);
+    matmul.record(&mut encoder, MatMulInputs::new(a, b), MatMulOutputs { c })?;
+    own.queue().submit([encoder.finish()]);
+    let error = pollster::block_on(scope.pop()).expect("wgpu says so").to_string();
+    assert!(error.contains("match Device"), "{error}");
+
+    let prepared = matmul.prepare(MatMulInputs::new(a, b), MatMulOutputs { c })?;
+    let timer = Timer::new(own);
+    for (what, result) in [
+        ("run", own.run(&prepared)),
+        ("pass", timer.pass(|pass| prepared.record_in(pass)).map(drop)),
+        ("download", own.download(&buffers[1][0]).map(drop)),
+    ] {
+        let error = result.expect_err(what);
+        assert!(matches!(error, Error::Readback(_)), "{what}: {error:?}");
+    }
+    for (context, buffers) in [own, other].into_iter().zip(&buffers) {
+        for (x, buffer) in [0.0, 1.0, 2.0, 3.0].iter().zip(buffers) {
+            assert_eq!(context.download(buffer)?, [*x; 16]);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn threads_have_headless_contexts_of_their_own() -> Result<()> {
+    let multiply = |seed: u64| -> Result<()> {
+        for _ in 0..2 {
+            let context = Context::headless()?;
+            let [a, b] = [Tensor::normal(seed, [64]).data, Tensor::filled(0.0, [64]).data];
+            let [a, b, c] = [&a, &b, &a].map(|data| context.upload(data));
+            let [a, b, product] = [&a, &b, &c].map(|buffer| TensorView::f32(buffer, [1, 1, 8, 8]));
+            let matmul = MatMul::new(&context, MatMulConfig::new())?;
+            context.run(&matmul.prepare(MatMulInputs::new(a, b), MatMulOutputs { c: product })?)?;
+            assert_eq!(context.download(&c)?, [0.0; 64]);
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..3).map(|seed| scope.spawn(move || multiply(seed))).collect();
+        threads.into_iter().try_for_each(|thread| thread.join().expect("no panic"))
+    })
+}
