@@ -7,7 +7,7 @@ use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
 use crate::dispatch::Prepared;
-use crate::host::HostView;
+use crate::host::{HostView, NUMBERED};
 use crate::matrices::{MatrixSizes, MatrixTier};
 use crate::quirks;
 use crate::tensor::{DType, Element};
@@ -280,22 +280,25 @@ impl Context {
     }
 
     /// Uploads a host tensor as it lies in memory and views it with the same shape and strides.
-    #[must_use]
-    pub fn upload_view<T: Element, const RANK: usize>(&self, view: &HostView<'_, T, RANK>) -> Uploaded<RANK> {
-        let (data, strides) = view.parts();
-        Uploaded { buffer: self.upload(data), dtype: T::DTYPE, shape: view.shape_u32(), strides }
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for an extent that 32 bits do not hold.
+    pub fn upload_view<T: Element, const RANK: usize>(&self, view: &HostView<'_, T, RANK>) -> Result<Uploaded<RANK>> {
+        let ((data, strides), shape) = (view.parts(), view.shape_u32("upload", &NUMBERED)?);
+        Ok(Uploaded { buffer: self.upload(data), dtype: T::DTYPE, shape, strides })
     }
+
     /// As [`upload_view`](Self::upload_view), of numbers that are stored as f32, f16 or bf16.
     ///
     /// # Errors
-    /// As [`upload_as`](Self::upload_as).
+    /// As [`upload_view`](Self::upload_view) and [`upload_as`](Self::upload_as).
     pub fn upload_view_as<const RANK: usize>(
         &self,
         view: &HostView<'_, f32, RANK>,
         dtype: DType,
     ) -> Result<Uploaded<RANK>> {
-        let (data, strides) = view.parts();
-        Ok(Uploaded { buffer: self.upload_as(data, dtype)?, dtype, shape: view.shape_u32(), strides })
+        let ((data, strides), shape) = (view.parts(), view.shape_u32("upload", &NUMBERED)?);
+        Ok(Uploaded { buffer: self.upload_as(data, dtype)?, dtype, shape, strides })
     }
 }
 

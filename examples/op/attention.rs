@@ -71,9 +71,9 @@ impl Call {
 
         let (q, k) = (gpu.upload(inputs.q, &self.q)?, gpu.upload(inputs.k, &self.k)?);
         let v = gpu.upload(inputs.v, &self.v)?;
-        let kv_lens = inputs.kv_lens.map(|view| context.upload_view(&view));
+        let kv_lens = inputs.kv_lens.map(|view| context.upload_view(&view)).transpose()?;
         let bias = gpu.upload_if(inputs.bias, self.bias.as_ref())?;
-        let mask = inputs.mask.map(|view| context.upload_view(&view));
+        let mask = inputs.mask.map(|view| context.upload_view(&view)).transpose()?;
         let row_scale = gpu.upload_if(inputs.row_scale, self.row_scale.as_ref())?;
         let attention = Attention::new(context, self.config)?;
         let prepared = attention.prepare(

@@ -91,7 +91,7 @@ impl Call {
         let (context, inputs) = (gpu.context, self.inputs()?);
         let o = gpu.main_output("o", self.shape(&inputs)?);
         let v = gpu.upload(inputs.v, &self.v)?;
-        let kv_lens = inputs.kv_lens.map(|view| context.upload_view(&view));
+        let kv_lens = inputs.kv_lens.map(|view| context.upload_view(&view)).transpose()?;
         let HostInputs { q, k, z, q_lin, k_lin, u, .. } = inputs;
         let tensors = [q, k, z, q_lin, k_lin, u].into_iter().zip(&self.tensors);
         let tensors = tensors.map(|(view, own)| gpu.upload_if(view, own.as_ref())).collect::<Result<Vec<_>>>()?;

@@ -96,11 +96,11 @@ impl Call {
         let (q, k) = (gpu.upload(inputs.q, &self.q)?, gpu.upload(inputs.k, &self.k)?);
         let v = gpu.upload(inputs.v, &self.v)?;
         let projection = gpu.upload_if(inputs.projection, self.projection.as_ref())?;
-        let kv_lens = inputs.kv_lens.map(|view| context.upload_view(&view));
+        let kv_lens = inputs.kv_lens.map(|view| context.upload_view(&view)).transpose()?;
         let s_in = gpu.upload_if(inputs.state_s, self.state_s.as_ref())?;
         let z_in = gpu.upload_if(inputs.state_z, self.state_z.as_ref())?;
         // Exponents: f32 in any case.
-        let max_in = inputs.state_max.map(|view| context.upload_view(&view));
+        let max_in = inputs.state_max.map(|view| context.upload_view(&view)).transpose()?;
         let attention = LinearAttention::new(context, self.config)?;
         let prepared = attention.prepare(
             LinearAttentionInputs {

@@ -72,8 +72,8 @@ impl Call {
         hold(gpu, &lse, self.lse.as_ref());
         entropy.iter().for_each(|buffer| hold(gpu, buffer, self.entropy.as_ref()));
         let o_parts = gpu.upload(inputs.o_parts, &self.o_parts)?;
-        let lse_parts = context.upload_view(&inputs.lse_parts);
-        let entropy_parts = inputs.entropy_parts.map(|view| context.upload_view(&view));
+        let lse_parts = context.upload_view(&inputs.lse_parts)?;
+        let entropy_parts = inputs.entropy_parts.map(|view| context.upload_view(&view)).transpose()?;
         let merge = Merge::new(context, self.config)?;
         let prepared = merge.prepare(
             MergeInputs {

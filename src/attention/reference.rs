@@ -1,5 +1,6 @@
 //! The CPU twin of softmax attention: plain loops over the formula.
 
+use crate::attention::plan::axes;
 use crate::attention::{AttentionConfig, AttentionShapes, TensorShapes};
 use crate::host::HostView;
 use crate::reference::{Real, SumOrder, check_row};
@@ -37,13 +38,13 @@ impl<'a> HostInputs<'a> {
     /// As [`Attention::prepare`](crate::Attention::prepare), for what concerns shapes.
     pub fn shapes(&self, config: &AttentionConfig) -> Result<AttentionShapes> {
         TensorShapes {
-            q: self.q.shape_u32(),
-            k: self.k.shape_u32(),
-            v: self.v.shape_u32(),
-            kv_lens: self.kv_lens.map(|view| view.shape_u32()),
-            bias: self.bias.map(|view| view.shape_u32()),
-            mask: self.mask.map(|view| view.shape_u32()),
-            row_scale: self.row_scale.map(|view| view.shape_u32()),
+            q: self.q.shape_u32("q", &axes("q"))?,
+            k: self.k.shape_u32("k", &axes("k"))?,
+            v: self.v.shape_u32("v", &axes("v"))?,
+            kv_lens: self.kv_lens.map(|view| view.shape_u32("kv_lens", &["batch"])).transpose()?,
+            bias: self.bias.map(|view| view.shape_u32("bias", &axes("bias"))).transpose()?,
+            mask: self.mask.map(|view| view.shape_u32("mask", &axes("mask"))).transpose()?,
+            row_scale: self.row_scale.map(|view| view.shape_u32("row_scale", &axes("row_scale"))).transpose()?,
             ..TensorShapes::default()
         }
         .check(config)

@@ -1,6 +1,7 @@
 //! The CPU twin of gated attention: plain loops over the formula.
 
 use super::config::{Divisor, GatedAttentionConfig, GauMode, GauWeights, LinearDivisor, QuadraticDivisor};
+use super::plan::{MAP_AXES, axes};
 use super::shapes::{AffineShapes, GatedAttentionShapes, TensorShapes};
 use crate::host::HostView;
 use crate::reference::{Real, SumOrder, check_row};
@@ -87,26 +88,30 @@ impl<'a> HostInputs<'a> {
     /// # Errors
     /// As [`GatedAttention::prepare`](crate::GatedAttention::prepare), for what concerns shapes and which are given.
     pub fn shapes(&self, config: &GatedAttentionConfig) -> Result<GatedAttentionShapes> {
-        let four = |view: Option<HostView<f32, 4>>| view.map(|view| view.shape_u32());
-        let affine = |gamma: Option<HostView<f32, 2>>, beta: Option<HostView<f32, 2>>| AffineShapes {
-            gamma: gamma.map(|view| view.shape_u32()),
-            beta: beta.map(|view| view.shape_u32()),
-        };
+        let four =
+            |name, view: Option<HostView<f32, 4>>| view.map(|view| view.shape_u32(name, &axes(name))).transpose();
+        let two = |name, view: Option<HostView<f32, 2>>| view.map(|view| view.shape_u32(name, &MAP_AXES)).transpose();
         TensorShapes {
-            q: four(self.q),
-            k: four(self.k),
-            z: four(self.z),
-            q_lin: four(self.q_lin),
-            k_lin: four(self.k_lin),
+            q: four("q", self.q)?,
+            k: four("k", self.k)?,
+            z: four("z", self.z)?,
+            q_lin: four("q_lin", self.q_lin)?,
+            k_lin: four("k_lin", self.k_lin)?,
             affine: [
-                affine(self.gamma_q, self.beta_q),
-                affine(self.gamma_k, self.beta_k),
-                affine(self.gamma_q_lin, self.beta_q_lin),
-                affine(self.gamma_k_lin, self.beta_k_lin),
+                AffineShapes { gamma: two("gamma_q", self.gamma_q)?, beta: two("beta_q", self.beta_q)? },
+                AffineShapes { gamma: two("gamma_k", self.gamma_k)?, beta: two("beta_k", self.beta_k)? },
+                AffineShapes {
+                    gamma: two("gamma_q_lin", self.gamma_q_lin)?,
+                    beta: two("beta_q_lin", self.beta_q_lin)?,
+                },
+                AffineShapes {
+                    gamma: two("gamma_k_lin", self.gamma_k_lin)?,
+                    beta: two("beta_k_lin", self.beta_k_lin)?,
+                },
             ],
-            v: self.v.shape_u32(),
-            u: four(self.u),
-            kv_lens: self.kv_lens.map(|view| view.shape_u32()),
+            v: self.v.shape_u32("v", &axes("v"))?,
+            u: four("u", self.u)?,
+            kv_lens: self.kv_lens.map(|view| view.shape_u32("kv_lens", &["batch"])).transpose()?,
             o: None,
         }
         .check(config)

@@ -1,6 +1,7 @@
 //! The CPU twin of linear attention: the weights of all pairs, one by one, as the formula has them.
 
 use super::config::{FeatureMap, LinearAttentionConfig, LinearMode, Normalization, RunningMax};
+use super::problem::axes;
 use super::shapes::{LinearAttentionShapes, StateShapes, TensorShapes};
 use crate::Result;
 use crate::host::HostView;
@@ -40,15 +41,15 @@ impl<'a> HostInputs<'a> {
     /// As [`LinearAttention::prepare`](crate::LinearAttention::prepare), for what concerns shapes.
     pub fn shapes(&self, config: &LinearAttentionConfig) -> Result<LinearAttentionShapes> {
         TensorShapes {
-            q: self.q.shape_u32(),
-            k: self.k.shape_u32(),
-            v: self.v.shape_u32(),
-            projection: self.projection.map(|view| view.shape_u32()),
-            kv_lens: self.kv_lens.map(|view| view.shape_u32()),
+            q: self.q.shape_u32("q", &axes::Q)?,
+            k: self.k.shape_u32("k", &axes::K)?,
+            v: self.v.shape_u32("v", &axes::V)?,
+            projection: self.projection.map(|view| view.shape_u32("projection", &axes::PROJECTION)).transpose()?,
+            kv_lens: self.kv_lens.map(|view| view.shape_u32("kv_lens", &["batch"])).transpose()?,
             state_in: StateShapes {
-                s: self.state_s.map(|view| view.shape_u32()),
-                z: self.state_z.map(|view| view.shape_u32()),
-                max: self.state_max.map(|view| view.shape_u32()),
+                s: self.state_s.map(|view| view.shape_u32("state_s", &axes::S)).transpose()?,
+                z: self.state_z.map(|view| view.shape_u32("state_z", &axes::Z)).transpose()?,
+                max: self.state_max.map(|view| view.shape_u32("state_max", &axes::Z)).transpose()?,
             },
             ..TensorShapes::default()
         }

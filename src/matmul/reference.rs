@@ -1,5 +1,6 @@
 //! The CPU twin of the matrix product: plain loops over the formula.
 
+use super::plan::RESULT;
 use super::{Activation, MatMulConfig, MatMulShapes, TensorShapes};
 use crate::Result;
 use crate::host::HostView;
@@ -28,8 +29,10 @@ impl<'a> HostInputs<'a> {
     /// # Errors
     /// As [`MatMul::prepare`](crate::MatMul::prepare), for what concerns shapes.
     pub fn shapes(&self) -> Result<MatMulShapes> {
-        let bias = self.bias.map(|view| view.shape_u32());
-        TensorShapes { a: self.a.shape_u32(), b: self.b.shape_u32(), bias, c: None }.check()
+        let a = self.a.shape_u32("a", &["batch", "heads", "m", "k"])?;
+        let b = self.b.shape_u32("b", &["batch", "heads", "k", "n"])?;
+        let bias = self.bias.map(|view| view.shape_u32("bias", &RESULT)).transpose()?;
+        TensorShapes { a, b, bias, c: None }.check()
     }
 }
 

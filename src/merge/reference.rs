@@ -1,5 +1,6 @@
 //! The CPU twin of the merge: plain loops over the formula.
 
+use super::plan::{PART_AXES, ROW_AXES};
 use super::{MergeConfig, MergeShapes, TensorShapes};
 use crate::host::HostView;
 use crate::reference::{Real, SumOrder};
@@ -41,20 +42,24 @@ impl<'a> HostInputs<'a> {
     /// # Errors
     /// As [`Merge::prepare`](crate::Merge::prepare), for what concerns shapes.
     pub fn shapes(&self, config: &MergeConfig) -> Result<MergeShapes> {
-        let [_, batch, heads, len, _] = self.o_parts.shape_u32();
-        let entropy_parts = self.entropy_parts.map(|view| view.shape_u32());
+        let o_parts = self.o_parts.shape_u32("o_parts", &PART_AXES)?;
+        let [_, batch, heads, len, _] = o_parts;
+        let entropy_parts = self.entropy_parts.map(|view| view.shape_u32("entropy_parts", &PART_AXES)).transpose()?;
         if config.accumulate != self.held.is_some() {
             let problem = if config.accumulate { "is missing, but accumulate is on" } else { "is given, but not used" };
             return Err(Error::Operand { tensor: "held", problem: problem.into() });
         }
         TensorShapes {
-            o_parts: self.o_parts.shape_u32(),
-            lse_parts: self.lse_parts.shape_u32(),
+            o_parts,
+            lse_parts: self.lse_parts.shape_u32("lse_parts", &PART_AXES)?,
             entropy_parts,
-            o: self.held.map(|held| held.o.shape_u32()),
-            lse: Some(self.held.map_or([batch, heads, len], |held| held.lse.shape_u32())),
+            o: self.held.map(|held| held.o.shape_u32("o", &ROW_AXES)).transpose()?,
+            lse: Some(match self.held {
+                Some(held) => held.lse.shape_u32("lse", &ROW_AXES)?,
+                None => [batch, heads, len],
+            }),
             entropy: match self.held {
-                Some(held) => held.entropy.map(|view| view.shape_u32()),
+                Some(held) => held.entropy.map(|view| view.shape_u32("entropy", &ROW_AXES)).transpose()?,
                 None => entropy_parts.map(|_| [batch, heads, len]),
             },
         }
