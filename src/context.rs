@@ -1,10 +1,10 @@
 //! The caller's device: what it can do, the pipelines compiled on it, and the workspace that records share.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
 use crate::matrices::MatrixSizes;
+use crate::pipelines::{Pipeline, Pipelines};
 use crate::quirks;
 use crate::tuning::Tuning;
 use crate::wgsl::Specialization;
@@ -45,11 +45,11 @@ struct Inner {
 /// What contexts that differ in nothing but their tuning have in common.
 #[derive(Debug, Default)]
 struct Shared {
-    pipelines: Mutex<HashMap<Specialization, Arc<Pipeline>>>,
+    pipelines: Pipelines,
     workspace: Mutex<Option<wgpu::Buffer>>,
 }
 
-/// Bounds on what one plan may do, for [`Context::with_options`].
+/// Bounds on what a plan may do and a context may keep, for [`Context::with_options`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ContextOptions {
     /// Floating-point operations that one dispatch may hold before the work is split over several. Drivers end a
@@ -60,6 +60,9 @@ pub struct ContextOptions {
     /// Keys that one attention workgroup walks before the rest goes to another, whose results are then combined.
     /// Default: no bound but those of the driver, of `max_flops_per_dispatch`, and of what keeps the adapter busy.
     pub max_keys_per_split: Option<u32>,
+    /// Compiled kernels that the context keeps; past that, the one used longest ago goes, and its memory with the last plan that
+    /// holds it. Default 128; on llvmpipe a kernel takes about 9 MiB.
+    pub max_pipelines: usize,
     /// Plan as if the adapter were a GPU. Software drivers have kernels of their own; this runs the others on them, slowly.
     pub assume_gpu: bool,
     /// The adapter's cooperative matrices, for configs that ask for [`Matrices::F16`](crate::Matrices). Default: none known.
@@ -72,6 +75,7 @@ impl Default for ContextOptions {
             max_flops_per_dispatch: 1 << 35,
             max_workspace_bytes: 256 << 20,
             max_keys_per_split: None,
+            max_pipelines: 128,
             assume_gpu: false,
             matrix_sizes: MatrixSizes::default(),
         }
@@ -130,14 +134,6 @@ impl Capabilities {
 struct Compiling {
     bounds_checks: bool,
     cache: Option<wgpu::PipelineCache>,
-}
-
-/// A compiled kernel.
-#[derive(Debug)]
-pub(crate) struct Pipeline {
-    pub label: String,
-    pub pipeline: wgpu::ComputePipeline,
-    pub layout: wgpu::BindGroupLayout,
 }
 
 impl Context {
@@ -300,26 +296,40 @@ impl Context {
         &self.inner.capabilities
     }
 
-    /// How many pipelines have been compiled so far.
+    /// How many compiled kernels are kept: at most [`ContextOptions::max_pipelines`].
     #[must_use]
     pub fn pipeline_count(&self) -> usize {
-        lock(&self.inner.shared.pipelines).len()
+        self.inner.shared.pipelines.len()
     }
 
-    /// What has been compiled so far.
+    /// Forgets all compiled kernels, as for an app that is done with one model and loads another.
+    ///
+    /// A kernel's memory is freed with the last plan that holds it. An op lets go of such plans when it makes a new one, and
+    /// when it is dropped; until then the shapes it has met are not compiled anew.
+    pub fn clear_pipelines(&self) {
+        self.inner.shared.pipelines.clear();
+    }
+
+    /// What is kept of what was compiled.
     #[doc(hidden)]
     #[must_use]
     pub fn compiled(&self) -> Vec<Specialization> {
-        lock(&self.inner.shared.pipelines).keys().cloned().collect()
+        self.inner.shared.pipelines.specializations()
+    }
+
+    /// The pipelines that are kept.
+    pub(crate) fn pipelines(&self) -> &Pipelines {
+        &self.inner.shared.pipelines
     }
 
     /// The pipeline of a specialization, compiled on first use. No lock is held while compiling.
     pub(crate) fn pipeline(&self, specialization: &Specialization) -> Result<Arc<Pipeline>> {
-        if let Some(found) = lock(&self.inner.shared.pipelines).get(specialization) {
-            return Ok(found.clone());
+        let pipelines = self.pipelines();
+        if let Some(found) = pipelines.get(specialization) {
+            return Ok(found);
         }
-        let compiled = Arc::new(self.compile(specialization)?);
-        Ok(lock(&self.inner.shared.pipelines).entry(specialization.clone()).or_insert(compiled).clone())
+        let most = self.inner.capabilities.options.max_pipelines;
+        Ok(pipelines.keep(specialization, self.compile(specialization)?, most))
     }
 
     fn compile(&self, specialization: &Specialization) -> Result<Pipeline> {
@@ -369,7 +379,7 @@ impl Context {
             },
             fail,
         )?;
-        Ok(Pipeline { label, pipeline, layout })
+        Ok(Pipeline::new(label, pipeline, layout))
     }
 
     /// Whether the device is lost; asks no driver, and takes under a microsecond.

@@ -4,8 +4,9 @@ use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 use std::sync::{Arc, Mutex};
 
-use crate::context::{Context, Pipeline, lock};
+use crate::context::{Context, lock};
 use crate::params::Params;
+use crate::pipelines::Pipeline;
 use crate::tensor::Bound;
 use crate::wgsl::Specialization;
 use crate::{Error, Result};
@@ -87,6 +88,11 @@ impl Plan {
     #[must_use]
     pub fn reason(&self) -> &str {
         &self.reason
+    }
+
+    /// Whether the context has forgotten one of its kernels.
+    fn is_forgotten(&self) -> bool {
+        self.steps.iter().any(|step| step.pipeline.is_forgotten())
     }
 
     /// The same plan, for one reason more.
@@ -198,7 +204,7 @@ impl<'a> Prepared<'a> {
     }
 }
 
-/// An op's plans by problem; forgets the oldest when full.
+/// An op's plans by problem; forgets the oldest when full, and those whose kernels the context has forgotten.
 #[derive(Debug)]
 pub(crate) struct PlanCache<K>(Mutex<Plans<K>>);
 
@@ -227,10 +233,14 @@ impl<K: Copy + Eq + Hash> PlanCache<K> {
     ) -> Result<Arc<Plan>> {
         context.expect_device()?;
         if let Some(plan) = lock(&self.0).by_problem.get(problem) {
+            plan.steps.iter().for_each(|step| context.pipelines().mark_used(&step.pipeline));
             return Ok(plan.clone());
         }
         let plan = Arc::new(build()?);
         let mut plans = lock(&self.0);
+        let Plans { by_problem, order } = &mut *plans;
+        by_problem.retain(|_, plan| !plan.is_forgotten());
+        order.retain(|problem| by_problem.contains_key(problem));
         if plans.by_problem.insert(*problem, plan.clone()).is_none() {
             plans.order.push_back(*problem);
         }

@@ -58,7 +58,9 @@
 //! # Plans
 //! An op plans once for each exact combination of sizes, strides, types and places within a binding, and keeps 256 such plans; then
 //! the oldest goes. A plan that is there creates no buffer. A new one creates its uniform buffers, enlarges the workspace if it
-//! must, and compiles what no plan had before. Where keys grow by one a call, as in decoding, give [`Attention`] one view of the
+//! must, and compiles what the context does not have; it keeps 128 compiled kernels of all ops
+//! ([`ContextOptions::max_pipelines`]), then the one used longest ago goes, and with it, when the op next makes a plan, the plans
+//! that hold it. What is [`Prepared`] stays whole. [`Context::clear_pipelines`] lets all go. Where keys grow by one a call, as in decoding, give [`Attention`] one view of the
 //! whole cache every time and the lengths in `kv_lens`: keys past those are skipped, and [`Causal::BottomRight`] aligns the last
 //! query with the last of each sequence's own keys.
 //!
@@ -97,6 +99,7 @@ pub mod matmul;
 mod matrices;
 pub mod merge;
 mod params;
+mod pipelines;
 mod quirks;
 pub mod reference;
 mod row_kernel;
