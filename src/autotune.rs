@@ -127,7 +127,7 @@ impl Context {
     ///
     /// # Errors
     /// Whatever `plan` says of a case, before anything is measured; [`Error::Buffer`](crate::Error::Buffer) where its tensors do
-    /// not fit the device; [`Error::Readback`](crate::Error::Readback) if the device was lost.
+    /// not fit the device; [`Error::DeviceLost`](crate::Error::DeviceLost); [`Error::Readback`](crate::Error::Readback).
     pub fn autotune(
         &self,
         cases: &[TuningCase],

@@ -1,20 +1,71 @@
 //! A device without a window, and calls that upload, run and read back in one go (feature `blocking`).
 
+use std::sync::OnceLock;
+
 use bytemuck::Pod;
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
 use crate::dispatch::Prepared;
 use crate::dtype::{DType, Element};
-use crate::host::HostView;
+use crate::host::{HostView, NUMBERED};
 use crate::matrices::{MatrixSizes, MatrixTier};
 use crate::quirks;
 use crate::{Context, ContextOptions, Error, Result, TensorView};
 
+/// The adapters that every headless context of the process chooses from.
+///
+/// wgpu tells devices and buffers apart by numbers that it gives out per instance, so that two contexts of two instances could
+/// take each other's buffers for their own. And two adapters of OpenGL that came of two searches of one instance share a GL
+/// context, which two threads may not both use: hence one search.
+struct Host {
+    adapters: Vec<wgpu::Adapter>,
+    /// The first that fits, by its index.
+    first: std::result::Result<usize, String>,
+}
+
+impl Host {
+    fn get() -> &'static Self {
+        static HOST: OnceLock<Host> = OnceLock::new();
+        HOST.get_or_init(|| pollster::block_on(Self::find()))
+    }
+
+    async fn find() -> Self {
+        let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env());
+        let adapters = instance.enumerate_adapters(wgpu::Backends::all()).await;
+        let options = wgpu::RequestAdapterOptions {
+            power_preference: wgpu::PowerPreference::HighPerformance,
+            ..Default::default()
+        };
+        let first = match instance.request_adapter(&options).await {
+            Ok(first) => {
+                let found = adapters.iter().position(|adapter| adapter.get_info() == first.get_info());
+                found.ok_or_else(|| format!("`{}` is gone again", first.get_info().name))
+            }
+            Err(error) => Err(error.to_string()),
+        };
+        Self { adapters, first }
+    }
+
+    /// The first adapter that fits, or the first whose name contains `name`, ignoring case.
+    fn adapter(&self, name: &str) -> Result<&wgpu::Adapter> {
+        let index = if name.is_empty() {
+            self.first.clone().map_err(Error::NoDevice)?
+        } else {
+            let names: Vec<String> = self.adapters.iter().map(|adapter| adapter.get_info().name).collect();
+            let wanted = name.to_lowercase();
+            let found = names.iter().position(|name| name.to_lowercase().contains(&wanted));
+            found.ok_or_else(|| Error::NoDevice(format!("no adapter is called `{name}`; there are {names:?}")))?
+        };
+        Ok(&self.adapters[index])
+    }
+}
+
 impl Context {
     /// A context on the first adapter that fits, without a surface, with every limit the adapter has.
     ///
-    /// `WGPU_BACKEND` and `WGPU_ADAPTER_NAME` choose among several, as everywhere in wgpu.
+    /// `WGPU_BACKEND` and `WGPU_ADAPTER_NAME` choose among several, as everywhere in wgpu. Each call makes a device of its own;
+    /// adapters are looked for once in a process, with `WGPU_BACKEND` as it is then.
     ///
     /// # Errors
     /// [`Error::NoDevice`].
@@ -56,24 +107,8 @@ impl Context {
         mut wanted: wgpu::Features,
         experimental_features: wgpu::ExperimentalFeatures,
     ) -> Result<Self> {
+        let adapter = Host::get().adapter(name)?;
         pollster::block_on(async {
-            let descriptor = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
-            let instance = wgpu::Instance::new(descriptor);
-            let adapter = if name.is_empty() {
-                let options = wgpu::RequestAdapterOptions {
-                    power_preference: wgpu::PowerPreference::HighPerformance,
-                    ..Default::default()
-                };
-                instance.request_adapter(&options).await.map_err(|error| Error::NoDevice(error.to_string()))?
-            } else {
-                let adapters = instance.enumerate_adapters(wgpu::Backends::all()).await;
-                let names: Vec<String> = adapters.iter().map(|adapter| adapter.get_info().name).collect();
-                let wanted = name.to_lowercase();
-                let found = names.iter().position(|name| name.to_lowercase().contains(&wanted));
-                let missing = || Error::NoDevice(format!("no adapter is called `{name}`; there are {names:?}"));
-                let index = found.ok_or_else(missing)?;
-                adapters.into_iter().nth(index).ok_or_else(missing)?
-            };
             if quirks::lists_matrices_in_vain(&adapter.get_info()) {
                 wanted.remove(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX);
             }
@@ -95,15 +130,15 @@ impl Context {
 
     /// A storage buffer holding `data`, padded to a multiple of four bytes.
     ///
-    /// Where the device has no room for it, the buffer is empty, and the op that is given it refuses it as too small.
+    /// Where the device has no room for it, the buffer is empty, and the op that is given it refuses it as too small. Where the
+    /// device is lost, the buffer holds nothing, and every call that is given it says [`Error::DeviceLost`].
     #[must_use]
     pub fn upload<T: bytemuck::NoUninit>(&self, data: &[T]) -> wgpu::Buffer {
         let bytes: &[u8] = bytemuck::cast_slice(data);
         self.storage(bytes.len() as u64, bytes)
     }
 
-    /// A storage buffer for `elements` numbers of 32 bits, zeroed; empty where the device has no room, as in
-    /// [`upload`](Self::upload).
+    /// A storage buffer for `elements` numbers of 32 bits, zeroed; without room or a device as with [`upload`](Self::upload).
     #[must_use]
     pub fn allocate(&self, elements: usize) -> wgpu::Buffer {
         self.storage((elements as u64).saturating_mul(4), &[])
@@ -147,19 +182,26 @@ impl Context {
     fn storage(&self, bytes: u64, content: &[u8]) -> wgpu::Buffer {
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
         let size = bytes.max(4).checked_next_multiple_of(4).unwrap_or(u64::MAX - 3);
-        let empty = wgpu::BufferDescriptor { label: None, size: 0, usage, mapped_at_creation: false };
-        self.create_buffer("tensor", size, usage, content).unwrap_or_else(|_| self.device().create_buffer(&empty))
+        let create = |size| {
+            let descriptor = wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false };
+            self.device().create_buffer(&descriptor)
+        };
+        self.create_buffer("tensor", size, usage, content).unwrap_or_else(|error| match error {
+            // Of its full size, so that whoever takes it says that the device is lost, and not that it is too small.
+            Error::DeviceLost => create(size),
+            _ => create(0),
+        })
     }
 
     /// Waits for everything submitted and copies a buffer's contents back. The buffer needs `COPY_SRC`.
     ///
     /// # Errors
-    /// [`Error::Readback`], [`Error::Usage`].
+    /// [`Error::Usage`]; [`Error::Readback`], for a destroyed buffer too; [`Error::DeviceLost`].
     pub fn download(&self, buffer: &wgpu::Buffer) -> Result<Vec<f32>> {
         self.read_back(buffer)
     }
 
-    fn read_back<T: Pod>(&self, buffer: &wgpu::Buffer) -> Result<Vec<T>> {
+    pub(crate) fn read_back<T: Pod>(&self, buffer: &wgpu::Buffer) -> Result<Vec<T>> {
         let missing = wgpu::BufferUsages::COPY_SRC - buffer.usage();
         if !missing.is_empty() {
             return Err(Error::Usage { tensor: "download", missing });
@@ -168,62 +210,95 @@ impl Context {
         if !buffer.size().is_multiple_of(4) {
             return Err(fail(&format_args!("the buffer's {} bytes are no multiple of 4", buffer.size())));
         }
-        let staging = self.device().create_buffer(&wgpu::BufferDescriptor {
-            label: Some("wgpu-attention readback"),
-            size: buffer.size(),
-            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
-            mapped_at_creation: false,
-        });
-        let mut encoder = self.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        encoder.copy_buffer_to_buffer(buffer, 0, &staging, 0, buffer.size());
-        self.queue().submit([encoder.finish()]);
         let (sender, receiver) = futures_intrusive::channel::shared::oneshot_channel();
-        staging.slice(..).map_async(wgpu::MapMode::Read, move |result| {
-            // The receiver is gone only if this call has already failed.
-            let _ = sender.send(result);
-        });
-        self.device().poll(wgpu::PollType::wait_indefinitely()).map_err(|error| fail(&error))?;
-        pollster::block_on(receiver.receive())
-            .ok_or_else(|| fail(&"the device was lost"))?
-            .map_err(|error| fail(&error))?;
-        let view = staging.slice(..).get_mapped_range().map_err(|error| fail(&error))?;
+        let copy = || {
+            let staging = self.device().create_buffer(&wgpu::BufferDescriptor {
+                label: Some("wgpu-attention readback"),
+                size: buffer.size(),
+                usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+                mapped_at_creation: false,
+            });
+            let mut encoder = self.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            encoder.copy_buffer_to_buffer(buffer, 0, &staging, 0, buffer.size());
+            let submission = self.queue().submit([encoder.finish()]);
+            staging.slice(..).map_async(wgpu::MapMode::Read, move |result| {
+                // The receiver is gone only if this call has already failed.
+                let _ = sender.send(result);
+            });
+            (staging, submission)
+        };
+        let (staging, submission) = self.scoped(copy, Error::Readback)?;
+        self.wait(submission)?;
+        let mapped = pollster::block_on(receiver.receive());
+        let view = match mapped {
+            Some(Ok(())) => staging.slice(..).get_mapped_range().map_err(|error| error.to_string()),
+            Some(Err(error)) => Err(error.to_string()),
+            None => Err("wgpu dropped the mapping".into()),
+        };
+        let view = view.map_err(|message| self.lost_or(Error::Readback(message)))?;
         Ok(bytemuck::pod_collect_to_vec(&view))
+    }
+
+    /// Waits until a submission of this device is done.
+    pub(crate) fn wait(&self, submission: wgpu::SubmissionIndex) -> Result<()> {
+        let poll = || self.device().poll(wgpu::PollType::Wait { submission_index: Some(submission), timeout: None });
+        // Where the driver loses the device during the wait, wgpu 30 panics, after it has let go of all locks.
+        match std::panic::catch_unwind(std::panic::AssertUnwindSafe(poll)) {
+            Ok(Ok(_)) => Ok(()),
+            // A submission that a lost device did not take is not there to be waited for.
+            Ok(Err(error)) => Err(self.lost_or(Error::Readback(error.to_string()))),
+            Err(_) if self.is_lost() => Err(Error::DeviceLost),
+            // Some callback of the app's, which ran during the wait.
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+
+    /// That the device is lost, where it is, for the cause of another error.
+    fn lost_or(&self, error: Error) -> Error {
+        self.expect_device().err().unwrap_or(error)
     }
 
     /// Records and submits a call piece by piece, so that no submit is long, and waits for it.
     ///
     /// # Errors
-    /// [`Error::Buffer`] if there is no workspace, [`Error::Readback`] if the device was lost.
+    /// [`Error::Buffer`] if there is no workspace, [`Error::Readback`] if wgpu refuses what is recorded, as it does with a
+    /// destroyed buffer, [`Error::DeviceLost`].
     pub fn run(&self, prepared: &Prepared<'_>) -> Result<()> {
         let workspace = prepared.workspace()?;
-        for piece in 0..prepared.plan().dispatches() {
+        let submit = |piece| {
             let mut encoder = self.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
             prepared.record_piece(&mut pass, piece, &workspace)?;
             drop(pass);
-            self.queue().submit([encoder.finish()]);
+            Ok(self.queue().submit([encoder.finish()]))
+        };
+        let mut last = None;
+        for piece in 0..prepared.plan().dispatches() {
+            last = Some(self.scoped(|| submit(piece), Error::Readback)??);
         }
-        self.device().poll(wgpu::PollType::wait_indefinitely()).map_err(|error| Error::Readback(error.to_string()))?;
-        Ok(())
+        last.map_or_else(|| self.expect_device(), |submission| self.wait(submission))
     }
 
     /// Uploads a host tensor as it lies in memory and views it with the same shape and strides.
-    #[must_use]
-    pub fn upload_view<T: Element, const RANK: usize>(&self, view: &HostView<'_, T, RANK>) -> Uploaded<RANK> {
-        let (data, strides) = view.parts();
-        Uploaded { buffer: self.upload(data), dtype: T::DTYPE, shape: view.shape_u32(), strides }
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for an extent that 32 bits do not hold.
+    pub fn upload_view<T: Element, const RANK: usize>(&self, view: &HostView<'_, T, RANK>) -> Result<Uploaded<RANK>> {
+        let ((data, strides), shape) = (view.parts(), view.shape_u32("upload", &NUMBERED)?);
+        Ok(Uploaded { buffer: self.upload(data), dtype: T::DTYPE, shape, strides })
     }
+
     /// As [`upload_view`](Self::upload_view), of numbers that are stored as f32, f16 or bf16.
     ///
     /// # Errors
-    /// As [`upload_as`](Self::upload_as).
+    /// As [`upload_view`](Self::upload_view) and [`upload_as`](Self::upload_as).
     pub fn upload_view_as<const RANK: usize>(
         &self,
         view: &HostView<'_, f32, RANK>,
         dtype: DType,
     ) -> Result<Uploaded<RANK>> {
-        let (data, strides) = view.parts();
-        Ok(Uploaded { buffer: self.upload_as(data, dtype)?, dtype, shape: view.shape_u32(), strides })
+        let ((data, strides), shape) = (view.parts(), view.shape_u32("upload", &NUMBERED)?);
+        Ok(Uploaded { buffer: self.upload_as(data, dtype)?, dtype, shape, strides })
     }
 }
 

@@ -2,21 +2,27 @@
 
 mod capabilities;
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Poll, Waker};
 
 pub use capabilities::Capabilities;
 pub use capabilities::ContextOptions;
 
+use crate::pipelines::{Pipeline, Pipelines, lock};
 use crate::tuning::Tuning;
-use crate::wgsl::{Interface, Specialization};
+use crate::wgsl::Specialization;
 use crate::{Error, Result};
 
 /// A [`wgpu::Device`] and its [`wgpu::Queue`], with everything this crate keeps for them.
 ///
 /// Cheap to clone; clones share the pipeline cache and the workspace. Creating one touches no GPU state, and
 /// nothing this crate records submits, polls or blocks.
+///
+/// Buffers belong to the device that made them. Where a call is given one of another device, wgpu reports a validation error as the
+/// call is recorded, which ends in a panic unless the app has a handler
+/// ([`on_uncaptured_error`](wgpu::Device::on_uncaptured_error)) or an error scope. It sees that among devices of one
+/// [`wgpu::Instance`], as those of all headless contexts are. Buffers and devices of two instances it cannot tell apart and may
+/// take for each other, without a word: an app that has two instances keeps what belongs to them apart itself.
 ///
 /// ```
 /// # fn embed(device: wgpu_attention::wgpu::Device, queue: wgpu_attention::wgpu::Queue) {
@@ -42,7 +48,7 @@ struct Inner {
 /// What contexts that differ in nothing but their tuning have in common.
 #[derive(Debug, Default)]
 struct Shared {
-    pipelines: Mutex<HashMap<Specialization, Arc<Pipeline>>>,
+    pipelines: Pipelines,
     workspace: Mutex<Option<wgpu::Buffer>>,
 }
 
@@ -51,15 +57,6 @@ struct Shared {
 struct Compiling {
     bounds_checks: bool,
     cache: Option<wgpu::PipelineCache>,
-}
-
-/// A compiled kernel.
-#[derive(Debug)]
-pub(crate) struct Pipeline {
-    pub label: String,
-    pub pipeline: wgpu::ComputePipeline,
-    pub layout: wgpu::BindGroupLayout,
-    pub interface: Interface,
 }
 
 impl Context {
@@ -210,26 +207,40 @@ impl Context {
         &self.inner.capabilities
     }
 
-    /// How many pipelines have been compiled so far.
+    /// How many compiled kernels are kept: at most [`ContextOptions::max_pipelines`].
     #[must_use]
     pub fn pipeline_count(&self) -> usize {
-        lock(&self.inner.shared.pipelines).len()
+        self.inner.shared.pipelines.len()
     }
 
-    /// What has been compiled so far.
+    /// Forgets all compiled kernels, as for an app that is done with one model and loads another.
+    ///
+    /// A kernel's memory is freed with the last plan that holds it. An op lets go of such plans when it makes a new one, and
+    /// when it is dropped; until then the shapes it has met are not compiled anew.
+    pub fn clear_pipelines(&self) {
+        self.inner.shared.pipelines.clear();
+    }
+
+    /// What is kept of what was compiled.
     #[doc(hidden)]
     #[must_use]
     pub fn compiled(&self) -> Vec<Specialization> {
-        lock(&self.inner.shared.pipelines).keys().cloned().collect()
+        self.inner.shared.pipelines.specializations()
+    }
+
+    /// The pipelines that are kept.
+    pub(crate) fn pipelines(&self) -> &Pipelines {
+        &self.inner.shared.pipelines
     }
 
     /// The pipeline of a specialization, compiled on first use. No lock is held while compiling.
     pub(crate) fn pipeline(&self, specialization: &Specialization) -> Result<Arc<Pipeline>> {
-        if let Some(found) = lock(&self.inner.shared.pipelines).get(specialization) {
-            return Ok(found.clone());
+        let pipelines = self.pipelines();
+        if let Some(found) = pipelines.get(specialization) {
+            return Ok(found);
         }
-        let compiled = Arc::new(self.compile(specialization)?);
-        Ok(lock(&self.inner.shared.pipelines).entry(specialization.clone()).or_insert(compiled).clone())
+        let most = self.inner.capabilities.options.max_pipelines;
+        Ok(pipelines.keep(specialization, self.compile(specialization)?, most))
     }
 
     fn compile(&self, specialization: &Specialization) -> Result<Pipeline> {
@@ -244,8 +255,8 @@ impl Context {
         checks.bounds_checks = self.inner.compiling.bounds_checks;
         let fail = |message: String| Error::Pipeline { label: label.clone(), message };
         #[allow(unsafe_code, reason = "the one way to leave out checks that cost much and that no kernel here needs")]
-        let module = self
-            .scoped(|| {
+        let module = self.scoped(
+            || {
                 // SAFETY: three kinds of check are left out.
                 // Loop bounding: every loop under `shaders/` counts by a constant to an end that is computed before it
                 // starts and that no iteration changes; lengths end at 2^30, so no counter wraps before its end. (The
@@ -258,11 +269,12 @@ impl Context {
                 // Bounds: off only in a context of `without_bounds_checks`, whose caller answers for them.
                 // The text is the crate's own, so that no other can get here.
                 unsafe { device.create_shader_module_trusted(descriptor, checks) }
-            })
-            .map_err(|message| fail(locate(specialization, &message)))?;
-        let pipeline = self
-            .scoped(|| {
-                device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            },
+            |message| fail(locate(specialization, &message)),
+        )?;
+        let (pipeline, layout) = self.scoped(
+            || {
+                let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
                     label: Some(&label),
                     layout: None,
                     module: &module,
@@ -272,28 +284,52 @@ impl Context {
                         ..Default::default()
                     },
                     cache: self.inner.compiling.cache.as_ref(),
-                })
-            })
-            .map_err(fail)?;
-        let layout = pipeline.get_bind_group_layout(0);
-        Ok(Pipeline { label, pipeline, layout, interface: specialization.interface() })
+                });
+                let layout = pipeline.get_bind_group_layout(0);
+                (pipeline, layout)
+            },
+            fail,
+        )?;
+        Ok(Pipeline::new(label, pipeline, layout, specialization.interface()))
     }
 
-    /// Runs a creation call and hands back what the device says of it, without an executor: on native backends an
-    /// error scope is ready as soon as it is popped.
-    fn scoped<T>(&self, create: impl FnOnce() -> T) -> Result<T, String> {
+    /// Whether the device is lost; asks no driver, and takes under a microsecond.
+    ///
+    /// wgpu tells of a loss by a callback, of which a device has one, and that is the app's. But on a lost device it reports no
+    /// error any more, not even for a query set that is larger than any may be.
+    pub(crate) fn is_lost(&self) -> bool {
+        let device = &self.inner.device;
+        let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
+        drop(device.create_query_set(&wgpu::QuerySetDescriptor {
+            label: None,
+            ty: wgpu::QueryType::Occlusion,
+            count: u32::MAX,
+        }));
+        matches!(poll_once(scope.pop()), Poll::Ready(None))
+    }
+
+    /// Refuses to go on with a lost device.
+    pub(crate) fn expect_device(&self) -> Result<()> {
+        if self.is_lost() { Err(Error::DeviceLost) } else { Ok(()) }
+    }
+
+    /// Runs calls of wgpu and hands back what the device says of them, if that is not that it is lost: then what they made is of
+    /// no use, though wgpu reports nothing. It needs no executor: on native backends an error scope is ready once it is popped.
+    ///
+    /// Whatever uses what was just made belongs into the same scope: of an invalid object wgpu complains anew.
+    pub(crate) fn scoped<T>(&self, calls: impl FnOnce() -> T, fail: impl FnOnce(String) -> Error) -> Result<T> {
         let device = &self.inner.device;
         let scopes = [wgpu::ErrorFilter::Validation, wgpu::ErrorFilter::OutOfMemory, wgpu::ErrorFilter::Internal]
             .map(|filter| device.push_error_scope(filter));
-        let created = create();
+        let made = calls();
         let mut error = None;
         for scope in scopes.into_iter().rev() {
-            let mut popped = std::pin::pin!(scope.pop());
-            if let Poll::Ready(found) = popped.as_mut().poll(&mut std::task::Context::from_waker(Waker::noop())) {
+            if let Poll::Ready(found) = poll_once(scope.pop()) {
                 error = error.or(found);
             }
         }
-        error.map_or(Ok(created), |error| Err(error.to_string()))
+        self.expect_device()?;
+        error.map_or(Ok(made), |error| Err(fail(error.to_string())))
     }
 
     /// The workspace that recorded passes share; a larger one replaces a smaller, which lives until its last use.
@@ -336,20 +372,23 @@ impl Context {
         let label = format!("wgpu-attention {what}");
         let mapped_at_creation = !content.is_empty();
         let descriptor = wgpu::BufferDescriptor { label: Some(&label), size, usage, mapped_at_creation };
-        let buffer = self.scoped(|| self.inner.device.create_buffer(&descriptor)).map_err(fail)?;
-        if mapped_at_creation {
-            let mut view = buffer.slice(..).get_mapped_range_mut().map_err(|error| fail(error.to_string()))?;
-            view.slice(..content.len()).copy_from_slice(content);
-            drop(view);
-            buffer.unmap();
-        }
-        Ok(buffer)
+        let create = || {
+            let buffer = self.inner.device.create_buffer(&descriptor);
+            if mapped_at_creation {
+                let mut view = buffer.slice(..).get_mapped_range_mut()?;
+                view.slice(..content.len()).copy_from_slice(content);
+                drop(view);
+                buffer.unmap();
+            }
+            Ok(buffer)
+        };
+        self.scoped(create, fail)?.map_err(|error: wgpu::MapRangeError| fail(error.to_string()))
     }
 }
 
-/// Locks, ignoring poison: the caches stay whole whatever a panicking thread was doing.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+/// Where a future stands that is ready or will not be soon.
+fn poll_once<T>(future: impl Future<Output = T>) -> Poll<T> {
+    std::pin::pin!(future).poll(&mut std::task::Context::from_waker(Waker::noop()))
 }
 
 /// Rewrites `wgsl:LINE:COLUMN` in a compiler message as the file under `shaders/` that the line stands in.

@@ -4,8 +4,9 @@ use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 use std::sync::{Arc, Mutex};
 
-use crate::context::{Capabilities, Context, Pipeline, lock};
+use crate::context::{Capabilities, Context};
 use crate::op::Names;
+use crate::pipelines::{Pipeline, lock};
 use crate::tensor::{Bound, MAX_RANK};
 use crate::wgsl::{Scalar, Specialization};
 use crate::{Error, Result};
@@ -147,6 +148,11 @@ impl Plan {
         &self.reason
     }
 
+    /// Whether the context has forgotten one of its kernels.
+    fn is_forgotten(&self) -> bool {
+        self.steps.iter().any(|step| step.pipeline.is_forgotten())
+    }
+
     /// The same plan, for one reason more.
     pub(crate) fn because(self, reason: &str) -> Self {
         Self { reason: format!("{}; {reason}", self.reason), ..self }
@@ -161,7 +167,7 @@ pub struct Workspace {
 
 /// Inputs, outputs and plan of one call, checked and ready to be recorded, as often as wanted.
 ///
-/// Nothing about it can fail any more. It borrows the tensors' buffers.
+/// Nothing about it can fail any more, but for a device that is lost. It borrows the tensors' buffers.
 #[derive(Debug)]
 pub struct Prepared<'a> {
     context: Context,
@@ -180,14 +186,18 @@ impl<'a> Prepared<'a> {
         &self.plan
     }
 
-    /// Records the whole call as a compute pass of its own.
+    /// Records the whole call as a compute pass of its own; on a lost device, where nothing would come of it, nothing.
     pub fn record(&self, encoder: &mut wgpu::CommandEncoder) {
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
         self.record_in(&mut pass);
     }
 
-    /// Records the whole call into a pass of the caller's, with the context's own workspace.
+    /// Records the whole call into a pass of the caller's, with the context's own workspace; on a lost device nothing.
     pub fn record_in(&self, pass: &mut wgpu::ComputePass<'_>) {
+        // wgpu makes invalid bind groups there without a word, and complains of them in the `finish` of the caller.
+        if self.context.is_lost() {
+            return;
+        }
         // The plan has made it large enough.
         self.record_steps(pass, &self.plan.steps, &Workspace { buffer: self.context.workspace() });
     }
@@ -196,7 +206,7 @@ impl<'a> Prepared<'a> {
     /// previous one was submitted.
     ///
     /// # Errors
-    /// [`Error::Buffer`].
+    /// [`Error::Buffer`], [`Error::DeviceLost`].
     pub fn workspace(&self) -> Result<Workspace> {
         let bytes = self.plan.workspace_bytes;
         Ok(Workspace { buffer: (bytes > 0).then(|| self.context.create_workspace(bytes)).transpose()? })
@@ -206,7 +216,8 @@ impl<'a> Prepared<'a> {
     /// workspace of this plan.
     ///
     /// # Errors
-    /// [`Error::LimitExceeded`] for an index past the last, or a workspace too small for the plan; nothing is recorded then.
+    /// [`Error::LimitExceeded`] for an index past the last, or a workspace too small for the plan; [`Error::DeviceLost`]. Nothing
+    /// is recorded then.
     pub fn record_piece(&self, pass: &mut wgpu::ComputePass<'_>, piece: usize, workspace: &Workspace) -> Result<()> {
         let beyond = |what: &str, needed, limit| Error::LimitExceeded { what: what.into(), needed, limit };
         let size = workspace.buffer.as_ref().map_or(0, wgpu::Buffer::size);
@@ -215,6 +226,7 @@ impl<'a> Prepared<'a> {
         if size < bytes {
             return Err(beyond("workspace", bytes, size));
         }
+        self.context.expect_device()?;
         self.record_steps(pass, std::slice::from_ref(step), workspace);
         Ok(())
     }
@@ -250,7 +262,7 @@ impl<'a> Prepared<'a> {
     }
 }
 
-/// An op's plans by problem; forgets the oldest when full.
+/// An op's plans by problem; forgets the oldest when full, and those whose kernels the context has forgotten.
 #[derive(Debug)]
 pub(crate) struct PlanCache<K>(Mutex<Plans<K>>);
 
@@ -270,13 +282,23 @@ impl<K> Default for PlanCache<K> {
 impl<K: Clone + Eq + Hash> PlanCache<K> {
     const CAPACITY: usize = 256;
 
-    /// The problem's plan, built on first use. No lock is held while building.
-    pub fn get_or_build(&self, problem: K, build: impl FnOnce(&K) -> Result<Plan>) -> Result<Arc<Plan>> {
+    /// The problem's plan on this context, built on first use. No lock is held while building.
+    pub fn get_or_build(
+        &self,
+        context: &Context,
+        problem: K,
+        build: impl FnOnce(&K) -> Result<Plan>,
+    ) -> Result<Arc<Plan>> {
+        context.expect_device()?;
         if let Some(plan) = lock(&self.0).by_problem.get(&problem) {
+            plan.steps.iter().for_each(|step| context.pipelines().mark_used(&step.pipeline));
             return Ok(plan.clone());
         }
         let plan = Arc::new(build(&problem)?);
         let mut plans = lock(&self.0);
+        let Plans { by_problem, order } = &mut *plans;
+        by_problem.retain(|_, plan| !plan.is_forgotten());
+        order.retain(|problem| by_problem.contains_key(problem));
         if plans.by_problem.insert(problem.clone(), plan.clone()).is_none() {
             plans.order.push_back(problem);
         }

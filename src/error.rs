@@ -134,9 +134,14 @@ pub enum Error {
     /// There is no adapter, or it gave no device (feature `blocking`).
     #[error("no GPU device: {0}")]
     NoDevice(String),
-    /// A blocking call could not read its result back.
+    /// A blocking call did not come through: wgpu refused what it was given, as it does with a destroyed buffer, or the result
+    /// could not be read back.
     #[error("read back: {0}")]
     Readback(String),
+    /// The device is lost: its driver gave up on it, or the app destroyed it. No later call on it succeeds, and nothing on it can
+    /// be read back; go on with a new device, a [`Context`](crate::Context) of it, and new ops and buffers.
+    #[error("the device is lost")]
+    DeviceLost,
 }
 
 /// `Result` with this crate's [`Error`].

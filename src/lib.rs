@@ -58,13 +58,21 @@
 //! # Plans
 //! An op plans once for each exact combination of sizes, strides, types and places within a binding, and keeps 256 such plans; then
 //! the oldest goes. A plan that is there creates no buffer. A new one creates its uniform buffers, enlarges the workspace if it
-//! must, and compiles what no plan had before. Where keys grow by one a call, as in decoding, give [`Attention`] one view of the
+//! must, and compiles what the context does not have; it keeps 128 compiled kernels of all ops
+//! ([`ContextOptions::max_pipelines`]), then the one used longest ago goes, and with it, when the op next makes a plan, the plans
+//! that hold it. What is [`Prepared`] stays whole. [`Context::clear_pipelines`] lets all go. Where keys grow by one a call, as in decoding, give [`Attention`] one view of the
 //! whole cache every time and the lengths in `kv_lens`: keys past those are skipped, and [`Causal::BottomRight`] aligns the last
 //! query with the last of each sequence's own keys.
 //!
+//! # A lost device
+//! A driver that hangs or is replaced takes the device along. From then on every call that would plan, record, run or read back
+//! returns [`Error::DeviceLost`], whatever handler of errors the app has, and so does a call that was waiting for the device. wgpu
+//! itself tells of it by the device's one callback, which stays the app's.
+//!
 //! # What the crate cannot check
 //! wgpu gives no way to see whether a buffer belongs to another device or was destroyed; using such a buffer is reported by
-//! wgpu, when the command is recorded or submitted.
+//! wgpu, when the command is recorded or submitted, and of the blocking calls as [`Error::Readback`]. A buffer of a device of
+//! another [`wgpu::Instance`] it may even take for one's own; see [`Context`].
 //!
 //! # Features
 //! - `vulkan`, `metal`, `dx12`, `gles` (default): the backends wgpu is built with.
@@ -92,6 +100,7 @@ mod matrices;
 pub mod merge;
 pub mod op;
 mod operand;
+mod pipelines;
 mod quirks;
 pub mod reference;
 mod row_kernel;

@@ -103,9 +103,9 @@ impl Case {
             .map(|(tensor, dtype)| Placed::input_as(context, tensor, placement, dtype));
         let o = Placed::output_as(context, [batch, heads, q_len, self.v.shape[3]], placement, self.stored.o);
         let [lse, entropy] = [0; 2].map(|_| Placed::output(context, [batch, heads, q_len, 1], Placement::Odd));
-        let kv_lens = inputs.kv_lens.map(|view| context.upload_view(&view));
+        let kv_lens = inputs.kv_lens.map(|view| context.upload_view(&view).expect("short axes"));
         let bias = inputs.bias.map(|view| stored_view(context, &view, self.stored.bias));
-        let mask = inputs.mask.map(|view| context.upload_view(&view));
+        let mask = inputs.mask.map(|view| context.upload_view(&view).expect("short axes"));
         let row_scale = inputs.row_scale.map(|view| stored_view(context, &view, self.stored.row_scale));
 
         let attention = Attention::new(context, self.config).unwrap();
@@ -445,7 +445,7 @@ fn a_plan_made_ahead_is_the_one_that_runs() {
         let case = Case::new(AttentionConfig::new(), [batch, 1, 1, 5, 6, 8, 8]);
         let attention = Attention::new(context(), case.config).unwrap();
         let ahead = attention.plan(&case.host().shapes(&case.config).unwrap(), DType::F32).unwrap();
-        let [q, k, v] = [&case.q, &case.k, &case.v].map(|tensor| context().upload_view(&tensor.view()));
+        let [q, k, v] = [&case.q, &case.k, &case.v].map(|tensor| context().upload_view(&tensor.view()).unwrap());
         let o = context().allocate(batch * 5 * 8);
         let o = TensorView::f32(&o, [batch as u32, 1, 5, 8]);
         let inputs = AttentionInputs::new(q.view(), k.view(), v.view());

@@ -12,7 +12,8 @@ use wgpu_attention::{
     DType, FeatureMap, GatedAttention, GatedAttentionConfig, GatedAttentionInputs, GatedAttentionOutputs,
     GatedAttentionShapes, GauWeights, HostView, LinearAttention, LinearAttentionConfig, LinearAttentionInputs,
     LinearAttentionOutputs, LinearAttentionShapes, MatMul, MatMulConfig, MatMulInputs, MatMulOutputs, MatMulShapes,
-    Merge, MergeConfig, MergeInputs, MergeOutputs, MergeShapes, Result, Scale, TensorView,
+    Merge, MergeConfig, MergeInputs, MergeOutputs, MergeShapes, Result, Scale, TensorView, gated_attention,
+    linear_attention, matmul, merge,
 };
 
 /// Buffers big enough for every valid call here, and the views that a case spoils.
@@ -546,5 +547,37 @@ fn any_view_is_refused_or_runs(
         if let Ok(prepared) = attention.prepare(inputs, AttentionOutputs::new(view(3, o))) {
             context.run(&prepared).unwrap();
         }
+    }
+}
+
+/// Twins and uploads count in `usize`, kernels in 32 bits.
+#[test]
+fn extents_past_32_bits_are_errors() {
+    let Ok(many) = usize::try_from((1u64 << 32) + 1) else { return };
+    let empty = |shape: [usize; 4]| HostView::new(&[] as &[f32], shape).expect("no elements");
+    let one = [0.5];
+    let small = HostView::new(&one, [1; 4]).expect("one element");
+    let wide = small.broadcast_to([1, many, 1, 1]);
+    let parts = HostView::new(&[] as &[f32], [1, many, 0, 3, 4]).expect("no elements");
+    let (a, b) = (empty([many, 1, 0, 3]), empty([many, 1, 3, 0]));
+    let q = empty([many, 1, 0, 8]);
+    let gated = gated_attention::reference::HostInputs::new(small, small, wide);
+    let linear = linear_attention::reference::HostInputs::new(small, wide, small);
+    let cases = [
+        ("a: axis batch", matmul::reference::HostInputs::new(a, b).shapes(&MatMulConfig::new()).map(drop)),
+        ("b: axis heads", matmul::reference::HostInputs::new(small, wide).shapes(&MatMulConfig::new()).map(drop)),
+        (
+            "o_parts: axis batch",
+            merge::reference::HostInputs::new(parts, empty([1, many, 0, 3])).shapes(&MergeConfig::new()).map(drop),
+        ),
+        ("q: axis batch", reference::HostInputs::new(q, q, q).shapes(&AttentionConfig::new()).map(drop)),
+        ("v: axis kv_heads", gated.shapes(&GatedAttentionConfig::new()).map(drop)),
+        ("k: axis kv_heads", linear.shapes(&LinearAttentionConfig::new()).map(drop)),
+        ("upload: axis 0", context().upload_view(&a).map(drop)),
+        ("upload: axis 1", context().upload_view_as(&wide, DType::F16).map(drop)),
+    ];
+    for (what, result) in cases {
+        let message = result.expect_err(what).to_string();
+        assert!(message.contains(what) && message.contains("got 4294967297"), "{what}: {message}");
     }
 }

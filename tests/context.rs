@@ -4,11 +4,14 @@
 
 mod common;
 
+use std::sync::Arc;
+
 use common::{Tensor, assert_same_bits, context, without_bounds_checks};
 use wgpu_attention::{
-    Attention, AttentionConfig, AttentionInputs, AttentionOutputs, Causal, Context, FeatureMap, GatedAttention,
-    GatedAttentionConfig, GatedAttentionInputs, GatedAttentionOutputs, LinearAttention, LinearAttentionConfig,
-    LinearAttentionInputs, LinearAttentionOutputs, LinearMode, Result, TensorView,
+    Attention, AttentionConfig, AttentionInputs, AttentionOutputs, AttentionShapes, Causal, Context, ContextOptions,
+    DType, FeatureMap, GatedAttention, GatedAttentionConfig, GatedAttentionInputs, GatedAttentionOutputs,
+    LinearAttention, LinearAttentionConfig, LinearAttentionInputs, LinearAttentionOutputs, LinearMode, Result,
+    TensorView,
 };
 
 const SHAPE: [usize; 4] = [1, 2, 77, 20];
@@ -114,5 +117,43 @@ fn a_repeated_call_creates_nothing_on_the_device() -> Result<()> {
         record(&mut encoder)?;
     }
     assert_eq!(held(context), before, "buffers, their bytes, pipelines, shader modules");
+    Ok(())
+}
+
+#[test]
+fn kernels_used_longest_ago_are_forgotten() -> Result<()> {
+    const MOST: usize = 4;
+    let context = Context::headless()?;
+    let (device, queue) = (context.device().clone(), context.queue().clone());
+    let context = Context::with_options(device, queue, ContextOptions { max_pipelines: MOST, ..Default::default() });
+    let on_device = || context.device().get_internal_counters().hal.compute_pipelines.read();
+    let idle = on_device();
+
+    let attention = Attention::new(&context, AttentionConfig::new())?;
+    let plan = |dim| attention.plan(&AttentionShapes::new(1, 1, 8, dim), DType::F32);
+    let often = plan(8)?;
+    for dim in (12..64).step_by(4) {
+        plan(dim)?;
+        assert!(Arc::ptr_eq(&plan(8)?, &often), "what is used again and again stays");
+        assert!(context.pipeline_count() <= MOST, "{}", context.pipeline_count());
+        let alive = on_device() - idle;
+        assert!(alive <= MOST as isize, "head dim {dim}: {alive} pipelines on the device");
+    }
+    assert_eq!(context.pipeline_count(), MOST);
+    drop(often);
+
+    // What is held works though it is forgotten, and goes with its holders.
+    let shape = [1, 1, 8, 8];
+    let buffers = [1, 2, 3, 4].map(|seed| context.upload(&Tensor::normal(seed, [64]).data));
+    let [q, k, v, o] = buffers.each_ref().map(|buffer| TensorView::f32(buffer, shape));
+    let prepared = attention.prepare(AttentionInputs::new(q, k, v), AttentionOutputs::new(o))?;
+    context.run(&prepared)?;
+    let before = context.download(&buffers[3])?;
+    context.clear_pipelines();
+    assert_eq!(context.pipeline_count(), 0);
+    context.run(&prepared)?;
+    assert_same_bits("o", &before, &context.download(&buffers[3])?);
+    drop((prepared, attention));
+    assert_eq!(on_device(), idle);
     Ok(())
 }

@@ -143,7 +143,7 @@ impl Case {
         };
         let gammas = maps([host.gamma_q, host.gamma_k, host.gamma_q_lin, host.gamma_k_lin], stored.gammas);
         let betas = maps([host.beta_q, host.beta_k, host.beta_q_lin, host.beta_k_lin], stored.betas);
-        let kv_lens = host.kv_lens.map(|view| context.upload_view(&view));
+        let kv_lens = host.kv_lens.map(|view| context.upload_view(&view).expect("short axes"));
         let given = self.source == Source::Given;
         let key = |index: usize, on: bool| on.then(|| keys[index].view());
         let [gamma_q, gamma_k, gamma_q_lin, gamma_k_lin] = gammas.each_ref().map(|g| g.as_ref().map(|g| g.view()));

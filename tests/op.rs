@@ -306,7 +306,7 @@ fn every_failure_has_its_message() {
     let linear = |config| attention().metadata("op", "linear_attention").metadata("config", config);
     let gated = attention().metadata("op", "gated_attention");
     let f64s = vec![0; 8 * 24];
-    let table: [(&str, File, &str); 31] = [
+    let table: [(&str, File, &str); 30] = [
         ("no-op", attention().without("op"), "metadata: op is missing"),
         ("no-projection", linear(r#"{"feature_map":{"favor":{}}}"#), "projection: the favor map needs it"),
         (

@@ -122,10 +122,13 @@ impl Tensors {
 
     /// Runs a call on cleared outputs and reads them.
     pub fn results(&self, context: &Context, prepared: &Prepared<'_>) -> Result<Vec<Output>> {
-        let mut encoder = context.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         let outputs = || self.outputs.iter().filter_map(|&(slot, dtype)| Some((self.buffers[slot].as_ref()?, dtype)));
-        outputs().for_each(|(buffer, _)| encoder.clear_buffer(buffer, 0, None));
-        context.queue().submit([encoder.finish()]);
+        let clear = || {
+            let mut encoder = context.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            outputs().for_each(|(buffer, _)| encoder.clear_buffer(buffer, 0, None));
+            context.queue().submit([encoder.finish()]);
+        };
+        context.scoped(clear, Error::Readback)?;
         context.run(prepared)?;
         outputs().map(|(buffer, dtype)| Ok((dtype, context.download_as(buffer, dtype)?))).collect()
     }
@@ -197,7 +200,7 @@ fn tensor_agrees(part: f64, want: &[f32], got: &[f32]) -> bool {
 
 /// What is missing to a device that has lost its way.
 pub(super) fn is_fatal(error: &Error) -> bool {
-    matches!(error, Error::Readback(_) | Error::NoDevice(_))
+    matches!(error, Error::DeviceLost | Error::Readback(_) | Error::NoDevice(_))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use crate::matrices::MatrixSizes;
 use crate::quirks;
 
-/// Bounds on what one plan may do, for [`Context::with_options`].
+/// Bounds on what a plan may do and a context may keep, for [`Context::with_options`](crate::Context::with_options).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ContextOptions {
     /// Floating-point operations that one dispatch may hold before the work is split over several. Drivers end a
@@ -14,6 +14,9 @@ pub struct ContextOptions {
     /// Keys that one attention workgroup walks before the rest goes to another, whose results are then combined.
     /// Default: no bound but those of the driver, of `max_flops_per_dispatch`, and of what keeps the adapter busy.
     pub max_keys_per_split: Option<u32>,
+    /// Compiled kernels that the context keeps; past that, the one used longest ago goes, and its memory with the last plan that
+    /// holds it. Default 128; on llvmpipe a kernel takes about 9 MiB.
+    pub max_pipelines: usize,
     /// Plan as if the adapter were a GPU. Software drivers have kernels of their own; this runs the others on them, slowly.
     pub assume_gpu: bool,
     /// The adapter's cooperative matrices, for configs that ask for [`Matrices::F16`](crate::Matrices). Default: none known.
@@ -26,6 +29,7 @@ impl Default for ContextOptions {
             max_flops_per_dispatch: 1 << 35,
             max_workspace_bytes: 256 << 20,
             max_keys_per_split: None,
+            max_pipelines: 128,
             assume_gpu: false,
             matrix_sizes: MatrixSizes::default(),
         }

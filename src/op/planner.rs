@@ -67,7 +67,7 @@ impl<O: Kernels> Planner<O> {
     }
 
     fn plan_for(&self, problem: Problem<O::Shapes>) -> Result<Arc<Plan>> {
-        self.plans.get_or_build(problem, |problem| plan::<O>(&self.context, &self.config, problem))
+        self.plans.get_or_build(&self.context, problem, |problem| plan::<O>(&self.context, &self.config, problem))
     }
 }
 

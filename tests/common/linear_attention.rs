@@ -192,7 +192,7 @@ impl Case {
         };
         let s = Placed::input(context, &state.s, Placement::Interleaved { gap: 3 });
         let (z, max) = (per_feature(&state.z), state.max.as_ref().map(per_feature));
-        let projection = self.host().projection.map(|view| context.upload_view(&view));
+        let projection = self.host().projection.map(|view| context.upload_view(&view).expect("short axes"));
         let attention = LinearAttention::new(context, self.config).unwrap();
         let mut all = Tensor::filled(f32::NAN, [batch, q_heads, len, v_dim]);
         for i in 0..len {
@@ -281,7 +281,7 @@ impl Case {
         let o = Placed::output_as(context, [batch, q_heads, q_len, v_dim], placement, stored.o);
         let host = self.host();
         let projection = host.projection.map(|view| stored_view(context, &view, stored.projection));
-        let kv_lens = host.kv_lens.map(|view| context.upload_view(&view));
+        let kv_lens = host.kv_lens.map(|view| context.upload_view(&view).expect("short axes"));
 
         // Sums of features as rows of heads; in 16 bits each starts a word.
         let place_z = |dtype| match dtype {

@@ -73,7 +73,8 @@ pub fn device(assume_gpu: bool, subgroup: Option<u32>) -> Context {
         let descriptor = wgpu::DeviceDescriptor { required_features: features, ..Default::default() };
         adapter.request_device(&descriptor).await.expect("a device that does nothing")
     });
-    Context::with_options(device, queue, ContextOptions { assume_gpu, ..Default::default() })
+    let options = ContextOptions { assume_gpu, max_pipelines: usize::MAX, ..Default::default() };
+    Context::with_options(device, queue, options)
 }
 
 pub fn picked_on(context: &Context) -> Vec<Specialization> {

@@ -14,7 +14,9 @@ pub enum Failure {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         match error {
-            Error::Pipeline { .. } | Error::NoDevice(_) | Error::Readback(_) => Self::Failed(error.to_string()),
+            Error::Pipeline { .. } | Error::NoDevice(_) | Error::Readback(_) | Error::DeviceLost => {
+                Self::Failed(error.to_string())
+            }
             _ => Self::Refused(error.to_string()),
         }
     }
