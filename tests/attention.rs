@@ -1,6 +1,8 @@
 //! Softmax attention on the GPU against its f64 twin.
 
 mod common;
+#[path = "attention/extremes.rs"]
+mod extremes;
 #[path = "attention/matrices.rs"]
 mod on_matrices;
 #[path = "attention/storage.rs"]

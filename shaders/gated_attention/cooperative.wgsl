@@ -25,6 +25,7 @@ const V_CHUNKS: u32 = V_BLOCK; // of the block
 const O_CHUNKS: u32 = (V_DIM + 3u) / 4u; // of a row of v and o
 const LOG2_E: f32 = 1.4426950408889634;
 const LN_2: f32 = 0.6931471805599453;
+const UNIT: f32 = LOG2_E; // of scores
 // Far below a score that is seen: what no row sees has this one.
 const HIDDEN: f32 = 4.0 * LOWEST;
 const_assert KEY_DIM >= 1u && V_DIM >= 1u && V_BLOCK >= 1u && V_BLOCK <= O_CHUNKS;
