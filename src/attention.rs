@@ -31,7 +31,7 @@ use std::sync::Arc;
 /// | `k` | `[batch, kv_heads, kv_len, head_dim]` | float | `q_heads` is a multiple of `kv_heads`; query head h reads head h / (`q_heads` / `kv_heads`) |
 /// | `v` | `[batch, kv_heads, kv_len, v_dim]` | float | `v_dim` 1 to 256 |
 /// | `kv_lens` | `[batch]` | u32 | only the first `kv_lens[b]` keys of batch b are visible; clamped to `kv_len` |
-/// | `bias` | `[batch, q_heads, q_len, kv_len]` | float | finite or −∞; added to the scaled scores, which below −1e28 count as that; −∞ hides its key; any outer axis may have stride 0 |
+/// | `bias` | `[batch, q_heads, q_len, kv_len]` | float | finite or −∞; added to the scaled scores; a sum below −1e38 counts as that; −∞ hides its key; any outer axis may have stride 0 |
 /// | `mask` | `[batch, q_heads, q_len, kv_len]` | bool | zero hides its key; any outer axis may have stride 0 |
 /// | `row_scale` | `[batch, q_heads, q_len]` | float | required by [`Scale::PerRow`], refused otherwise |
 ///

@@ -3,6 +3,8 @@
 #[path = "gated_attention/chunks.rs"]
 mod chunks;
 mod common;
+#[path = "gated_attention/extremes.rs"]
+mod extremes;
 #[path = "gated_attention/matrices.rs"]
 mod on_matrices;
 #[path = "gated_attention/refusals.rs"]

@@ -274,6 +274,20 @@ fn ten_thousand_stays_finite_and_right() {
 }
 
 #[test]
+fn parts_of_any_lse_are_seen() {
+    // One row of o; the same lse in all parts weighs them alike.
+    for lse in [-1e28, -1e38, f32::MIN, 1e38] {
+        let mut case = Case::new([3, 1, 1, 1, 1], false, true);
+        case.o = vec![1.0, 2.0, 6.0];
+        case.lse.fill(lse);
+        case.entropies = vec![0.0, 0.5, 1.0];
+        let [o, merged, entropy] = case.run(false);
+        assert!((o[0] - 3.0).abs() < 1e-6 && merged[0] == lse, "lse {lse}: {} and {}", o[0], merged[0]);
+        assert!((entropy[0] - 0.5 - 3.0_f32.ln()).abs() < 1e-6, "lse {lse}: entropy {}", entropy[0]);
+    }
+}
+
+#[test]
 fn the_same_bits_on_every_run() {
     let case = Case::new([5, 1, 3, 50, 40], true, true);
     let first = case.run(false);

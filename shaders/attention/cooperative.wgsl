@@ -24,8 +24,9 @@ const LOG2_E: f32 = 1.4426950408889634;
 // largest is subtracted: a large score, as a bias makes it, would be rounded once more by the factor.
 const NATURAL: bool = SOFTCAP || ROW_MASK;
 const UNIT: f32 = select(LOG2_E, 1.0, NATURAL);
-// Far below a score that is seen: what no row sees has this one.
-const HIDDEN: f32 = 4.0 * LOWEST;
+// The score of a key that a row does not see, and where its maximum starts: below every score, and from each by a finite
+// difference.
+const HIDDEN: f32 = 1.25 * LOWEST * UNIT;
 
 var<private> tile: Tile;
 var<private> scale: vec4<f32>;
@@ -90,8 +91,7 @@ fn step(j: u32, last: u32, edge: bool, k_base: u32, v_base: u32) {
             four = softcap(four);
         }
         if (edge) {
-            let scored = bias_and_mask(own_rows(j >> 31u), four, j + own_key(i));
-            four = select(vec4(HIDDEN), scored.s, scored.see);
+            four = bias_and_mask(own_rows(j >> 31u), four, j + own_key(i)).s;
         }
         s[i] = four;
         largest = max(largest, four);
@@ -100,15 +100,15 @@ fn step(j: u32, last: u32, edge: bool, k_base: u32, v_base: u32) {
     // By how much what was summed so far shrinks.
     let step_down = follow_maxima(largest);
     let shrink = weight(step_down);
-    weighted = shrink * (weighted + step_down * sum);
-    sum *= shrink;
+    sum *= shrink; // before the product with step_down, which might overflow
+    weighted = shrink * weighted + step_down * sum;
 
     // Weights; exactly 0 where a row does not see the key.
     for (var i = 0u; i < OWN_KEYS; i++) { // unroll if UNROLL
         let below = s[i] - row_max;
         var p = weight(below);
         if (edge) {
-            p = select(p, vec4(0.0), below < vec4(LOWEST));
+            p = select(p, vec4(0.0), s[i] == vec4(HIDDEN));
         }
         sum += p;
         if (ENTROPY) {

@@ -26,8 +26,9 @@ const LOG2_E: f32 = 1.4426950408889634;
 // largest is subtracted: a large score, as a bias makes it, would be rounded once more by the factor.
 const NATURAL: bool = SOFTCAP || ROW_MASK;
 const UNIT: f32 = select(LOG2_E, 1.0, NATURAL);
-// Far below a score that is seen: what no row sees has this one.
-const HIDDEN: f32 = 4.0 * LOWEST;
+// The score of a key that a row does not see, and where its maximum starts: below every score, and from each by a finite
+// difference.
+const HIDDEN: f32 = 1.25 * LOWEST * UNIT;
 
 var<private> tile: Tile;
 var<private> scale: PerRow;
@@ -55,7 +56,7 @@ fn main(
     take_place(local);
     for (var g = 0u; g < GROUPS; g++) { // unroll
         scale[g] = row_scales(own_rows(g, 0u)) * UNIT;
-        row_max[g] = vec4(LOWEST * UNIT);
+        row_max[g] = vec4(HIDDEN);
     }
     q_at = q_base(rows_of(tile, tile.first + 4u * (local / SLAB_CHUNKS)));
 
@@ -95,8 +96,7 @@ fn step(j: u32, last: u32, edge: bool, k_base: u32, v_base: u32) {
                 s[i][g] = softcap(s[i][g]);
             }
             if (edge) {
-                let scored = bias_and_mask(own_rows(g, j >> 31u), s[i][g], j + 4u * x + i);
-                s[i][g] = select(vec4(HIDDEN), scored.s, scored.see);
+                s[i][g] = bias_and_mask(own_rows(g, j >> 31u), s[i][g], j + 4u * x + i).s;
             }
             largest[g] = max(largest[g], s[i][g]);
         }
@@ -109,8 +109,8 @@ fn step(j: u32, last: u32, edge: bool, k_base: u32, v_base: u32) {
         let step_down = row_max[g] - largest[g];
         let shrink = weight(step_down);
         row_max[g] = largest[g];
-        weighted[g] = shrink * (weighted[g] + step_down * sum[g]);
-        sum[g] *= shrink;
+        sum[g] *= shrink; // before the product with step_down, which might overflow
+        weighted[g] = shrink * weighted[g] + step_down * sum[g];
         for (var r = 0u; r < 4u; r++) { // unroll
             for (var c = 0u; c < COLUMNS; c++) { // unroll
                 o_tile[4u * g + r][c] *= shrink[r];
@@ -118,9 +118,10 @@ fn step(j: u32, last: u32, edge: bool, k_base: u32, v_base: u32) {
         }
         for (var i = 0u; i < 4u; i++) { // unroll
             let below = s[i][g] - largest[g];
+            let hidden = s[i][g] == vec4(HIDDEN);
             s[i][g] = weight(below);
             if (edge) {
-                s[i][g] = select(s[i][g], vec4(0.0), below < vec4(LOWEST));
+                s[i][g] = select(s[i][g], vec4(0.0), hidden);
             }
             sum[g] += s[i][g];
             if (ENTROPY) {

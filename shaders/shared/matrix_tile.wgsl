@@ -48,7 +48,7 @@ fn take_place(local: u32, subgroup: u32, lane: u32) {
     x = lane % WIDTH;
     y = subgroup * (OWN_ROWS / 4u) + lane / WIDTH;
     own_row = subgroup * OWN_ROWS;
-    row_max = vec4(LOWEST * UNIT);
+    row_max = vec4(HIDDEN);
     for (var m = 0u; m < ROW_MATRICES; m++) { // unroll
         for (var c = 0u; c < V_MATRICES; c++) { // unroll
             o_sums[m][c] = Sums();

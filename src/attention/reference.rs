@@ -51,7 +51,7 @@ impl<'a> HostInputs<'a> {
 }
 
 /// A biased score below this counts as this: masks made of the lowest float still leave a row a softmax.
-pub const LOWEST_SCORE: f64 = -1.0e28;
+pub const LOWEST_SCORE: f64 = -1.0e38;
 
 /// One row of softmax attention.
 #[derive(Clone, Debug, PartialEq)]
