@@ -96,6 +96,8 @@ impl<'a> AttentionOutputs<'a> {
 /// lse = log Σ exp s;   entropy = − Σ p log p
 /// ```
 ///
+/// Of no keys (`kv_len` 0, an empty cache) o is 0, lse −∞ and entropy 0, as in any row that sees none.
+///
 /// No buffer of length × length is ever made; accumulation and the softmax's state are f32; the same call on the same
 /// device gives the same bits.
 ///

@@ -30,7 +30,7 @@ use shapes::{AFFINE, AffineShapes, TensorShapes};
 /// | field | shape | dtype | |
 /// |---|---|---|---|
 /// | `q` | `[batch, q_heads, q_len, key_dim]` | float | `key_dim` 1 to 256 |
-/// | `k` | `[batch, kv_heads, kv_len, key_dim]` | float | `q_heads` is a multiple of `kv_heads`; query head h reads head h / (`q_heads` / `kv_heads`) |
+/// | `k` | `[batch, kv_heads, kv_len, key_dim]` | float | `q_heads` is a multiple of `kv_heads`; query head h reads head h / (`q_heads` / `kv_heads`); of `kv_len` 0, o is 0 |
 /// | `z` | `[batch, heads, len, key_dim]` | float | in place of q and k: q = γ_q ⊙ z + β_q, k = γ_k ⊙ z + β_k |
 /// | `gamma_q`, `gamma_k` | `[heads, key_dim]` | float | required by z; one row for all heads by stride 0 |
 /// | `beta_q`, `beta_k` | `[heads, key_dim]` | float | 0 if absent |

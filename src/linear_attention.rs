@@ -33,7 +33,7 @@ use shapes::{StateShapes, TensorShapes};
 /// | field | shape | dtype | |
 /// |---|---|---|---|
 /// | `q` | `[batch, q_heads, q_len, head_dim]` | float | `head_dim` 1 to 256 |
-/// | `k` | `[batch, kv_heads, kv_len, head_dim]` | float | `q_heads` is a multiple of `kv_heads`; query head h reads head h / (`q_heads` / `kv_heads`); `kv_len` = `q_len` in causal mode |
+/// | `k` | `[batch, kv_heads, kv_len, head_dim]` | float | `q_heads` is a multiple of `kv_heads`; query head h reads head h / (`q_heads` / `kv_heads`); `kv_len` = `q_len` in causal mode; of `kv_len` 0, queries see the incoming state alone |
 /// | `v` | `[batch, kv_heads, kv_len, v_dim]` | float | `v_dim` 1 to 256 |
 /// | `projection` | `[features, head_dim]` | float | required by [`FeatureMap::Favor`], refused otherwise; 1 to 1024 features |
 /// | `kv_lens` | `[batch]` | u32 | full mode only: the first `kv_lens[b]` keys of batch b are visible; clamped to `kv_len` |

@@ -262,6 +262,23 @@ fn rows_that_see_no_key_are_zero() {
 }
 
 #[test]
+fn no_parts_leave_what_there_is() {
+    for entropy in [false, true] {
+        let none = Case::new([0, 1, 2, 5, 6], false, entropy);
+        none.check("no parts");
+        let [o, lse, entropies] = none.run(false);
+        assert!(o.iter().chain(&entropies).all(|x| x.to_bits() == 0), "{o:?} {entropies:?}");
+        assert!(lse.iter().all(|x| x.to_bits() == f32::NEG_INFINITY.to_bits()), "{lse:?}");
+        // Rows held, of which one sees no key.
+        let held = Case::new(none.shape, true, entropy).hide(|_, row| row == 3);
+        held.check("no parts, and what is held");
+        let [o, lse, _] = held.run(true);
+        assert_same_bits("held", &o[..18], &held.o[..18]);
+        assert_same_bits("held", &lse, &held.lse);
+    }
+}
+
+#[test]
 fn ten_thousand_stays_finite_and_right() {
     let mut case = Case::new([4, 1, 1, 16, 8], false, false);
     let rows = case.rows();

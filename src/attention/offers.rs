@@ -121,7 +121,7 @@ pub(crate) fn subject(
     operands.extend(problem.row_scale.map(|l| Operand::new(slot::ROW_SCALE, &l, Content::Constant(0.125))));
     operands.extend(problem.lse.map(|l| Operand::new(slot::LSE, &l, Content::Output)));
     operands.extend(problem.entropy.map(|l| Operand::new(slot::ENTROPY, &l, Content::Output)));
-    if shapes.is_empty() {
+    if shapes.is_empty() || shapes.kv_len == 0 {
         operands.clear();
     }
     Ok(Subject {

@@ -244,7 +244,8 @@ pub(super) fn select(
         offer.and_then(|offer| offer.range.0).unwrap_or_else(|| keys_that_occupy(kernel, tiles, shapes, capabilities));
     let (split_keys, reason) = split_keys(config, shapes, capabilities, kernel, step, range)?;
     reasons.extend(reason);
-    let splits = shapes.kv_len.div_ceil(split_keys);
+    // None where there are no keys: the combine kernel alone writes what a row without a key is.
+    let splits = shapes.kv_len.div_ceil(split_keys.max(1));
 
     let mut inputs = 3 + u32::from(shapes.kv_lens) + u32::from(shapes.bias) + u32::from(shapes.mask);
     inputs += u32::from(shapes.row_scale);
@@ -266,9 +267,11 @@ pub(super) fn select(
     } else if crowded && splits == 1 {
         reasons.push(format!("inputs and outputs in two kernels, under the device's {bindings} storage buffers"));
     }
-    let partial = splits > 1 || crowded;
+    let partial = splits != 1 || crowded;
     if splits > 1 {
         reasons.push(format!("{splits} ranges of {split_keys} keys, then combined"));
+    } else if splits == 0 {
+        reasons = vec!["no keys".into()];
     }
     let shared =
         if adapter == Adapter::Gpu && splits >= Combine::SHARED.parts { Combine::SHARED } else { Combine::ALONE };
@@ -424,9 +427,11 @@ pub(super) fn build(
     if partials > u64::from(u32::MAX) {
         return Err(overflow("partial results", partials));
     }
-    let partials = (slot::PARTIALS, plan.workspace("partial results", partials * 16)?);
+    let partials = (slot::PARTIALS, plan.workspace("partial results", partials.max(1) * 16)?);
     let bindings: Vec<_> = inputs.iter().map(operand).chain([partials]).collect();
-    plan.dispatch(&choice.walk, &bindings, workgroups, per_workgroup, walk_params)?;
+    if choice.splits > 0 {
+        plan.dispatch(&choice.walk, &bindings, workgroups, per_workgroup, walk_params)?;
+    }
     let bindings: Vec<_> = outputs.iter().map(operand).chain([partials]).collect();
     let combine_workgroups = (u64::from(rows) * u64::from(v_chunks)).div_ceil(shared.owners().into());
     let per_workgroup = u64::from(shared.owners()) * u64::from(choice.splits) * 16;

@@ -16,7 +16,7 @@ pub struct AttentionShapes {
     pub kv_heads: u32,
     /// Queries per sequence, at most 2³⁰ − 1; 0 is nothing to do.
     pub q_len: u32,
-    /// Keys per sequence, 1 to 2³⁰ − 1; `kv_lens` may leave a sequence none.
+    /// Keys per sequence, at most 2³⁰ − 1; of 0, an empty cache, no row sees one.
     pub kv_len: u32,
     /// Width of q and k, 1 to 256.
     pub head_dim: u32,
@@ -69,7 +69,6 @@ impl AttentionShapes {
     pub(crate) fn check(&self, config: &AttentionConfig) -> Result<()> {
         expect_nonzero("q", "q_heads", self.q_heads)?;
         expect_nonzero("k", "kv_heads", self.kv_heads)?;
-        expect_nonzero("k", "kv_len", self.kv_len)?;
         expect_rows("q", [self.batch, self.q_heads, self.q_len])?;
         expect_rows("k", [self.batch, self.kv_heads, self.kv_len])?;
         if !self.q_heads.is_multiple_of(self.kv_heads) {

@@ -95,7 +95,7 @@ pub(crate) fn subject(
         Ok(choice)
     };
     let mut operands = Vec::new();
-    if !shapes.is_empty() {
+    if !shapes.is_empty() && shapes.kv_len > 0 {
         operands.push(Operand::new(slot::Q, &problem.q, Content::Normal));
         operands.push(Operand::new(slot::V, &problem.v, Content::Normal));
         operands.push(Operand::new(slot::O, &problem.o, Content::Output));

@@ -223,7 +223,7 @@ impl Call<'_, '_> {
         let tiles = rows_that_share(choice.kernel, shapes, None).div_ceil(choice.kernel.rows());
         let groups = heads * u64::from(tiles) * u64::from(choice.splits);
         let pairs = self.config.visibility().pairs(shapes.q_len, shapes.kv_len).saturating_mul(self.batch_heads());
-        let flops = pairs / groups * self.flops_per_pair();
+        let flops = pairs / groups.max(1) * self.flops_per_pair();
         let workgroups = groups * u64::from(choice.blocks);
         let specialization = kernels::walk(self.config, self.problem, choice);
         let base = WalkParams { row_tiles: tiles, blocks: choice.blocks, ..self.walk_params() };
@@ -238,9 +238,11 @@ impl Call<'_, '_> {
         let rows = self.batch_heads().saturating_mul(shapes.q_len.into());
         let partials = rows.saturating_mul(choice.splits.into()).saturating_mul(1 + v_chunks);
         check_index("partial results", partials)?;
-        let partials = (slot::PARTIALS, self.plan.workspace("partial results", partials * 16)?);
+        let partials = (slot::PARTIALS, self.plan.workspace("partial results", partials.max(1) * 16)?);
         bindings.push(partials);
-        self.plan.dispatch(&specialization, &bindings, workgroups, flops, params)?;
+        if choice.splits > 0 {
+            self.plan.dispatch(&specialization, &bindings, workgroups, flops, params)?;
+        }
 
         let mut bindings = self.outputs();
         bindings.push(partials);

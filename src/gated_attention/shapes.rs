@@ -17,7 +17,7 @@ pub struct GatedAttentionShapes {
     pub kv_heads: u32,
     /// Queries per sequence, at most 2³⁰; 0 is nothing to do.
     pub q_len: u32,
-    /// Keys per sequence, at most 2³⁰, and without z at least 1; equals `q_len` with z and in mixed chunks.
+    /// Keys per sequence, at most 2³⁰; of 0, no row sees one. Equals `q_len` with z and in mixed chunks.
     pub kv_len: u32,
     /// Width s of q and k, or of z, 1 to 256.
     pub key_dim: u32,
@@ -68,9 +68,6 @@ impl GatedAttentionShapes {
         let (queries, keys) = if self.shared_z { ("z", "z") } else { ("q", "k") };
         expect_nonzero(queries, if self.shared_z { "heads" } else { "q_heads" }, self.q_heads)?;
         expect_nonzero(keys, "kv_heads", self.kv_heads)?;
-        if !self.shared_z {
-            expect_nonzero("k", "kv_len", self.kv_len)?;
-        }
         expect_nonzero("v", "v_dim", self.v_dim)?;
         expect_rows(queries, [self.batch, self.q_heads, self.q_len])?;
         expect_rows(keys, [self.batch, self.kv_heads, self.kv_len])?;

@@ -150,7 +150,7 @@ pub(crate) fn subject(
     let problem = Problem { in_place: false, ..Problem::contiguous(&config, shapes).stored(dtype, capabilities)? };
     let own = default(&config, &problem, capabilities).to_string();
     let mut operands = Vec::new();
-    if !shapes.is_empty() {
+    if !shapes.is_empty() && shapes.kv_len > 0 {
         operands.push(Operand::new(slot::Q, &problem.q, Content::Normal));
         operands.push(Operand::new(slot::K, &problem.k, Content::Normal));
         operands.push(Operand::new(slot::V, &problem.v, Content::Normal));

@@ -16,7 +16,7 @@ pub struct LinearAttentionShapes {
     pub kv_heads: u32,
     /// Queries per sequence, at most 2³⁰; 0 is nothing to do unless the state is asked for.
     pub q_len: u32,
-    /// Keys per sequence, at most 2³⁰: in causal mode as many as queries, in full mode at least 1.
+    /// Keys per sequence, at most 2³⁰: in causal mode as many as queries. Of 0, the incoming state is all that is seen.
     pub kv_len: u32,
     /// Width of q and k, 1 to 256.
     pub head_dim: u32,
@@ -84,7 +84,7 @@ impl LinearAttentionShapes {
             }
         }
         match config.mode {
-            LinearMode::Full => expect_nonzero("k", "kv_len", self.kv_len)?,
+            LinearMode::Full => {}
             LinearMode::Causal => {
                 expect("k", "kv_len", self.kv_len, self.q_len, "the q_len of q, as the mode is causal")?;
                 if self.kv_lens {

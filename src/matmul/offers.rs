@@ -99,7 +99,7 @@ pub(crate) fn subject(
         Ok(choice)
     };
     let mut operands = Vec::new();
-    if !shapes.is_empty() {
+    if !shapes.is_empty() && shapes.k > 0 {
         operands.push(Operand::new(slot::A, &problem.a, Content::Normal));
         operands.push(Operand::new(slot::B, &problem.b, Content::Normal));
         operands.push(Operand::new(slot::C, &problem.c, Content::Output));

@@ -1,6 +1,6 @@
 //! The sizes of a matrix product, checked once for the GPU and the CPU twin alike.
 
-use crate::tensor::{expect, expect_nonzero, expect_rows};
+use crate::tensor::{expect, expect_rows};
 use crate::{Error, Result};
 
 /// The sizes of a batch of matrix products, how its operands lie, and whether there is a bias. m, n and k are at most 2³⁰; rows
@@ -15,7 +15,7 @@ pub struct MatMulShapes {
     pub m: u32,
     /// Columns of b and c; 0 is nothing to do.
     pub n: u32,
-    /// Columns of a, rows of b; at least 1.
+    /// Columns of a, rows of b; of 0, the product is 0.
     pub k: u32,
     /// Whether neighbours along m, not k, are neighbours in a's memory.
     pub a_transposed: bool,
@@ -42,7 +42,6 @@ impl MatMulShapes {
     }
 
     pub(crate) fn check(&self) -> Result<()> {
-        expect_nonzero("a", "k", self.k)?;
         expect_rows("a", [self.batch, self.heads, self.m])?;
         expect_rows("b", [self.batch, self.heads, self.n])?;
         for (what, extent) in [("a: m", self.m), ("b: n", self.n), ("a: k", self.k)] {

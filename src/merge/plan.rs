@@ -72,7 +72,13 @@ pub(super) fn build(context: &Context, config: &MergeConfig, problem: &Problem) 
     operands.extend(shapes.lse.then_some(slot::LSE));
     operands.extend(shapes.entropy.then_some(slot::ENTROPY_PARTS));
     operands.extend(shapes.entropy.then_some(slot::ENTROPY));
-    let bindings: Vec<_> = operands.iter().map(|&slot| (slot as u32, Slot::Operand(slot))).collect();
+    // Of no parts nothing is read, but no binding may be empty.
+    let none = (shapes.parts == 0).then(|| plan.workspace("no parts", 16)).transpose()?;
+    let operand = |slot: usize| match none {
+        Some(none) if [slot::O_PARTS, slot::LSE_PARTS, slot::ENTROPY_PARTS].contains(&slot) => none,
+        _ => Slot::Operand(slot),
+    };
+    let bindings: Vec<_> = operands.iter().map(|&slot| (slot as u32, operand(slot))).collect();
     // The shapes were checked to have fewer than 2^30 rows.
     let rows = shapes.batch * shapes.heads * shapes.len;
     let rows_per_workgroup = WORKGROUP / lanes(shapes.v_dim);

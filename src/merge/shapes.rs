@@ -1,13 +1,13 @@
 //! The sizes of a merge, checked once for the GPU and the CPU twin alike.
 
 use super::MergeConfig;
-use crate::tensor::{expect, expect_nonzero, product};
+use crate::tensor::{expect, product};
 use crate::{Error, Result};
 
 /// The sizes of a merge, and which optional tensors there are. Rows of o, which are batch · heads · len, are at most 2³⁰.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct MergeShapes {
-    /// Partial results; 1 to 2³⁰.
+    /// Partial results, at most 2³⁰; of 0, rows are those that see no key, or what the outputs hold.
     pub parts: u32,
     /// Batch; 0 is nothing to do.
     pub batch: u32,
@@ -41,7 +41,6 @@ impl MergeShapes {
     }
 
     pub(crate) fn check(&self, config: &MergeConfig) -> Result<()> {
-        expect_nonzero("o_parts", "parts", self.parts)?;
         let rows = product([self.batch, self.heads, self.len]);
         for (what, needed) in [("o: rows", rows), ("o_parts: parts", self.parts.into())] {
             if needed > MOST_ROWS {

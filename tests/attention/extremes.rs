@@ -125,3 +125,31 @@ fn low_scores_are_seen_on_matrices() {
     case.check_ranges("low", [1.0, -1e28, 0.0]);
     case.with_lens(&[1]).check_ranges("low, one key", [1.0, -1e28, 0.0]);
 }
+
+/// As the first token meets an empty cache.
+#[test]
+fn rows_of_no_keys_are_written() {
+    let sizes = [2, 2, 1, 3, 0, 8, 6];
+    let plain = Case::new(AttentionConfig::new(), sizes);
+    let scaled = Case::new(AttentionConfig::new().scale(Scale::LOG_N).causal(Causal::BottomRight), sizes);
+    // More operands than a default device has bindings.
+    let per_row = AttentionConfig::new().scale(Scale::PerRow).softcap(2.0);
+    let all = Case::new(per_row, sizes).with_lens(&[0, 3]).with_bias([2, 2, 3, 0]).with_mask([2, 2, 3, 0]);
+    let stored = plain.clone().stored(Stored { o: DType::F16, ..Stored::BF16 });
+    for (what, case) in [("plain", plain), ("scaled", scaled), ("all", all), ("stored", stored)] {
+        for (kernels, context) in contexts() {
+            for placement in [Placement::Aligned, Placement::Interleaved { gap: 2 }] {
+                let [o, lse, entropy] = case.run(context, placement);
+                let what = format!("{what}{kernels}, {placement:?}");
+                case.assert(&what, &[o.clone(), lse, entropy.clone()]);
+                assert!(o.iter().chain(&entropy).all(|x| x.to_bits() == 0), "{what}: {o:?}, {entropy:?}");
+            }
+        }
+        let twin = reference::attention(&case.config, &case.host()).unwrap();
+        assert_eq!((twin.o, twin.lse), (vec![0.0; 72], vec![f64::NEG_INFINITY; 12]), "{what}: the twin");
+    }
+    if let Some(context) = matrices() {
+        let case = Case::new(AttentionConfig::new(), sizes).on_matrices();
+        case.assert("by matrices", &case.run(context, Placement::Aligned));
+    }
+}

@@ -21,3 +21,19 @@ fn low_scores_of_a_softmax_are_seen() {
         }
     }
 }
+
+#[test]
+fn rows_of_no_keys_are_written() {
+    for weights in WEIGHTS {
+        for case in [false, true].map(|gate| {
+            let case = Case::new(V1.weights(weights), Source::Given, [2, 2, 1, 3, 0, 8, 6]);
+            if gate { case.gated().with_lens(&[0, 3]) } else { case }
+        }) {
+            for (kernels, context) in own_and_any_gpu() {
+                let o = case.run(context, Placement::Aligned);
+                case.assert(kernels, &o);
+                assert!(o.iter().all(|x| x.to_bits() == 0), "{weights:?}{kernels}: {o:?}");
+            }
+        }
+    }
+}
