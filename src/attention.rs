@@ -36,6 +36,9 @@ use std::sync::Arc;
 /// | `row_scale` | `[batch, q_heads, q_len]` | float | required by [`Scale::PerRow`], refused otherwise |
 ///
 /// A float is f32, f16 or bf16, for each tensor its own; see [`DType`]. Keys and values that no row sees, and memory between rows, may hold anything, NaN included.
+///
+/// NaN that a row sees in q, k, bias or row_scale makes its o and entropy NaN, and its lse NaN or +∞; in v, its own dim of o, unless the
+/// key's weight is 0. WGSL lets a driver assume that there is none; the six on which this is tested do not.
 #[derive(Clone, Copy, Debug)]
 pub struct AttentionInputs<'a> {
     /// Queries.

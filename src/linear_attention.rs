@@ -45,6 +45,10 @@ use shapes::{StateShapes, TensorShapes};
 /// A float is f32, f16 or bf16, for each tensor its own; see [`DType`].
 /// Where there is a `state_max`, `state_s` and `state_z` are sums of ψ(k) e⁻ᵐ. A state's tensors are given together.
 /// Keys and values that no row sees, and memory between rows, may hold anything, NaN included.
+///
+/// NaN that a row sees in q or k makes its o NaN, and in v its own dim of o; so in the state. Under `Exp`, `Softmax` and `Favor` q and k
+/// with NaN may give any number, as exponents are bounded by a minimum, which drops it. WGSL lets a driver assume that there is no NaN; the six on
+/// which this is tested do not.
 #[derive(Clone, Copy, Debug)]
 pub struct LinearAttentionInputs<'a> {
     /// Queries.

@@ -518,3 +518,30 @@ fn states_that_do_not_fit_are_refused() {
     let on_o = outcome(o, z_out).unwrap_err();
     assert!(on_o.contains("overlaps the output"), "{on_o}");
 }
+
+/// One number of a query, of a key or of a value that rows see; under the other maps exponentials may lose it.
+#[test]
+fn nan_comes_out_of_maps_without_exponentials() {
+    for map in DIM_BY_DIM.into_iter().chain([FeatureMap::Cosine, TAYLOR2]) {
+        for mode in [LinearMode::Causal, LinearMode::Full] {
+            for nan in [f32::NAN, -f32::NAN] {
+                let clean = Case::new(config(map, mode), [1, 1, 1, 9, 9, 8, 8]);
+                let [mut query, mut key, mut value] = [0; 3].map(|_| clean.clone());
+                *query.q.at_mut([0, 0, 4, 5]) = nan;
+                *key.k.at_mut([0, 0, 4, 5]) = nan;
+                *value.v.at_mut([0, 0, 4, 5]) = nan;
+                let sees = |i: usize| i >= 4 || mode == LinearMode::Full;
+                for (i, row) in query.run().o.chunks(8).enumerate() {
+                    assert!(row.iter().all(|x| x.is_nan() == (i == 4)), "q, {map:?}, row {i}: {row:?}");
+                }
+                for (i, row) in key.run().o.chunks(8).enumerate() {
+                    assert!(row.iter().all(|x| x.is_nan() == sees(i)), "k, {map:?}, row {i}: {row:?}");
+                }
+                for (i, row) in value.run().o.chunks(8).enumerate() {
+                    let nans = row.iter().enumerate().all(|(c, x)| x.is_nan() == (sees(i) && c == 5));
+                    assert!(nans, "v, {map:?}, row {i}: {row:?}");
+                }
+            }
+        }
+    }
+}

@@ -409,3 +409,19 @@ fn a_product_over_no_k_is_its_bias_activated() {
         }
     }
 }
+
+/// One number of a, and so one row of c.
+#[test]
+fn nan_comes_out_through_every_activation() {
+    for activation in ACTIVATIONS {
+        for nan in [f32::NAN, -f32::NAN] {
+            let mut case = Case::new(activation, [9, 20, 12]);
+            *case.a.at_mut([0, 0, 4, 5]) = nan;
+            for (kernels, context) in contexts() {
+                for (i, c) in case.run(context, Placement::Aligned).chunks(20).enumerate() {
+                    assert!(c.iter().all(|x| x.is_nan() == (i == 4)), "{activation:?}{kernels}, row {i}: {c:?}");
+                }
+            }
+        }
+    }
+}

@@ -262,6 +262,24 @@ fn rows_that_see_no_key_are_zero() {
 }
 
 #[test]
+fn nan_comes_out() {
+    for nan in [f32::NAN, -f32::NAN] {
+        let clean = Case::new([3, 1, 1, 5, 6], false, true);
+        let [mut lse, mut o, mut entropy] = [0; 3].map(|_| Case::new(clean.shape, false, true));
+        // Of part 1, row 2.
+        (lse.lse[7], o.o[7 * 6 + 4], entropy.entropies[7]) = (nan, nan, nan);
+        let row_two = |out: &[f32]| out.iter().enumerate().all(|(at, x)| x.is_nan() == (at * 5 / out.len() == 2));
+        let [merged, merged_lse, entropies] = lse.run(false);
+        assert!(row_two(&merged) && row_two(&entropies), "lse: {merged:?}, {entropies:?}");
+        // SwiftShader's exp makes an infinity of NaN.
+        assert!(merged_lse.iter().enumerate().all(|(at, x)| x.is_finite() == (at != 2)), "lse: {merged_lse:?}");
+        let [o, lse, _] = o.run(false);
+        assert!(o.iter().enumerate().all(|(at, x)| x.is_nan() == (at == 16)) && lse.iter().all(|x| !x.is_nan()), "o");
+        assert!(row_two(&entropy.run(false)[2]), "entropy");
+    }
+}
+
+#[test]
 fn no_parts_leave_what_there_is() {
     for entropy in [false, true] {
         let none = Case::new([0, 1, 2, 5, 6], false, entropy);

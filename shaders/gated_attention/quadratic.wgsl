@@ -270,6 +270,5 @@ fn weight(s: vec4<f32>) -> vec4<f32> {
     if (SOFTMAX) {
         return exp(s - row_max);
     }
-    let positive = max(s, vec4(0.0));
-    return positive * positive;
+    return s * max(s, vec4(0.0)); // NaN stays
 }

@@ -164,8 +164,7 @@ fn follow_maxima(s: PerScore) {
 // Of a key, exactly 0 where a row does not see it.
 fn weights(s: vec4<f32>, largest: vec4<f32>, edge: bool) -> vec4<f32> {
     if (!SOFTMAX) {
-        let positive = max(s, vec4(0.0));
-        return positive * positive;
+        return s * max(s, vec4(0.0)); // NaN stays
     }
     let weight = exp2(s - largest);
     if (edge) {

@@ -137,7 +137,8 @@ fn main(
     if (index < params.rows && lane == 0u) {
         if (seen > 1u) {
             store_lse(batch, head, i, bitcast<u32>(largest + log(sum)));
-            store_entropy(batch, head, i, max(mixed / sum + log(sum), 0.0));
+            let nats = mixed / sum + log(sum);
+            store_entropy(batch, head, i, nats - min(nats, 0.0)); // NaN stays, which max might drop
         } else {
             store_lse(batch, head, i, select(MINUS_INFINITY, last, seen == 1u));
             store_entropy(batch, head, i, mixed);

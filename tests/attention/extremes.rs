@@ -153,3 +153,41 @@ fn rows_of_no_keys_are_written() {
         case.assert("by matrices", &case.run(context, Placement::Aligned));
     }
 }
+
+/// One number of a query, a key, a bias, a scale, or a value that rows see.
+#[test]
+fn nan_comes_out() {
+    let causal = AttentionConfig::new().causal(Causal::TopLeft);
+    for (config, biased) in [(causal, false), (causal.softcap(3.0), false), (causal.scale(Scale::PerRow), true)] {
+        for nan in [f32::NAN, -f32::NAN] {
+            let mut clean = Case::new(config, [1, 1, 1, 9, 9, 8, 8]);
+            if biased {
+                clean = clean.with_bias([1, 1, 9, 9]);
+            }
+            let [mut query, mut key, mut bias, mut scale, mut value] = [0; 5].map(|_| clean.clone());
+            *query.q.at_mut([0, 0, 4, 5]) = nan;
+            *key.k.at_mut([0, 0, 4, 5]) = nan;
+            *value.v.at_mut([0, 0, 4, 5]) = nan;
+            let mut cases = vec![("q", query, 4..5), ("k", key, 4..9)];
+            if biased {
+                *bias.bias.as_mut().unwrap().at_mut([0, 0, 4, 3]) = nan;
+                *scale.row_scale.as_mut().unwrap().at_mut([0, 0, 4]) = nan;
+                cases.extend([("bias", bias, 4..5), ("scale", scale, 4..5)]);
+            }
+            for (kernels, context) in contexts() {
+                for (what, case, rows) in &cases {
+                    let got = case.run(context, Placement::Aligned);
+                    for (name, got) in ["o", "lse", "entropy"].into_iter().zip(&got) {
+                        // SwiftShader's exp makes an infinity of NaN.
+                        let lost = |x: &f32| x.is_nan() || (name == "lse" && *x == f32::INFINITY);
+                        let right = |(at, x): (usize, &f32)| lost(x) == rows.contains(&(at * 9 / got.len()));
+                        assert!(got.iter().enumerate().all(right), "{config:?}, {what}{kernels}: {name} is {got:?}");
+                    }
+                }
+                let [o, lse, entropy] = value.run(context, Placement::Aligned);
+                assert!(o.iter().enumerate().all(|(at, x)| x.is_nan() == (at / 8 >= 4 && at % 8 == 5)), "v: {o:?}");
+                assert!(lse.iter().chain(&entropy).all(|x| x.is_finite()), "v: {lse:?}, {entropy:?}");
+            }
+        }
+    }
+}

@@ -37,3 +37,35 @@ fn rows_of_no_keys_are_written() {
         }
     }
 }
+
+/// One number of a query, of a key or of a value that rows see.
+#[test]
+fn nan_comes_out_of_every_weight() {
+    for weights in WEIGHTS {
+        for nan in [f32::NAN, -f32::NAN] {
+            let clean = Case::new(V1.weights(weights).causal(Causal::TopLeft), Source::Given, square(9, 8, 8));
+            let [mut query, mut key, mut value] = [0; 3].map(|_| clean.clone());
+            *query.keys[0].at_mut([0, 0, 4, 5]) = nan;
+            *key.keys[1].at_mut([0, 0, 4, 5]) = nan;
+            *value.v.at_mut([0, 0, 4, 5]) = nan;
+            for (kernels, context) in own_and_any_gpu() {
+                let run = |case: &Case| case.run(context, Placement::Aligned);
+                for (i, row) in run(&query).chunks(8).enumerate() {
+                    assert!(row.iter().all(|x| x.is_nan() == (i == 4)), "q, {weights:?}{kernels}, row {i}: {row:?}");
+                }
+                for (i, row) in run(&key).chunks(8).enumerate() {
+                    assert!(row.iter().all(|x| x.is_nan() == (i >= 4)), "k, {weights:?}{kernels}, row {i}: {row:?}");
+                }
+                // A weight of 0 may leave it out.
+                for (at, x) in run(&value).iter().enumerate() {
+                    let sees = at / 8 >= 4 && at % 8 == 5;
+                    assert!(sees || !x.is_nan(), "v, {weights:?}{kernels}, element {at}");
+                    assert!(
+                        !sees || weights != GauWeights::Softmax || x.is_nan(),
+                        "v, {weights:?}{kernels}, {at}: {x}"
+                    );
+                }
+            }
+        }
+    }
+}
