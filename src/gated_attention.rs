@@ -45,6 +45,8 @@ use shapes::{AFFINE, AffineShapes, TensorShapes};
 ///
 /// NaN that a row sees in q, k or a map makes its o NaN, under relu² too; in v and u, its own dim of o, unless the key's weight is 0. WGSL
 /// lets a driver assume that there is none; the six on which this is tested do not.
+/// Weights are f32: scores of a softmax are to lie within ±10³⁸, and squares of relu², with their sums, to be finite. Of a row that sees
+/// what does not, o may be infinite or NaN; other rows do not notice.
 #[derive(Clone, Copy, Debug)]
 pub struct GatedAttentionInputs<'a> {
     /// Queries, unless z is given.

@@ -49,6 +49,7 @@ use shapes::{StateShapes, TensorShapes};
 /// NaN that a row sees in q or k makes its o NaN, and in v its own dim of o; so in the state. Under `Exp`, `Softmax` and `Favor` q and k
 /// with NaN may give any number, as exponents are bounded by a minimum, which drops it. WGSL lets a driver assume that there is no NaN; the six on
 /// which this is tested do not.
+/// Exponents (q and k under `Exp` and `Softmax`, those of `Favor`, and a `state_max`) are to lie within ±10³⁸; past that, o and the state may be NaN.
 #[derive(Clone, Copy, Debug)]
 pub struct LinearAttentionInputs<'a> {
     /// Queries.

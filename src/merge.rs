@@ -24,7 +24,7 @@ use std::sync::Arc;
 /// | field | shape | dtype | |
 /// |---|---|---|---|
 /// | `o_parts` | `[parts, batch, heads, len, v_dim]` | float | not read where a part's lse is −∞ |
-/// | `lse_parts` | `[parts, batch, heads, len]` | f32 | natural log; finite or −∞, in a row that sees no key |
+/// | `lse_parts` | `[parts, batch, heads, len]` | f32 | natural log; within ±10³⁸, or −∞ in a row that sees no key |
 /// | `entropy_parts` | `[parts, batch, heads, len]` | f32 | nats; given if and only if the outputs' `entropy` is |
 ///
 /// `parts` may be 0, as a sum of nothing is 0 and its logarithm −∞: rows are then those that see no key, or stay as they are held.
