@@ -26,11 +26,17 @@ operands! {
     /// | `k` | `[batch, kv_heads, kv_len, head_dim]` | float | `q_heads` is a multiple of `kv_heads`; query head h reads head h / (`q_heads` / `kv_heads`) |
     /// | `v` | `[batch, kv_heads, kv_len, v_dim]` | float | `v_dim` 1 to 256 |
     /// | `kv_lens` | `[batch]` | u32 | only the first `kv_lens[b]` keys of batch b are visible; clamped to `kv_len` |
-    /// | `bias` | `[batch, q_heads, q_len, kv_len]` | float | finite or −∞; added to the scaled scores, which below −1e28 count as that; −∞ hides its key; any outer axis may have stride 0 |
+    /// | `bias` | `[batch, q_heads, q_len, kv_len]` | float | finite or −∞; added to the scaled scores; a sum below −1e38 counts as that; −∞ hides its key; any outer axis may have stride 0 |
     /// | `mask` | `[batch, q_heads, q_len, kv_len]` | bool | zero hides its key; any outer axis may have stride 0 |
     /// | `row_scale` | `[batch, q_heads, q_len]` | float | required by [`Scale::PerRow`], refused otherwise |
     ///
-    /// A float is f32, f16 or bf16, for each tensor its own; see [`DType`]. Keys and values that no row sees, and memory between rows, may hold anything, NaN included.
+    /// A float is f32, f16 or bf16, for each tensor its own; see [`DType`](crate::DType). Keys and values that no row sees, and memory
+    /// between rows, may hold anything, NaN included.
+    ///
+    /// NaN that a row sees in q, k, bias or row_scale makes its o and entropy NaN, and its lse NaN or +∞; in v, its own dim of o,
+    /// unless the key's weight is 0. WGSL lets a driver assume that there is none; the six on which this is tested do not.
+    /// Scores are f32, and are to lie within ±10³⁸, scaled and with their bias. Of a row that sees one past that, o, lse and entropy
+    /// may be NaN; other rows do not notice.
     AttentionInputs {
         /// Queries, keys and values, and nothing optional.
         pub fn new(q: 4, k: 4, v: 4);
@@ -85,6 +91,8 @@ op! {
     /// s = scale · q kᵀ;   s = cap · tanh(s / cap);   s = s + bias;   masks;   o = softmax(s) v
     /// lse = log Σ exp s;   entropy = − Σ p log p
     /// ```
+    ///
+    /// Of no keys (`kv_len` 0, an empty cache) o is 0, lse −∞ and entropy 0, as in any row that sees none.
     ///
     /// No buffer of length × length is ever made; accumulation and the softmax's state are f32; the same call on the same
     /// device gives the same bits.

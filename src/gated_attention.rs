@@ -24,7 +24,7 @@ operands! {
     /// | field | shape | dtype | |
     /// |---|---|---|---|
     /// | `q` | `[batch, q_heads, q_len, key_dim]` | float | `key_dim` 1 to 256 |
-    /// | `k` | `[batch, kv_heads, kv_len, key_dim]` | float | `q_heads` is a multiple of `kv_heads`; query head h reads head h / (`q_heads` / `kv_heads`) |
+    /// | `k` | `[batch, kv_heads, kv_len, key_dim]` | float | `q_heads` is a multiple of `kv_heads`; query head h reads head h / (`q_heads` / `kv_heads`); of `kv_len` 0, o is 0 |
     /// | `z` | `[batch, heads, len, key_dim]` | float | in place of q and k: q = γ_q ⊙ z + β_q, k = γ_k ⊙ z + β_k |
     /// | `gamma_q`, `gamma_k` | `[heads, key_dim]` | float | required by z; one row for all heads by stride 0 |
     /// | `beta_q`, `beta_k` | `[heads, key_dim]` | float | 0 if absent |
@@ -36,6 +36,11 @@ operands! {
     ///
     /// A float is f32, f16 or bf16, of each tensor as its caller likes; sums are f32. Keys and values that no row sees, and memory
     /// between rows, may hold anything, NaN included.
+    ///
+    /// NaN that a row sees in q, k or a map makes its o NaN, under relu² too; in v and u, its own dim of o, unless the key's weight is
+    /// 0. WGSL lets a driver assume that there is none; the six on which this is tested do not.
+    /// Weights are f32: scores of a softmax are to lie within ±10³⁸, and squares of relu², with their sums, to be finite. Of a row that
+    /// sees what does not, o may be infinite or NaN; other rows do not notice.
     GatedAttentionInputs {
         /// Values alone.
         fn of_values(v: 4);

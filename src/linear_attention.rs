@@ -25,7 +25,7 @@ operands! {
     /// | field | shape | dtype | |
     /// |---|---|---|---|
     /// | `q` | `[batch, q_heads, q_len, head_dim]` | float | `head_dim` 1 to 256 |
-    /// | `k` | `[batch, kv_heads, kv_len, head_dim]` | float | `q_heads` is a multiple of `kv_heads`; query head h reads head h / (`q_heads` / `kv_heads`); `kv_len` = `q_len` in causal mode |
+    /// | `k` | `[batch, kv_heads, kv_len, head_dim]` | float | `q_heads` is a multiple of `kv_heads`; query head h reads head h / (`q_heads` / `kv_heads`); `kv_len` = `q_len` in causal mode; of `kv_len` 0, queries see the incoming state alone |
     /// | `v` | `[batch, kv_heads, kv_len, v_dim]` | float | `v_dim` 1 to 256 |
     /// | `projection` | `[features, head_dim]` | float | required by [`FeatureMap::Favor`], refused otherwise; 1 to 1024 features |
     /// | `kv_lens` | `[batch]` | u32 | full mode only: the first `kv_lens[b]` keys of batch b are visible; clamped to `kv_len` |
@@ -37,6 +37,12 @@ operands! {
     /// A float is f32, f16 or bf16, for each tensor its own; see [`DType`].
     /// Where there is a `state_max`, `state_s` and `state_z` are sums of ψ(k) e⁻ᵐ. A state's tensors are given together.
     /// Keys and values that no row sees, and memory between rows, may hold anything, NaN included.
+    ///
+    /// NaN that a row sees in q or k makes its o NaN, and in v its own dim of o; so in the state. Under `Exp`, `Softmax` and `Favor` q
+    /// and k with NaN may give any number, as exponents are bounded by a minimum, which drops it. WGSL lets a driver assume that there
+    /// is no NaN; the six on which this is tested do not.
+    /// Exponents (q and k under `Exp` and `Softmax`, those of `Favor`, and a `state_max`) are to lie within ±10³⁸; past that, o and the
+    /// state may be NaN.
     LinearAttentionInputs {
         /// Queries, keys and values, and nothing optional.
         pub fn new(q: 4, k: 4, v: 4);

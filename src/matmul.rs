@@ -24,6 +24,11 @@ operands! {
     /// | `b` | `[batch, heads, k, n]` | float | the same; `batch` and `heads` may have stride 0, as in `a` |
     /// | `bias` | `[batch, heads, m, n]` | float | any outer axis may have stride 0: `[1, 1, 1, n]` broadcast is a bias per column |
     ///
+    /// `k` may be 0: the product is 0 then, as in BLAS and NumPy, and c is the activated bias.
+    ///
+    /// NaN in a row of a, a column of b or a bias comes out of every sum it is in, and of every activation. WGSL lets a driver assume
+    /// that there is none; the six on which this is tested do not.
+    ///
     /// A transposed matrix is a view with its last two axes swapped: q kᵀ takes `k.swap_axes(2, 3)` as `b`.
     MatMulInputs {
         /// Two factors, and no bias.

@@ -18,6 +18,7 @@ pub enum Matrices {
     None,
     /// Yes: the factors of every product are rounded to f16, sums stay f32. A factor past ±65504, the largest number of f16,
     /// counts as ±65504 (an infinity too), and one below 2⁻¹⁴ may count as 0; no sum of finite numbers becomes infinite or NaN.
+    /// A factor that is NaN may count as any number.
     F16,
 }
 

@@ -20,9 +20,14 @@ operands! {
     ///
     /// | field | shape | dtype | |
     /// |---|---|---|---|
-    /// | `o_parts` | `[parts, batch, heads, len, v_dim]` | float | `parts` at least 1; not read where a part's lse is −∞ |
-    /// | `lse_parts` | `[parts, batch, heads, len]` | f32 | natural log; finite or −∞, in a row that sees no key |
+    /// | `o_parts` | `[parts, batch, heads, len, v_dim]` | float | not read where a part's lse is −∞ |
+    /// | `lse_parts` | `[parts, batch, heads, len]` | f32 | natural log; within ±10³⁸, or −∞ in a row that sees no key |
     /// | `entropy_parts` | `[parts, batch, heads, len]` | f32 | nats; given if and only if the outputs' `entropy` is |
+    ///
+    /// `parts` may be 0, as a sum of nothing is 0 and its logarithm −∞: rows are then those that see no key, or stay as they are held.
+    ///
+    /// NaN in a part that sees a key comes out: of lse in the row's o and entropy, and as NaN or +∞ in its lse; of o in its own dim, of
+    /// entropy in the row's. WGSL lets a driver assume that there is none; the six on which this is tested do not.
     ///
     /// A float is f32, f16 or bf16, of each tensor as its caller likes; sums are f32.
     MergeInputs {

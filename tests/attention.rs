@@ -1,6 +1,8 @@
 //! Softmax attention on the GPU against its f64 twin.
 
 mod common;
+#[path = "attention/extremes.rs"]
+mod extremes;
 #[path = "attention/matrices.rs"]
 mod on_matrices;
 #[path = "attention/storage.rs"]
@@ -150,7 +152,7 @@ impl Case {
         // A weight exp(x) is off by (3 + 2|x|) ulp, and the mean of |x| under the weights is at most log n; one
         // division adds 2 ulp. A softcap computes exp of a score and divides, a log n scale takes a logarithm: 6 ulp
         // of the score each, which moves the exponent by as much. A kernel whose maximum lags behind gets no more.
-        let n = self.k.shape[2] as f64;
+        let n = self.k.shape[2].max(1) as f64;
         let largest = |tensor: &Tensor<4>| {
             let rows = tensor.data.chunks(tensor.shape[3]);
             rows.map(|row| row.iter().map(|x| f64::from(x * x)).sum::<f64>().sqrt()).fold(0.0, f64::max)

@@ -185,7 +185,16 @@ fn a_budget_is_kept_and_bad_cases_are_named_first() -> Result<()> {
     let bad = (AttentionConfig::new(), shapes(1, 1, 0)).into();
     let error = context.autotune(&[cases()[0], bad], &LITTLE, |_| panic!("nothing was measured")).expect_err("dim 0");
     assert!(error.to_string().contains("head_dim"), "{error}");
-    let empty = context.autotune(&[(AttentionConfig::new(), shapes(0, 5, 8)).into()], &LITTLE, |_| ())?;
+    let nothing = [
+        (AttentionConfig::new(), shapes(0, 5, 8)).into(),
+        (AttentionConfig::new(), shapes(5, 0, 8)).into(),
+        (LinearAttentionConfig::new(), LinearAttentionShapes { kv_len: 0, ..LinearAttentionShapes::new(1, 1, 5, 8) })
+            .into(),
+        (GatedAttentionConfig::new(), GatedAttentionShapes { kv_len: 0, ..GatedAttentionShapes::new(1, 1, 5, 8, 8) })
+            .into(),
+        (MatMulConfig::new(), MatMulShapes::new(5, 8, 0)).into(),
+    ];
+    let empty = context.autotune(&nothing, &BUDGET, |_| ())?;
     assert_eq!(empty.cases().count(), 0, "nothing to do, nothing to measure");
     Ok(())
 }

@@ -81,9 +81,6 @@ const TENSOR_CASES: &[(&str, &[&str], Spoil)] = &[
     ("no kv heads", &["k", "kv_heads", "at least 1", "got 0"], |_, i, _| {
         (i.k, i.v) = (with_axis(i.k, 1, 0), with_axis(i.v, 1, 0));
     }),
-    ("no keys", &["k", "kv_len", "at least 1", "got 0"], |_, i, _| {
-        (i.k, i.v) = (with_axis(i.k, 2, 0), with_axis(i.v, 2, 0));
-    }),
     ("no dims", &["q", "head_dim", "1 to 256", "got 0"], |_, i, _| {
         (i.q, i.k) = (with_axis(i.q, 3, 0), with_axis(i.k, 3, 0));
     }),
@@ -199,9 +196,6 @@ const PRODUCT_CASES: &[(&str, &[&str], SpoilProduct)] = &[
     ("batch of b", &["b", "batch", "expected 2", "got 1"], |_, i, _| i.b = with_axis(i.b, 0, 1)),
     ("heads of b", &["b", "heads", "expected 4", "got 3"], |_, i, _| i.b = with_axis(i.b, 1, 3)),
     ("k of b", &["b", "k", "expected 6", "got 5"], |_, i, _| i.b = with_axis(i.b, 2, 5)),
-    ("no k", &["a", "k", "at least 1", "got 0"], |_, i, _| {
-        (i.a, i.b) = (with_axis(i.a, 3, 0), with_axis(i.b, 2, 0));
-    }),
     ("m of c", &["c", "m", "expected 6", "got 4"], |_, _, o| o.c = with_axis(o.c, 2, 4)),
     ("n of c", &["c", "n", "expected 6", "got 5"], |_, _, o| o.c = with_axis(o.c, 3, 5)),
     ("shape of the bias", &["bias", "m", "expected 6", "got 1"], |t, i, _| {
@@ -264,9 +258,6 @@ const MERGE_CASES: &[(&str, &[&str], SpoilMerge)] = &[
     }),
     ("heads of lse", &["lse_parts", "heads", "expected 4", "got 2"], |_, i, _| {
         i.lse_parts = with_axis(i.lse_parts, 2, 2);
-    }),
-    ("no parts", &["o_parts", "parts", "at least 1", "got 0"], |_, i, _| {
-        (i.o_parts, i.lse_parts) = (with_axis(i.o_parts, 0, 0), with_axis(i.lse_parts, 0, 0));
     }),
     ("no dims", &["o_parts", "v_dim", "1 to 65536", "got 0"], |_, i, _| i.o_parts = with_axis(i.o_parts, 4, 0)),
     ("dim of o", &["o", "v_dim", "expected 8", "got 4"], |_, _, o| o.o = with_axis(o.o, 3, 4)),

@@ -3,6 +3,8 @@
 #[path = "gated_attention/chunks.rs"]
 mod chunks;
 mod common;
+#[path = "gated_attention/extremes.rs"]
+mod extremes;
 #[path = "gated_attention/matrices.rs"]
 mod on_matrices;
 #[path = "gated_attention/refusals.rs"]
@@ -200,8 +202,10 @@ impl Case {
         // being at most log n, after a scale, with log n good to 3 ulp, of the score.
         let floor = match self.config.weights {
             GauWeights::SquaredRelu(_) => 6.0,
-            GauWeights::Softmax => 5.0 + 2.0 * (self.v.shape[2] as f64).ln(),
-            GauWeights::SoftmaxLogN { .. } => 5.0 + 2.0 * (self.v.shape[2] as f64).ln() + 6.0 * self.largest_score(),
+            GauWeights::Softmax => 5.0 + 2.0 * (self.v.shape[2].max(1) as f64).ln(),
+            GauWeights::SoftmaxLogN { .. } => {
+                5.0 + 2.0 * (self.v.shape[2].max(1) as f64).ln() + 6.0 * self.largest_score()
+            }
         };
         let case = self.name(what);
         let shape = self.o_shape();

@@ -398,6 +398,26 @@ fn nothing_to_do() {
     keys.check("no queries");
 }
 
+#[test]
+fn rows_of_no_keys_are_written() {
+    for map in MAPS {
+        let none = Case::new(config(map, LinearMode::Full), [2, 4, 2, 6, 0, 8, 12]);
+        let empty = none.run();
+        none.assert("no keys", &empty);
+        assert!(empty.o.iter().chain(&empty.s).chain(&empty.z).all(|x| x.to_bits() == 0), "{map:?}");
+        assert!(empty.max.iter().all(|x| x.to_bits() == f32::NEG_INFINITY.to_bits()), "{map:?}");
+        // What came in goes out, to the bit, and is what queries see.
+        let before = Case { q: Tensor::filled(0.0, [2, 4, 9, 8]), ..Case::new(none.config, [2, 4, 2, 9, 9, 8, 12]) };
+        let state = before.state_of(&before.run());
+        let after = Case { state: Some(state.clone()), ..none.clone() };
+        let outcome = after.run();
+        after.assert("a state and no keys", &outcome);
+        assert_same_bits("state_s", &outcome.s, &state.s.data);
+        assert_same_bits("state_z", &outcome.z, &state.z.data);
+        assert_same_bits("state_max", &outcome.max, state.max.as_ref().map_or(&[], |max| &max.data));
+    }
+}
+
 /// What a plan of these shapes is refused with.
 fn refusal(config: LinearAttentionConfig, change: impl Fn(&mut LinearAttentionShapes)) -> String {
     let mut shapes = LinearAttentionShapes::new(1, 4, 20, 8);
@@ -414,7 +434,7 @@ fn configs_and_shapes_that_make_no_sense_are_refused() {
     let plain = LinearAttentionConfig::new();
     type Change = fn(&mut LinearAttentionShapes);
     let nothing: Change = |_| {};
-    let cases: [(LinearAttentionConfig, Change, &str); 22] = [
+    let cases: [(LinearAttentionConfig, Change, &str); 21] = [
         (of(FeatureMap::Identity), nothing, "normalization: expected none with the identity map"),
         (of(FeatureMap::Softmax), nothing, "normalization: expected none with the softmax map in full mode"),
         (eps(0.0), nothing, "normalization.sum.eps"),
@@ -430,7 +450,6 @@ fn configs_and_shapes_that_make_no_sense_are_refused() {
         (of(FAVOR), |s| s.projection_rows = Some(1025), "expected 1 to 1024, got 1025"),
         (causal, |s| s.kv_len = 21, "k: axis kv_len: expected 20"),
         (causal, |s| s.kv_lens = true, "kv_lens: is given, but the mode is causal"),
-        (plain, |s| s.kv_len = 0, "k: axis kv_len: expected at least 1"),
         (plain, |s| s.q_heads = 0, "q: axis q_heads: expected at least 1"),
         (plain, |s| s.kv_heads = 0, "k: axis kv_heads: expected at least 1"),
         (plain, |s| s.kv_heads = 3, "a multiple of the 3 kv_heads, got 4"),
@@ -498,4 +517,31 @@ fn states_that_do_not_fit_are_refused() {
     assert!(on_q.contains("lies in the buffer of the input q"), "{on_q}");
     let on_o = outcome(o, z_out).unwrap_err();
     assert!(on_o.contains("overlaps the output"), "{on_o}");
+}
+
+/// One number of a query, of a key or of a value that rows see; under the other maps exponentials may lose it.
+#[test]
+fn nan_comes_out_of_maps_without_exponentials() {
+    for map in DIM_BY_DIM.into_iter().chain([FeatureMap::Cosine, TAYLOR2]) {
+        for mode in [LinearMode::Causal, LinearMode::Full] {
+            for nan in [f32::NAN, -f32::NAN] {
+                let clean = Case::new(config(map, mode), [1, 1, 1, 9, 9, 8, 8]);
+                let [mut query, mut key, mut value] = [0; 3].map(|_| clean.clone());
+                *query.q.at_mut([0, 0, 4, 5]) = nan;
+                *key.k.at_mut([0, 0, 4, 5]) = nan;
+                *value.v.at_mut([0, 0, 4, 5]) = nan;
+                let sees = |i: usize| i >= 4 || mode == LinearMode::Full;
+                for (i, row) in query.run().o.chunks(8).enumerate() {
+                    assert!(row.iter().all(|x| x.is_nan() == (i == 4)), "q, {map:?}, row {i}: {row:?}");
+                }
+                for (i, row) in key.run().o.chunks(8).enumerate() {
+                    assert!(row.iter().all(|x| x.is_nan() == sees(i)), "k, {map:?}, row {i}: {row:?}");
+                }
+                for (i, row) in value.run().o.chunks(8).enumerate() {
+                    let nans = row.iter().enumerate().all(|(c, x)| x.is_nan() == (sees(i) && c == 5));
+                    assert!(nans, "v, {map:?}, row {i}: {row:?}");
+                }
+            }
+        }
+    }
 }

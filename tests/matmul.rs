@@ -393,3 +393,35 @@ proptest! {
         case.check_at("any", placement);
     }
 }
+
+#[test]
+fn a_product_over_no_k_is_its_bias_activated() {
+    for activation in ACTIVATIONS {
+        for (outer, transposed) in [([1, 1], [false; 2]), ([2, 3], [true; 2])] {
+            let none = Case::batched(activation, [2, 3, 5, 7], 0, [outer, [1, 1]], transposed);
+            for case in [none.clone(), none.clone().with_bias([1, 1, 5, 7])] {
+                case.check("no k");
+                let c = case.run(context(), Placement::Interleaved { gap: 2 });
+                case.assert("no k, strided", &c);
+                assert!(case.bias.is_some() || c.iter().all(|x| x.to_bits() == 0), "{activation:?}: {c:?}");
+            }
+            none.stored([DType::BF16, DType::F16, DType::F32, DType::F32]).check("no k, stored");
+        }
+    }
+}
+
+/// One number of a, and so one row of c.
+#[test]
+fn nan_comes_out_through_every_activation() {
+    for activation in ACTIVATIONS {
+        for nan in [f32::NAN, -f32::NAN] {
+            let mut case = Case::new(activation, [9, 20, 12]);
+            *case.a.at_mut([0, 0, 4, 5]) = nan;
+            for (kernels, context) in contexts() {
+                for (i, c) in case.run(context, Placement::Aligned).chunks(20).enumerate() {
+                    assert!(c.iter().all(|x| x.is_nan() == (i == 4)), "{activation:?}{kernels}, row {i}: {c:?}");
+                }
+            }
+        }
+    }
+}

@@ -264,6 +264,41 @@ fn rows_that_see_no_key_are_zero() {
 }
 
 #[test]
+fn nan_comes_out() {
+    for nan in [f32::NAN, -f32::NAN] {
+        let clean = Case::new([3, 1, 1, 5, 6], false, true);
+        let [mut lse, mut o, mut entropy] = [0; 3].map(|_| Case::new(clean.shape, false, true));
+        // Of part 1, row 2.
+        (lse.lse[7], o.o[7 * 6 + 4], entropy.entropies[7]) = (nan, nan, nan);
+        let row_two = |out: &[f32]| out.iter().enumerate().all(|(at, x)| x.is_nan() == (at * 5 / out.len() == 2));
+        let [merged, merged_lse, entropies] = lse.run(false);
+        assert!(row_two(&merged) && row_two(&entropies), "lse: {merged:?}, {entropies:?}");
+        // SwiftShader's exp makes an infinity of NaN.
+        assert!(merged_lse.iter().enumerate().all(|(at, x)| x.is_finite() == (at != 2)), "lse: {merged_lse:?}");
+        let [o, lse, _] = o.run(false);
+        assert!(o.iter().enumerate().all(|(at, x)| x.is_nan() == (at == 16)) && lse.iter().all(|x| !x.is_nan()), "o");
+        assert!(row_two(&entropy.run(false)[2]), "entropy");
+    }
+}
+
+#[test]
+fn no_parts_leave_what_there_is() {
+    for entropy in [false, true] {
+        let none = Case::new([0, 1, 2, 5, 6], false, entropy);
+        none.check("no parts");
+        let [o, lse, entropies] = none.run(false);
+        assert!(o.iter().chain(&entropies).all(|x| x.to_bits() == 0), "{o:?} {entropies:?}");
+        assert!(lse.iter().all(|x| x.to_bits() == f32::NEG_INFINITY.to_bits()), "{lse:?}");
+        // Rows held, of which one sees no key.
+        let held = Case::new(none.shape, true, entropy).hide(|_, row| row == 3);
+        held.check("no parts, and what is held");
+        let [o, lse, _] = held.run(true);
+        assert_same_bits("held", &o[..18], &held.o[..18]);
+        assert_same_bits("held", &lse, &held.lse);
+    }
+}
+
+#[test]
 fn ten_thousand_stays_finite_and_right() {
     let mut case = Case::new([4, 1, 1, 16, 8], false, false);
     let rows = case.rows();
@@ -273,6 +308,20 @@ fn ten_thousand_stays_finite_and_right() {
     let [o, lse, _] = case.run(false);
     assert!(o.iter().chain(&lse).all(|x| x.is_finite()));
     case.check("1e4");
+}
+
+#[test]
+fn parts_of_any_lse_are_seen() {
+    // One row of o; the same lse in all parts weighs them alike.
+    for lse in [-1e28, -1e38, f32::MIN, 1e38] {
+        let mut case = Case::new([3, 1, 1, 1, 1], false, true);
+        case.o = vec![1.0, 2.0, 6.0];
+        case.lse.fill(lse);
+        case.entropies = vec![0.0, 0.5, 1.0];
+        let [o, merged, entropy] = case.run(false);
+        assert!((o[0] - 3.0).abs() < 1e-6 && merged[0] == lse, "lse {lse}: {} and {}", o[0], merged[0]);
+        assert!((entropy[0] - 0.5 - 3.0_f32.ln()).abs() < 1e-6, "lse {lse}: entropy {}", entropy[0]);
+    }
 }
 
 #[test]

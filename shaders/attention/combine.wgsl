@@ -20,7 +20,7 @@ struct Params {
     rows: u32, // batch * q_heads * q_len
     q_heads: u32,
     q_len: u32, // tokens
-    splits: u32, // partials per row
+    splits: u32, // partials per row; 0 where there are no keys
     o_start: u32, // starts and strides in elements
     o_batch: u32,
     o_head: u32,
@@ -63,9 +63,12 @@ fn main(
     let c = index % V_CHUNKS;
     let part = invocation / OWNERS;
 
-    // The first partial of each invocation is there: PARTS is at most their number.
+    // The first partial of each invocation is there, for PARTS is at most their number; none is where there are no keys.
     let first = row * params.splits * (1u + V_CHUNKS);
-    var own = partial(first + part * (1u + V_CHUNKS), c);
+    var own: Combined;
+    if (params.splits > 0u) {
+        own = partial(first + part * (1u + V_CHUNKS), c);
+    }
     for (var s = part + PARTS; s < params.splits; s += PARTS) {
         own = both(own, partial(first + s * (1u + V_CHUNKS), c));
     }

@@ -2,7 +2,6 @@
 //
 // One workgroup owns ROWS consecutive rows of one (batch, kv head) and one range of the keys, as in tiled.wgsl. How its subgroups
 // share them, what workgroup memory that takes, and when o is rescaled, is told in shared/matrix_tile.wgsl.
-// Scores are in units of log2, so that their exponential is exp2.
 // Workgroup memory: what the device grants, up to 48 KiB.
 // Features: subgroups, f16, cooperative matrices.
 // Source: Dao, "FlashAttention-2", 2023, algorithm 1.
@@ -21,14 +20,18 @@ alias Elem = vec4<f32>; // f32 where a row starts or ends off a multiple of four
 const HEAD_CHUNKS: u32 = (HEAD_DIM + 3u) / 4u;
 const V_CHUNKS: u32 = (V_DIM + 3u) / 4u;
 const LOG2_E: f32 = 1.4426950408889634;
-const LN_2: f32 = 0.6931471805599453;
-// Far below a score that is seen: what no row sees has this one.
-const HIDDEN: f32 = 4.0 * LOWEST;
+// Scores are in units of log2, the factor being part of the scale. Where more follows the scale they stay natural until the
+// largest is subtracted: a large score, as a bias makes it, would be rounded once more by the factor.
+const NATURAL: bool = SOFTCAP || ROW_MASK;
+const UNIT: f32 = select(LOG2_E, 1.0, NATURAL);
+// The score of a key that a row does not see, and where its maximum starts: below every score, and from each by a finite
+// difference.
+const HIDDEN: f32 = 1.25 * LOWEST * UNIT;
 
 var<private> tile: Tile;
 var<private> scale: vec4<f32>;
-var<private> sum: vec4<f32>; // of this invocation's exp2(score - row_max)
-var<private> weighted: vec4<f32>; // of exp2(score - row_max) * (score - row_max), for the entropy
+var<private> sum: vec4<f32>; // of this invocation's weights, each relative to row_max
+var<private> weighted: vec4<f32>; // of each times (score - row_max), for the entropy
 
 @compute @workgroup_size(WORKGROUP)
 fn main(
@@ -49,7 +52,7 @@ fn main(
     let v_base = params.v_start + own_tile.batch * params.v_batch + own_tile.kv_head * params.v_head;
     tile = own_tile;
     take_place(local, subgroup, lane);
-    scale = row_scales(own_rows(0u)) * select(LOG2_E, 1.0, SOFTCAP || ROW_MASK);
+    scale = row_scales(own_rows(0u)) * UNIT;
     bring_queries();
 
     take_steps(walk_of(own_tile, split * params.split_keys, (split + 1u) * params.split_keys), k_base, v_base);
@@ -88,11 +91,7 @@ fn step(j: u32, last: u32, edge: bool, k_base: u32, v_base: u32) {
             four = softcap(four);
         }
         if (edge) {
-            let scored = bias_and_mask(own_rows(j >> 31u), four, j + own_key(i));
-            four = select(vec4(HIDDEN), scored.s, scored.see);
-        }
-        if (SOFTCAP || ROW_MASK) {
-            four *= LOG2_E;
+            four = bias_and_mask(own_rows(j >> 31u), four, j + own_key(i)).s;
         }
         s[i] = four;
         largest = max(largest, four);
@@ -100,16 +99,16 @@ fn step(j: u32, last: u32, edge: bool, k_base: u32, v_base: u32) {
 
     // By how much what was summed so far shrinks.
     let step_down = follow_maxima(largest);
-    let shrink = exp2(step_down);
-    weighted = shrink * (weighted + step_down * sum);
-    sum *= shrink;
+    let shrink = weight(step_down);
+    sum *= shrink; // before the product with step_down, which might overflow
+    weighted = shrink * weighted + step_down * sum;
 
     // Weights; exactly 0 where a row does not see the key.
     for (var i = 0u; i < OWN_KEYS; i++) { // unroll if UNROLL
         let below = s[i] - row_max;
-        var p = exp2(below);
+        var p = weight(below);
         if (edge) {
-            p = select(p, vec4(0.0), below < vec4(LOWEST));
+            p = select(p, vec4(0.0), s[i] == vec4(HIDDEN));
         }
         sum += p;
         if (ENTROPY) {
@@ -118,6 +117,14 @@ fn step(j: u32, last: u32, edge: bool, k_base: u32, v_base: u32) {
         put_weights(i, p);
     }
     add_values(shrink, j, last, edge, v_base);
+}
+
+// e to the power of a score below the largest.
+fn weight(below: vec4<f32>) -> vec4<f32> {
+    if (NATURAL) {
+        return exp(below);
+    }
+    return exp2(below);
 }
 
 // The tile's results; what the invocations along WIDTH have summed each for itself is added up.
@@ -139,7 +146,7 @@ fn write_rows(split: u32) {
     }
     for (var r = 0u; r < 4u; r++) { // unroll
         if (x == 0u && tile.first + 4u * y + r <= tile.last) {
-            finish_row(rows, r, split, row_max[r] * LN_2, sum[r], weighted[r] * LN_2);
+            finish_row(rows, r, split, row_max[r] * (1.0 / UNIT), sum[r], weighted[r] * (1.0 / UNIT));
         }
     }
 }

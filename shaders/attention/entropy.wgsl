@@ -6,6 +6,7 @@ fn store_entropy(batch: u32, head: u32, i: u32, sum: f32, weighted: f32) {
     if (sum == 0.0) {
         entropy[at] = 0.0;
     } else {
-        entropy[at] = max(log(sum) - weighted / sum, 0.0);
+        let nats = log(sum) - weighted / sum;
+        entropy[at] = nats - min(nats, 0.0); // NaN stays, which max might drop
     }
 }

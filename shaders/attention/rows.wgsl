@@ -23,6 +23,8 @@ const HEAD_CHUNKS: u32 = (HEAD_DIM + 3u) / 4u;
 const V_CHUNKS: u32 = (V_DIM + 3u) / 4u;
 const HEAD_SPANS: u32 = (HEAD_CHUNKS + SPAN - 1u) / SPAN;
 const V_SPANS: u32 = (V_CHUNKS + SPAN - 1u) / SPAN;
+// The score of a key that a row does not see, and where its maximum starts: below every score.
+const HIDDEN: f32 = 1.25 * LOWEST;
 const_assert HEAD_DIM >= 1u && V_DIM >= 1u;
 
 // The four rows of this invocation.
@@ -54,7 +56,7 @@ fn main(
 
     // Start from the empty softmax.
     start_block(split, row_scales(rows));
-    row_max = vec4(LOWEST);
+    row_max = vec4(HIDDEN);
     sum = vec4(0.0);
     weighted = vec4(0.0);
 
@@ -174,7 +176,7 @@ fn raise_max(new_max: vec4<f32>) -> vec4<f32> {
     let step_down = row_max - new_max;
     let shrink = select(exp(step_down), vec4(1.0), step_down == vec4(0.0));
     row_max = new_max;
-    weighted = shrink * (weighted + step_down * sum);
-    sum *= shrink;
+    sum *= shrink; // before the product with step_down, which might overflow
+    weighted = shrink * weighted + step_down * sum;
     return shrink;
 }

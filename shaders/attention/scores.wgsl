@@ -13,13 +13,13 @@ fn row_scales(rows: Rows) -> vec4<f32> {
     return params.scale * max(log(vec4<f32>(n)), vec4(params.scale_least));
 }
 
-// Adds the bias of key j to a score of each row, and says which rows see the key; the others' scores become LOWEST.
+// Adds the bias of key j to a score of each row, and says which rows see the key; the others' scores become HIDDEN.
 fn bias_and_mask(rows: Rows, s: vec4<f32>, j: u32) -> Scored {
     var see = (vec4(i32(j)) >= rows.lo) & (vec4(i32(j)) < rows.hi);
     see = see & mask_at(rows, j, see);
     var score = s;
     see = see & add_bias(&score, rows, j, see);
-    return Scored(select(vec4(LOWEST), score, see), see);
+    return Scored(select(vec4(HIDDEN), score, see), see);
 }
 
 // cap * tanh(s / cap). WGSL promises tanh only to 1e-5: a series near 0, and exp elsewhere.

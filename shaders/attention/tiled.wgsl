@@ -3,7 +3,6 @@
 // One workgroup owns ROWS consecutive rows of one (batch, kv head) and one range of the keys; the rows are the queries of the
 // heads that share the kv head, head after head. How its WIDTH x HEIGHT invocations share a tile, and what workgroup memory
 // that takes, is told in shared/tile.wgsl and tile_keys.wgsl: scores, weights and o stay in registers.
-// Scores are in units of log2, so that their exponential is exp2.
 // Workgroup memory: at most 16 KiB with the SLAB of 16 or 8 that every device holds. Features: none; subgroups where along_width_subgroup.wgsl is appended.
 // Source: Dao, "FlashAttention-2", 2023, algorithm 1.
 const WIDTH: u32 = 16u;
@@ -23,15 +22,19 @@ const HEAD_CHUNKS: u32 = (HEAD_DIM + 3u) / 4u;
 const HEAD_SLABS: u32 = (HEAD_DIM + SLAB - 1u) / SLAB;
 const V_CHUNKS: u32 = (V_DIM + 3u) / 4u;
 const LOG2_E: f32 = 1.4426950408889634;
-const LN_2: f32 = 0.6931471805599453;
-// Far below a score that is seen: what no row sees has this one.
-const HIDDEN: f32 = 4.0 * LOWEST;
+// Scores are in units of log2, the factor being part of the scale. Where more follows the scale they stay natural until the
+// largest is subtracted: a large score, as a bias makes it, would be rounded once more by the factor.
+const NATURAL: bool = SOFTCAP || ROW_MASK;
+const UNIT: f32 = select(LOG2_E, 1.0, NATURAL);
+// The score of a key that a row does not see, and where its maximum starts: below every score, and from each by a finite
+// difference.
+const HIDDEN: f32 = 1.25 * LOWEST * UNIT;
 
 var<private> tile: Tile;
 var<private> scale: PerRow;
 var<private> row_max: PerRow;
-var<private> sum: PerRow; // of this invocation's exp2(score - row_max)
-var<private> weighted: PerRow; // of exp2(score - row_max) * (score - row_max), for the entropy
+var<private> sum: PerRow; // of this invocation's weights, each relative to row_max
+var<private> weighted: PerRow; // of each times (score - row_max), for the entropy
 var<private> q_at: vec4<u32>; // where the four rows of q start that this invocation brings to workgroup memory
 
 @compute @workgroup_size(WORKGROUP)
@@ -52,8 +55,8 @@ fn main(
     tile = own_tile;
     take_place(local);
     for (var g = 0u; g < GROUPS; g++) { // unroll
-        scale[g] = row_scales(own_rows(g, 0u)) * select(LOG2_E, 1.0, SOFTCAP || ROW_MASK);
-        row_max[g] = vec4(LOWEST * LOG2_E);
+        scale[g] = row_scales(own_rows(g, 0u)) * UNIT;
+        row_max[g] = vec4(HIDDEN);
     }
     q_at = q_base(rows_of(tile, tile.first + 4u * (local / SLAB_CHUNKS)));
 
@@ -93,11 +96,7 @@ fn step(j: u32, last: u32, edge: bool, k_base: u32, v_base: u32) {
                 s[i][g] = softcap(s[i][g]);
             }
             if (edge) {
-                let scored = bias_and_mask(own_rows(g, j >> 31u), s[i][g], j + 4u * x + i);
-                s[i][g] = select(vec4(HIDDEN), scored.s, scored.see);
-            }
-            if (SOFTCAP || ROW_MASK) {
-                s[i][g] *= LOG2_E;
+                s[i][g] = bias_and_mask(own_rows(g, j >> 31u), s[i][g], j + 4u * x + i).s;
             }
             largest[g] = max(largest[g], s[i][g]);
         }
@@ -108,10 +107,10 @@ fn step(j: u32, last: u32, edge: bool, k_base: u32, v_base: u32) {
     for (var g = 0u; g < GROUPS; g++) { // unroll
         // By how much what was summed so far shrinks; the weights, exactly 0 where a row does not see the key.
         let step_down = row_max[g] - largest[g];
-        let shrink = exp2(step_down);
+        let shrink = weight(step_down);
         row_max[g] = largest[g];
-        weighted[g] = shrink * (weighted[g] + step_down * sum[g]);
-        sum[g] *= shrink;
+        sum[g] *= shrink; // before the product with step_down, which might overflow
+        weighted[g] = shrink * weighted[g] + step_down * sum[g];
         for (var r = 0u; r < 4u; r++) { // unroll
             for (var c = 0u; c < COLUMNS; c++) { // unroll
                 o_tile[4u * g + r][c] *= shrink[r];
@@ -119,9 +118,10 @@ fn step(j: u32, last: u32, edge: bool, k_base: u32, v_base: u32) {
         }
         for (var i = 0u; i < 4u; i++) { // unroll
             let below = s[i][g] - largest[g];
-            s[i][g] = exp2(below);
+            let hidden = s[i][g] == vec4(HIDDEN);
+            s[i][g] = weight(below);
             if (edge) {
-                s[i][g] = select(s[i][g], vec4(0.0), below < vec4(LOWEST));
+                s[i][g] = select(s[i][g], vec4(0.0), hidden);
             }
             sum[g] += s[i][g];
             if (ENTROPY) {
@@ -131,6 +131,14 @@ fn step(j: u32, last: u32, edge: bool, k_base: u32, v_base: u32) {
     }
 
     add_values(s, j, last, edge, v_base);
+}
+
+// e to the power of a score below the largest.
+fn weight(below: vec4<f32>) -> vec4<f32> {
+    if (NATURAL) {
+        return exp(below);
+    }
+    return exp2(below);
 }
 
 // The tile's results; what the invocations along WIDTH have summed each for itself is added up.
@@ -149,7 +157,7 @@ fn write_rows(split: u32) {
                     }
                 }
                 if (x == 0u) {
-                    finish_row(rows, r, split, row_max[g][r] * LN_2, sum[g][r], weighted[g][r] * LN_2);
+                    finish_row(rows, r, split, row_max[g][r] * (1.0 / UNIT), sum[g][r], weighted[g][r] * (1.0 / UNIT));
                 }
             }
         }

@@ -17,7 +17,7 @@ struct Params {
     rows: u32, // batch * q_heads * q_len
     q_heads: u32,
     q_len: u32, // tokens
-    splits: u32, // partials per row
+    splits: u32, // partials per row; 0 where there are no keys
     divisor: f32, // see divisor.wgsl
     u_start: u32, // starts and strides in elements
     u_batch: u32,
@@ -48,8 +48,12 @@ fn main(
 
     // The row's maximum; ranges without a visible key carry the lowest score.
     let first = row * params.splits * (1u + V_CHUNKS);
-    let visible = partials[first].z;
-    var row_max = partials[first].x;
+    var visible = 0.0;
+    var row_max = 0.0;
+    if (params.splits > 0u) {
+        visible = partials[first].z;
+        row_max = partials[first].x;
+    }
     if (SOFTMAX) {
         for (var s = 1u; s < params.splits; s++) {
             row_max = max(row_max, partials[first + s * (1u + V_CHUNKS)].x);

@@ -25,8 +25,10 @@ const V_CHUNKS: u32 = V_BLOCK; // of the block
 const O_CHUNKS: u32 = (V_DIM + 3u) / 4u; // of a row of v and o
 const LOG2_E: f32 = 1.4426950408889634;
 const LN_2: f32 = 0.6931471805599453;
-// Far below a score that is seen: what no row sees has this one.
-const HIDDEN: f32 = 4.0 * LOWEST;
+const UNIT: f32 = LOG2_E; // of scores
+// The score of a key that a row does not see, and where its maximum starts: below every score, and from each by a finite
+// difference.
+const HIDDEN: f32 = 1.25 * LOWEST * UNIT;
 const_assert KEY_DIM >= 1u && V_DIM >= 1u && V_BLOCK >= 1u && V_BLOCK <= O_CHUNKS;
 
 var<private> tile: Tile;
@@ -120,7 +122,7 @@ fn step(j: u32, last: u32, edge: bool, k_base: u32, v_base: u32) {
         let below = s[i] - row_max;
         var p = exp2(below);
         if (edge || !SOFTMAX) {
-            p = select(p, vec4(0.0), below < vec4(LOWEST));
+            p = select(p, vec4(0.0), s[i] == vec4(HIDDEN));
         }
         sum += p;
         put_weights(i, p);

@@ -27,7 +27,7 @@ const KEY_SPANS: u32 = (KEY_CHUNKS + SPAN - 1u) / SPAN;
 const V_SPANS: u32 = (V_BLOCK + SPAN - 1u) / SPAN;
 const_assert KEY_DIM >= 1u && V_DIM >= 1u && V_BLOCK >= 1u && V_BLOCK <= O_CHUNKS;
 
-// A score is never below this, and no row's maximum starts elsewhere; differences of two such stay finite.
+// No score is below this, nor above its opposite. Where a row's maximum starts; differences of two such stay finite.
 const LOWEST: f32 = -1.0e38;
 
 // The four rows of this invocation.
@@ -270,6 +270,5 @@ fn weight(s: vec4<f32>) -> vec4<f32> {
     if (SOFTMAX) {
         return exp(s - row_max);
     }
-    let positive = max(s, vec4(0.0));
-    return positive * positive;
+    return s * max(s, vec4(0.0)); // NaN stays
 }

@@ -30,8 +30,10 @@ const V_CHUNKS: u32 = V_BLOCK; // of the block
 const O_CHUNKS: u32 = (V_DIM + 3u) / 4u; // of a row of v and o
 const LOG2_E: f32 = 1.4426950408889634;
 const LN_2: f32 = 0.6931471805599453;
-// Far below a score that is seen: what no row sees has this one.
-const HIDDEN: f32 = 4.0 * LOWEST;
+const UNIT: f32 = LOG2_E; // of the scores of a softmax
+// The score of a key that a row does not see, and where its maximum starts: below every score, and from each by a finite
+// difference.
+const HIDDEN: f32 = 1.25 * LOWEST * UNIT;
 const_assert KEY_DIM >= 1u && V_DIM >= 1u && V_BLOCK >= 1u && V_BLOCK <= O_CHUNKS;
 
 var<private> tile: Tile;
@@ -66,7 +68,7 @@ fn main(
     // The last block starts early enough to be whole.
     v_first = min(block * V_BLOCK, O_CHUNKS - V_BLOCK);
     for (var g = 0u; g < GROUPS; g++) { // unroll
-        row_max[g] = vec4(LOWEST * LOG2_E);
+        row_max[g] = vec4(HIDDEN);
     }
     let rows = rows_of(tile, tile.first + 4u * (local / SLAB_CHUNKS));
     q_at = q_base(rows);
@@ -162,12 +164,11 @@ fn follow_maxima(s: PerScore) {
 // Of a key, exactly 0 where a row does not see it.
 fn weights(s: vec4<f32>, largest: vec4<f32>, edge: bool) -> vec4<f32> {
     if (!SOFTMAX) {
-        let positive = max(s, vec4(0.0));
-        return positive * positive;
+        return s * max(s, vec4(0.0)); // NaN stays
     }
     let weight = exp2(s - largest);
     if (edge) {
-        return select(weight, vec4(0.0), s - largest < vec4(LOWEST));
+        return select(weight, vec4(0.0), s == vec4(HIDDEN));
     }
     return weight;
 }

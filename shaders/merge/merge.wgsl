@@ -13,7 +13,7 @@ alias Elem = vec4<f32>; // f32 where a row starts or ends off a multiple of four
 
 const V_CHUNKS: u32 = (V_DIM + 3u) / 4u;
 const ROWS: u32 = WORKGROUP / LANES;
-const LOWEST: f32 = -3.0e38; // below every lse
+const LOWEST: f32 = -3.40282347e+38; // no lse is below the lowest float
 const MINUS_INFINITY: u32 = 0xff800000u; // the lse of a part that sees no key
 
 const_assert WORKGROUP % LANES == 0u;
@@ -137,7 +137,8 @@ fn main(
     if (index < params.rows && lane == 0u) {
         if (seen > 1u) {
             store_lse(batch, head, i, bitcast<u32>(largest + log(sum)));
-            store_entropy(batch, head, i, max(mixed / sum + log(sum), 0.0));
+            let nats = mixed / sum + log(sum);
+            store_entropy(batch, head, i, nats - min(nats, 0.0)); // NaN stays, which max might drop
         } else {
             store_lse(batch, head, i, select(MINUS_INFINITY, last, seen == 1u));
             store_entropy(batch, head, i, mixed);

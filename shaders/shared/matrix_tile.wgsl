@@ -3,8 +3,8 @@
 // Each of SUBGROUPS subgroups owns OWN_ROWS rows of a tile and their o, in matrices of f32. q stays in workgroup memory; k and v
 // pass through one tile there, after each other. Scores come out of their matrices through workgroup memory, for only there is
 // it known which number stands where; WIDTH invocations of the subgroup share four rows of them, and leave the weights in
-// f16. o is in units of exp2(row_max); row_max follows the largest score only when that is more than GROWTH above it, so that o is
-// seldom rescaled, which takes it through workgroup memory, and no weight exceeds 2^GROWTH. Rows of tiles are longer than they
+// f16. o is in units of e to the row_max; row_max follows the largest score only when that is more than GROWTH above it, so that o is
+// seldom rescaled, which takes it through workgroup memory, and no weight exceeds 2^8. Rows of tiles are longer than they
 // need be, to lie in different banks. The kernel says what the factors are: `query_chunk`, `key_chunk` and `value_chunk` are
 // four dims of a row, by where it starts.
 // Workgroup memory: 2 * (ROWS * Q_STRIDE + KEYS * KV_STRIDE + ROWS * P_STRIDE) + 4 * (ROWS * S_STRIDE + SUBGROUPS) bytes.
@@ -24,7 +24,7 @@ const Q_STRIDE: u32 = 4u * Q_CHUNKS + 8u;
 const KV_STRIDE: u32 = 4u * max(Q_CHUNKS, KV_CHUNKS) + 8u;
 const S_STRIDE: u32 = KEYS + 4u;
 const P_STRIDE: u32 = KEYS + 8u;
-const GROWTH: f32 = 8.0;
+const GROWTH: f32 = 8.0 * UNIT / LOG2_E;
 const_assert SUBGROUP % 4u == 0u && KEYS % WIDTH == 0u && KEYS % SIZE == 0u && OWN_ROWS % SIZE == 0u;
 
 var<workgroup> q_tile: array<f16, ROWS * Q_STRIDE>; // [row, dim]
@@ -48,7 +48,7 @@ fn take_place(local: u32, subgroup: u32, lane: u32) {
     x = lane % WIDTH;
     y = subgroup * (OWN_ROWS / 4u) + lane / WIDTH;
     own_row = subgroup * OWN_ROWS;
-    row_max = vec4(LOWEST * LOG2_E);
+    row_max = vec4(HIDDEN);
     for (var m = 0u; m < ROW_MATRICES; m++) { // unroll
         for (var c = 0u; c < V_MATRICES; c++) { // unroll
             o_sums[m][c] = Sums();

@@ -1,6 +1,7 @@
 // Which rows see which keys, and where a workgroup walks them.
-// Where a row's maximum starts, and what no biased score is below: 2^30 times it is still finite.
-const LOWEST: f32 = -1.0e28;
+// No score is below this, nor above its opposite; with a bias, what is below counts as this. The difference of two such is finite,
+// in units of log2 as well.
+const LOWEST: f32 = -1.0e38;
 
 // Four rows: whose they are, and which keys they see by position.
 struct Rows {

@@ -240,7 +240,8 @@ pub(super) fn select(
         offer.and_then(|offer| offer.range.0).unwrap_or_else(|| keys_that_occupy(kernel, tiles, shapes, capabilities));
     let (split_keys, reason) = split_keys(config, shapes, capabilities, kernel, step, range)?;
     reasons.extend(reason);
-    let splits = shapes.kv_len.div_ceil(split_keys);
+    // None where there are no keys: the combine kernel alone writes what a row without a key is.
+    let splits = shapes.kv_len.div_ceil(split_keys.max(1));
 
     let (mut inputs, mut outputs) = (0, 0);
     problem.given().for_each(|(_, row, _)| *if row.access == Access::Read { &mut inputs } else { &mut outputs } += 1);
@@ -261,9 +262,11 @@ pub(super) fn select(
     } else if crowded && splits == 1 {
         reasons.push(format!("inputs and outputs in two kernels, under the device's {bindings} storage buffers"));
     }
-    let partial = splits > 1 || crowded;
+    let partial = splits != 1 || crowded;
     if splits > 1 {
         reasons.push(format!("{splits} ranges of {split_keys} keys, then combined"));
+    } else if splits == 0 {
+        reasons = vec!["no keys".into()];
     }
     let shared =
         if adapter == Adapter::Gpu && splits >= Combine::SHARED.parts { Combine::SHARED } else { Combine::ALONE };
@@ -395,8 +398,10 @@ fn build(mut plan: PlanBuilder<'_>, config: &AttentionConfig, problem: &Problem,
     if partials > u64::from(u32::MAX) {
         return Err(overflow("partial results", partials));
     }
-    let partials = [("partials", plan.workspace("partial results", partials * 16)?)];
-    plan.dispatch(&choice.walk, workgroups, per_workgroup, &values, &partials)?;
+    let partials = [("partials", plan.workspace("partial results", partials.max(1) * 16)?)];
+    if choice.splits > 0 {
+        plan.dispatch(&choice.walk, workgroups, per_workgroup, &values, &partials)?;
+    }
     let workgroups = (u64::from(rows) * u64::from(v_chunks)).div_ceil(shared.owners().into());
     let per_workgroup = u64::from(shared.owners()) * u64::from(choice.splits) * 16;
     plan.dispatch(combine, workgroups, per_workgroup, &values, &partials)?;

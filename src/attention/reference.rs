@@ -7,7 +7,7 @@ use crate::{Result, Scale};
 pub use super::HostInputs;
 
 /// A biased score below this counts as this: masks made of the lowest float still leave a row a softmax.
-pub const LOWEST_SCORE: f64 = -1.0e28;
+pub const LOWEST_SCORE: f64 = -1.0e38;
 
 /// One row of softmax attention.
 #[derive(Clone, Debug, PartialEq)]

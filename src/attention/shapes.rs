@@ -17,7 +17,7 @@ shapes! {
         kv_heads: u32 = "kv_heads",
         /// Queries per sequence, at most 2³⁰ − 1; 0 is nothing to do.
         q_len: u32 = "q_len",
-        /// Keys per sequence, 1 to 2³⁰ − 1; `kv_lens` may leave a sequence none.
+        /// Keys per sequence, at most 2³⁰ − 1; of 0, an empty cache, no row sees one.
         kv_len: u32 = "kv_len",
         /// Width of q and k, 1 to 256.
         head_dim: u32 = "head_dim",
@@ -66,7 +66,6 @@ impl AttentionShapes {
     pub(crate) fn check(&self) -> Result<()> {
         expect_within("q", "q_heads", self.q_heads, 1..=u32::MAX)?;
         expect_within("k", "kv_heads", self.kv_heads, 1..=u32::MAX)?;
-        expect_within("k", "kv_len", self.kv_len, 1..=u32::MAX)?;
         expect_rows("q", [self.batch, self.q_heads, self.q_len])?;
         expect_rows("k", [self.batch, self.kv_heads, self.kv_len])?;
         expect_groups(self.q_heads, self.kv_heads)?;

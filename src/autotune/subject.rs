@@ -34,7 +34,8 @@ impl Subject {
         problem.in_place = false;
         op::plan::<O>(context, &config, &problem)?;
         let length = op::Shapes::axis(&shapes, "kv_len").unwrap_or(0);
-        let given = problem.given().filter(|_| !op::Shapes::is_empty(&shapes));
+        let computes = problem.given().all(|(.., layout)| product(layout.shape().iter().copied()) > 0);
+        let given = problem.given().filter(|_| computes);
         let operands = given.map(|(slot, row, layout)| Tensor::new(slot, row, layout, length)).collect();
         Ok(Self {
             class: O::class(&config, &problem),

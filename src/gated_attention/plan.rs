@@ -152,7 +152,7 @@ impl Call<'_, '_> {
         let tiles = rows_that_share(choice.kernel, shapes, None).div_ceil(choice.kernel.rows());
         let groups = heads * u64::from(tiles) * u64::from(choice.splits);
         let pairs = self.config.visibility().pairs(shapes.q_len, shapes.kv_len).saturating_mul(self.batch_heads());
-        let flops = pairs / groups * self.flops_per_pair();
+        let flops = pairs / groups.max(1) * self.flops_per_pair();
         let workgroups = groups * u64::from(choice.blocks);
         let walk = kernels::walk(self.config, self.problem, choice);
         let mut values = self.values();
@@ -165,8 +165,10 @@ impl Call<'_, '_> {
         let rows = self.batch_heads().saturating_mul(shapes.q_len.into());
         let partials = rows.saturating_mul(choice.splits.into()).saturating_mul(1 + v_chunks);
         check_index("partial results", partials)?;
-        self.views.push(("partials", self.plan.workspace("partial results", partials * 16)?));
-        self.plan.dispatch(&walk, workgroups, flops, &values, &self.views)?;
+        self.views.push(("partials", self.plan.workspace("partial results", partials.max(1) * 16)?));
+        if choice.splits > 0 {
+            self.plan.dispatch(&walk, workgroups, flops, &values, &self.views)?;
+        }
 
         values.push(("rows", (rows as u32).into()));
         let workgroups = (rows * v_chunks).div_ceil(FLAT_WORKGROUP.into());

@@ -18,7 +18,7 @@ shapes! {
         kv_heads: u32 = "kv_heads",
         /// Queries per sequence, at most 2³⁰; 0 is nothing to do.
         q_len: u32 = "q_len",
-        /// Keys per sequence, at most 2³⁰, and without z at least 1; equals `q_len` with z and in mixed chunks.
+        /// Keys per sequence, at most 2³⁰; of 0, no row sees one. Equals `q_len` with z and in mixed chunks.
         kv_len: u32 = "kv_len",
         /// Width s of q and k, or of z, 1 to 256.
         key_dim: u32 = "key_dim",
@@ -60,9 +60,6 @@ impl GatedAttentionShapes {
         let any = 1..=u32::MAX;
         expect_within(queries, if self.shared_z { "heads" } else { "q_heads" }, self.q_heads, any.clone())?;
         expect_within(keys, "kv_heads", self.kv_heads, any.clone())?;
-        if !self.shared_z {
-            expect_within("k", "kv_len", self.kv_len, any.clone())?;
-        }
         expect_within("v", "v_dim", self.v_dim, any)?;
         expect_rows(queries, [self.batch, self.q_heads, self.q_len])?;
         expect_rows(keys, [self.batch, self.kv_heads, self.kv_len])?;

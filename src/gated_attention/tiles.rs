@@ -349,9 +349,12 @@ pub(super) fn select(
     let by_work = capabilities.options.max_flops_per_dispatch / flops_per_key;
     bound = bound.min(u32::try_from(by_work).unwrap_or(u32::MAX).max(step));
     let split_keys = (bound - bound % step).min(whole.split_keys);
-    let splits = shapes.kv_len.div_ceil(split_keys);
+    // None where there are no keys: the combine kernel alone writes what a row without a key is.
+    let splits = shapes.kv_len.div_ceil(split_keys.max(1));
     if splits > 1 {
         reasons.push(format!("{splits} ranges of {split_keys} keys, then combined"));
+    } else if splits == 0 {
+        reasons = vec!["no keys".into()];
     }
     // The combine kernel walks the ranges twice.
     if let Some(cap) = capabilities.loop_cap.filter(|&cap| splits > (cap - 16) / 2) {

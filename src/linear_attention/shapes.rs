@@ -17,7 +17,7 @@ shapes! {
         kv_heads: u32 = "kv_heads",
         /// Queries per sequence, at most 2³⁰; 0 is nothing to do unless the state is asked for.
         q_len: u32 = "q_len",
-        /// Keys per sequence, at most 2³⁰: in causal mode as many as queries, in full mode at least 1.
+        /// Keys per sequence, at most 2³⁰: in causal mode as many as queries. Of 0, the incoming state is all that is seen.
         kv_len: u32 = "kv_len",
         /// Width of q and k, 1 to 256.
         head_dim: u32 = "head_dim",
@@ -75,11 +75,8 @@ impl LinearAttentionShapes {
         expect_groups(self.q_heads, self.kv_heads)?;
         expect_within("q", "head_dim", self.head_dim, 1..=MAX_HEAD_DIM)?;
         expect_within("v", "v_dim", self.v_dim, 1..=MAX_HEAD_DIM)?;
-        match config.mode {
-            LinearMode::Full => expect_within("k", "kv_len", self.kv_len, 1..=u32::MAX)?,
-            LinearMode::Causal => {
-                expect("k", "kv_len", self.kv_len, self.q_len, "the q_len of q, as the mode is causal")?;
-            }
+        if config.mode == LinearMode::Causal {
+            expect("k", "kv_len", self.kv_len, self.q_len, "the q_len of q, as the mode is causal")?;
         }
         // Positions stay well within 32 bits when rounded up to tiles.
         for (what, len) in [("q: q_len", self.q_len), ("k: kv_len", self.kv_len)] {

@@ -225,17 +225,20 @@ pub(super) fn select(
     };
     let wanted = offer.and_then(|offer| offer.range);
     let range_k = range_of_k(shapes, capabilities, &tile, adapter, wanted)?;
-    let ranges = shapes.k.div_ceil(range_k);
+    // None where there is no k: the combine kernel alone ends a product of 0.
+    let ranges = shapes.k.div_ceil(range_k.max(1));
     let [rows, columns] = tile.size();
     let on = tier.map_or_else(|| format!("on {adapter}"), |tier| tier.to_string());
     let mut reason = format!("tiles of {rows} x {columns}, {} k a step, {on}", tile.depth);
-    if ranges > 1 {
+    if ranges == 0 {
+        reason = "no k".into();
+    } else if ranges > 1 {
         reason += &format!("; {ranges} ranges of {range_k} k, then combined");
     }
     Ok(Choice {
         tile,
-        walk: kernel(config, problem, &tile, ranges > 1),
-        combine: (ranges > 1).then(|| combine(config, problem)),
+        walk: kernel(config, problem, &tile, ranges != 1),
+        combine: (ranges != 1).then(|| combine(config, problem)),
         ranges: [range_k, ranges],
         reason,
     })
@@ -300,9 +303,11 @@ fn build(mut plan: PlanBuilder<'_>, problem: &Problem, choice: Choice) -> Result
     };
 
     let sums = partial_bytes(&shapes, ranges);
-    let partials = [("partials", plan.workspace("sums of ranges of k", sums)?)];
-    plan.dispatch(&choice.walk, workgroups, flops, &values, &partials)?;
-    let workgroups = (sums / 16 / u64::from(ranges)).div_ceil(COMBINE_WORKGROUP.into());
+    let partials = [("partials", plan.workspace("sums of ranges of k", sums.max(16))?)];
+    if ranges > 0 {
+        plan.dispatch(&choice.walk, workgroups, flops, &values, &partials)?;
+    }
+    let workgroups = (partial_bytes(&shapes, 1) / 16).div_ceil(COMBINE_WORKGROUP.into());
     plan.dispatch(combine, workgroups, product([4, COMBINE_WORKGROUP, ranges]), &values, &partials)?;
     plan.finish(shapes.flops(), problem.bytes(), choice.reason)
 }

@@ -1,7 +1,7 @@
 //! The sizes of a matrix product, checked once for the GPU and the CPU twin alike.
 
 use crate::op::shapes;
-use crate::tensor::{expect_rows, expect_within, product};
+use crate::tensor::{expect_rows, product};
 use crate::{Error, Result};
 
 shapes! {
@@ -16,7 +16,7 @@ shapes! {
         m: u32 = "m",
         /// Columns of b and c; 0 is nothing to do.
         n: u32 = "n",
-        /// Columns of a, rows of b; at least 1.
+        /// Columns of a, rows of b; of 0, the product is 0.
         k: u32 = "k",
         /// Whether neighbours along m, not k, are neighbours in a's memory.
         a_transposed: bool = "a transposed",
@@ -46,7 +46,6 @@ impl MatMulShapes {
     }
 
     pub(crate) fn check(&self) -> Result<()> {
-        expect_within("a", "k", self.k, 1..=u32::MAX)?;
         expect_rows("a", [self.batch, self.heads, self.m])?;
         expect_rows("b", [self.batch, self.heads, self.n])?;
         for (what, extent) in [("a: m", self.m), ("b: n", self.n), ("a: k", self.k)] {

@@ -92,7 +92,11 @@ fn build(mut plan: PlanBuilder<'_>, config: &MergeConfig, problem: &Problem) -> 
     let parts = shapes.parts.saturating_add(config.accumulate.into());
     let flops = product([2, parts, rows_per_workgroup, shapes.v_dim]);
     let workgroups = rows.div_ceil(rows_per_workgroup).into();
-    plan.dispatch(&kernel(config, problem), workgroups, flops, &[("rows", rows.into())], &[])?;
+    // Of no parts nothing is read, but no binding may be empty.
+    let none = if shapes.parts == 0 { Some(plan.workspace("no parts", 16)?) } else { None };
+    let views: Vec<_> =
+        none.into_iter().flat_map(|view| ["o_parts", "lse_parts", "entropy_parts"].map(|name| (name, view))).collect();
+    plan.dispatch(&kernel(config, problem), workgroups, flops, &[("rows", rows.into())], &views)?;
     let flops = product([2, parts, rows, shapes.v_dim]);
     // What the merge accumulates into is read and written.
     let bytes = problem.bytes() + if config.accumulate { problem.output_bytes() } else { 0 };

@@ -201,11 +201,13 @@ pub(super) fn sizes<O: Kernels>(
     let given = GivenNames::new(tensors.iter().map(|(row, _)| *row), host);
     check_given::<O>(config, &given)?;
     let mut sizes = Sizes { known: Vec::new(), given };
-    let (inputs, outputs) = tensors.split_at(tensors.partition_point(|(row, _)| row.access == Access::Read));
-    inputs.iter().try_for_each(|(row, extents)| sizes.add::<O>(config, row, extents))?;
+    // What says the sizes, then what has to follow them.
+    let says = |row: &Operand| row.access == Access::Read && !(row.optional && row.broadcast);
+    let (first, then): (Vec<_>, Vec<_>) = tensors.iter().partition(|(row, _)| says(row));
+    first.iter().try_for_each(|(row, extents)| sizes.add::<O>(config, row, extents))?;
     let shapes = O::Shapes::of(&sizes);
     O::check(config, &shapes)?;
-    outputs.iter().try_for_each(|(row, extents)| sizes.add::<O>(config, row, extents))?;
+    then.iter().try_for_each(|(row, extents)| sizes.add::<O>(config, row, extents))?;
     Ok(shapes)
 }
 

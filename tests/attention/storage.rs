@@ -21,11 +21,12 @@ pub struct Stored {
 
 impl Stored {
     pub const F32: Self = Self { q: F32, k: F32, v: F32, bias: F32, row_scale: F32, o: F32 };
+    pub const BF16: Self = Self { q: BF16, k: BF16, v: BF16, bias: BF16, row_scale: BF16, o: F32 };
 }
 
 impl Case {
     /// The same with operands stored in these types, and with the numbers that they hold then.
-    fn stored(self, stored: Stored) -> Self {
+    pub fn stored(self, stored: Stored) -> Self {
         Self {
             q: self.q.rounded(stored.q),
             k: self.k.rounded(stored.k),
