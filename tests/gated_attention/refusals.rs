@@ -101,7 +101,6 @@ fn bad_tensors_are_refused_by_name() {
             "q: axis key_dim",
         ),
         (V1, GatedAttentionInputs { z: Some(four([1, 0, 6, 8])), v: four([1, 0, 6, 4]), ..shared }, "z: axis heads"),
-        (V1, GatedAttentionInputs { k: Some(four([1, 2, 0, 8])), v: four([1, 2, 0, 4]), ..given }, "k: axis kv_len"),
         (V1, GatedAttentionInputs { gamma_q: Some(two([1, 8])), ..shared }, "gamma_q: axis heads"),
         (V1, GatedAttentionInputs { beta_k: Some(two([2, 9])), ..shared }, "beta_k: axis key_dim"),
         (V1, GatedAttentionInputs { u: Some(four([1, 2, 6, 5])), ..given }, "u: axis v_dim"),
