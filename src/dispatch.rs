@@ -5,7 +5,6 @@ use std::hash::Hash;
 use std::sync::{Arc, Mutex};
 
 use crate::context::{Capabilities, Context};
-use crate::op::Names;
 use crate::pipelines::{Pipeline, lock};
 use crate::tensor::{Bound, MAX_RANK};
 use crate::wgsl::{Scalar, Specialization};
@@ -48,6 +47,16 @@ impl From<Slot> for View {
     fn from(slot: Slot) -> Self {
         Self { slot, start: 0, strides: [0; MAX_RANK], names: [""; MAX_RANK] }
     }
+}
+
+/// What a kernel's names stand for, whatever the op.
+pub(crate) trait Names {
+    /// The size of an axis.
+    fn size(&self, axis: &str) -> Option<u32>;
+    /// An operand that is given.
+    fn named(&self, operand: &str) -> Option<View>;
+    /// Whether the op has such an operand, given or not.
+    fn knows(&self, operand: &str) -> bool;
 }
 
 /// A number of a kernel's uniform.

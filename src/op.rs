@@ -18,7 +18,7 @@ pub use crate::operand::{Access, HostTensors, Kind, Operand};
 use crate::reference::{Real, SumOrder};
 pub use crate::tensor::AnyView;
 pub(crate) use planner::{Planner, plan, problem};
-pub(crate) use problem::{Names, Problem, extents};
+pub(crate) use problem::{Problem, extents};
 pub(crate) use shapes::{GivenNames, ShapeField, Shapes, SizeOf, Sizes, host_shapes, shapes, takes};
 
 /// An op whose operands are known by their names.

@@ -8,8 +8,7 @@ fn follow_max(new_max: vec4<f32>) -> vec4<f32> {
     if (subgroupAny(any(grew))) {
         let shrink = raise_max(select(row_max, new_max, grew));
         for (var c = 0u; c < V_CHUNKS; c++) { // unroll if UNROLL
-            let o4 = o_chunk(c);
-            set_o_chunk(c, mat4x4(o4[0] * shrink, o4[1] * shrink, o4[2] * shrink, o4[3] * shrink));
+            set_o_chunk(c, by_row(o_chunk(c), shrink));
         }
     }
     return vec4(1.0);

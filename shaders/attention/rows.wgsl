@@ -81,11 +81,16 @@ fn write_rows(split: u32) {
     }
 }
 
+// Each row's numbers times its own factor.
+fn by_row(dims: mat4x4<f32>, factors: vec4<f32>) -> mat4x4<f32> {
+    return mat4x4(dims[0] * factors, dims[1] * factors, dims[2] * factors, dims[3] * factors);
+}
+
 // Four dims of four rows of q, scaled, a dim a column.
 fn scaled_queries(scale: vec4<f32>, c: u32) -> mat4x4<f32> {
     let base = q_base(rows);
     let dims = transpose(mat4x4(load_q(base.x, c), load_q(base.y, c), load_q(base.z, c), load_q(base.w, c)));
-    return mat4x4(dims[0] * scale, dims[1] * scale, dims[2] * scale, dims[3] * scale);
+    return by_row(dims, scale);
 }
 
 fn key_chunk(base: u32, c: u32) -> vec4<f32> {

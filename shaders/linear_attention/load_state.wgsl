@@ -7,32 +7,8 @@ const V_DIM: u32 = 64u;
 const FEATURES: u32 = 64u;
 const HEADERS: u32 = 1u; // 2 where a running maximum is carried
 
-const V_CHUNKS: u32 = (V_DIM + 3u) / 4u;
-const ROW: u32 = HEADERS + V_CHUNKS; // vec4s per feature of a state
 const LOWEST: f32 = -1.0e38; // the maximum of no keys
 
-struct Params {
-    first_workgroup: u32, // of this dispatch
-    end_workgroup: u32,
-    first_head: u32, // of this round, counted over batch * kv_heads
-    kv_heads: u32,
-    vectors: u32, // heads * FEATURES * (1 + V_CHUNKS)
-    slots: u32, // states per head in the workspace
-    slot: u32, // where this one goes
-    s_start: u32, // starts and strides in elements
-    s_batch: u32,
-    s_head: u32,
-    s_row: u32,
-    z_start: u32,
-    z_batch: u32,
-    z_head: u32,
-    max_start: u32,
-    max_batch: u32,
-    max_head: u32,
-    max_feature: u32, // 0 where one maximum stands for the head
-}
-
-@group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(5) var<storage, read> state_s: array<f32>; // [batch, kv_heads, FEATURES, v_dim]
 @group(0) @binding(6) var<storage, read> state_z: array<f32>; // [batch, kv_heads, FEATURES]
 @group(0) @binding(11) var<storage, read_write> states: array<vec4<f32>>; // [heads, slots, FEATURES, ROW]
@@ -48,20 +24,16 @@ fn main(
     if (workgroup >= params.end_workgroup || index >= params.vectors) {
         return;
     }
-    let c = index % (1u + V_CHUNKS);
-    let f = (index / (1u + V_CHUNKS)) % FEATURES;
-    let local_head = index / (1u + V_CHUNKS) / FEATURES;
-    let batch = (params.first_head + local_head) / params.kv_heads;
-    let head = (params.first_head + local_head) % params.kv_heads;
-    let at = ((local_head * params.slots + params.slot) * FEATURES + f) * ROW + HEADERS + c - 1u;
+    let v = vector_of(index);
+    let at = v.slot + v.f * ROW + HEADERS + v.c - 1u;
 
-    if (c == 0u) {
-        let z = state_z[params.z_start + batch * params.z_batch + head * params.z_head + f];
-        states[at] = vec4(z, load_max(batch, head, f), 0.0, 0.0);
+    if (v.c == 0u) {
+        let z = state_z[params.z_start + v.batch * params.z_batch + v.head * params.z_head + v.f];
+        states[at] = vec4(z, load_max(v.batch, v.head, v.f), 0.0, 0.0);
         return;
     }
-    let dim = 4u * (c - 1u);
-    let base = params.s_start + batch * params.s_batch + head * params.s_head + f * params.s_row + dim;
+    let dim = 4u * (v.c - 1u);
+    let base = state_base(v);
     var value = vec4(state_s[base], 0.0, 0.0, 0.0);
     if (dim + 1u < V_DIM) { value.y = state_s[base + 1u]; }
     if (dim + 2u < V_DIM) { value.z = state_s[base + 2u]; }

@@ -338,7 +338,7 @@ pub fn specializations() -> Vec<Specialization> {
             let table = DEVICES.into_iter().filter_map(|(adapter, len, subgroup, granted)| {
                 let shapes = GatedAttentionShapes { q_len: len, ..shapes };
                 let skip = !few && adapter == Adapter::Gpu && (len, granted) != (65, 16 << 10);
-                let tile = || *tile_for(adapter, &shapes, config.chunk().map(|_| len), subgroup, granted);
+                let tile = || tile_for(adapter, &shapes, config.chunk().map(|_| len), subgroup, granted);
                 (!skip).then(tile)
             });
             // What only a tuning takes: not in every combination.

@@ -26,7 +26,8 @@ const ANY: u32 = u32::MAX;
 /// | GPU | more | 256 | 128 | both products compute 8 by 4 and 8 by 8 numbers from 12 and 16 |
 /// | GPU | more | 256 | 256 | the same with half the rows: every block of value dims computes the scores again |
 ///
-/// Where the device grants more than 16 KiB of workgroup memory, twice the slab halves the barriers.
+/// A slab is halved where the device's workgroup memory does not hold it: where it grants more than 16 KiB, twice the slab halves the
+/// barriers.
 #[rustfmt::skip]
 pub(super) const TILES: &[Tile] = &[
     Tile { adapter: Adapter::SlowArrays, rows: [256, ANY],  dims: [112, 112], v_chunks: 28,  kernel: Kernel::Subgroup { workgroup: 8, keys: 4 } },
@@ -40,9 +41,7 @@ pub(super) const TILES: &[Tile] = &[
     Tile { adapter: Adapter::Gpu,        rows: [0, 16],     dims: [ANY, ANY], v_chunks: 64,  kernel: Kernel::Tiled { height: 4, groups: 1, slab: 8 } },
     Tile { adapter: Adapter::Gpu,        rows: [17, 64],    dims: [ANY, 128], v_chunks: 32,  kernel: Kernel::Tiled { height: 16, groups: 1, slab: 8 } },
     Tile { adapter: Adapter::Gpu,        rows: [65, ANY],   dims: [ANY, 128], v_chunks: 32,  kernel: Kernel::Tiled { height: 16, groups: 2, slab: 32 } },
-    Tile { adapter: Adapter::Gpu,        rows: [65, ANY],   dims: [ANY, 128], v_chunks: 32,  kernel: Kernel::Tiled { height: 16, groups: 2, slab: 16 } },
     Tile { adapter: Adapter::Gpu,        rows: [17, ANY],   dims: [ANY, ANY], v_chunks: 64,  kernel: Kernel::Tiled { height: 8, groups: 2, slab: 16 } },
-    Tile { adapter: Adapter::Gpu,        rows: [17, ANY],   dims: [ANY, ANY], v_chunks: 64,  kernel: Kernel::Tiled { height: 8, groups: 2, slab: 8 } },
 ];
 
 /// Right for any sizes on any device; not fast.
@@ -90,6 +89,17 @@ impl Tile {
     /// Whether the device's subgroups and workgroup memory are as its kernel needs them.
     fn runs(&self, shapes: &GatedAttentionShapes, subgroup: Option<u32>, granted: u32) -> bool {
         self.kernel.runs_with(subgroup) && fits(self.kernel, self.v_block(shapes), granted)
+    }
+
+    /// With its slab, and with half of it: at least two chunks.
+    fn slabs(self) -> impl Iterator<Item = Self> {
+        let half = match self.kernel {
+            Kernel::Tiled { height, groups, slab: slab @ 16.. } => {
+                Some(Kernel::Tiled { height, groups, slab: slab / 2 })
+            }
+            _ => None,
+        };
+        [Some(self.kernel), half].into_iter().flatten().map(move |kernel| Self { kernel, ..self })
     }
 
     /// Chunks of four value dims of a workgroup: as few blocks as may be, and those alike.
@@ -154,10 +164,10 @@ pub(super) fn tile_for(
     chunk: Option<u32>,
     subgroup: Option<u32>,
     granted: u32,
-) -> &'static Tile {
+) -> Tile {
     let applies =
-        |tile: &&Tile| tile.adapter == adapter && tile.runs(shapes, subgroup, granted) && tile.takes(shapes, chunk);
-    TILES.iter().find(applies).unwrap_or(&ANYWHERE)
+        |tile: &Tile| tile.adapter == adapter && tile.runs(shapes, subgroup, granted) && tile.takes(shapes, chunk);
+    TILES.iter().flat_map(|tile| tile.slabs()).find(applies).unwrap_or(ANYWHERE)
 }
 
 /// Every tile that is right for these sizes on this device, with all its value dims, and with parts of them.
@@ -167,8 +177,8 @@ pub(super) fn tiles_for(
     (adapter, subgroup, granted): (Adapter, Option<u32>, u32),
 ) -> Vec<Tile> {
     let own = |tile: &&Tile| tile.adapter == adapter && tile.is_wide_enough(shapes, config.chunk());
-    let widths = |tile: &Tile| [1, 2, 4].map(|part| Tile { v_chunks: (tile.v_chunks / part).max(4), ..*tile });
-    let tiles = TILES.iter().chain(ALTERNATIVES).filter(own).flat_map(widths);
+    let widths = |tile: Tile| [1, 2, 4].map(|part| Tile { v_chunks: (tile.v_chunks / part).max(4), ..tile });
+    let tiles = TILES.iter().chain(ALTERNATIVES).filter(own).flat_map(|tile| tile.slabs()).flat_map(widths);
     tiles.filter(|tile| tile.runs(shapes, subgroup, granted)).collect()
 }
 
@@ -288,7 +298,7 @@ pub(super) fn select(
     let by_matrices = matrix_tiles(config, shapes, capabilities)?;
     let adapter = if by_matrices.is_empty() { adapter } else { Adapter::Gpu };
     let table = || tile_for(adapter, shapes, config.chunk(), subgroup, granted);
-    let tile = offer.map(|offer| &offer.tile).or(by_matrices.first()).unwrap_or_else(table);
+    let tile = offer.map(|offer| offer.tile).or(by_matrices.first().copied()).unwrap_or_else(table);
     let kernel = tile.kernel;
     let v_block = tile.v_block(shapes);
     let blocks = shapes.v_dim.div_ceil(4).div_ceil(v_block);

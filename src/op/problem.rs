@@ -3,7 +3,7 @@
 use super::{Kernels, Shapes};
 use crate::Result;
 use crate::context::Capabilities;
-use crate::dispatch::{Slot, View};
+use crate::dispatch::{Names, Slot, View};
 use crate::dtype::{DType, Storage};
 use crate::operand::{Access, Operand};
 use crate::tensor::{Layout, MAX_RANK};
@@ -157,16 +157,6 @@ fn view((slot, row, layout): (usize, &'static Operand, &Layout)) -> View {
     let mut names = [""; MAX_RANK];
     (0..row.rank()).for_each(|axis| names[axis] = row.stride(axis));
     View { slot: Slot::Operand(slot), start: layout.start, strides: layout.strides, names }
-}
-
-/// What a kernel's names stand for, whatever the op.
-pub(crate) trait Names {
-    /// The size of an axis.
-    fn size(&self, axis: &str) -> Option<u32>;
-    /// An operand that is given.
-    fn named(&self, operand: &str) -> Option<View>;
-    /// Whether the op has such an operand, given or not.
-    fn knows(&self, operand: &str) -> bool;
 }
 
 impl<S: Shapes> Names for Problem<S> {
