@@ -6,33 +6,30 @@ mod subject;
 use std::time::{Duration, Instant};
 
 use crate::tuning::{TunedCase, Tuning};
-use crate::{
-    Attention, AttentionConfig, AttentionShapes, Context, DType, GatedAttention, GatedAttentionConfig,
-    GatedAttentionShapes, LinearAttention, LinearAttentionConfig, LinearAttentionShapes, MatMul, MatMulConfig,
-    MatMulShapes, Prepared, Result, Timer,
-};
+use crate::{Context, DType, Prepared, Result, Timer};
 use judge::{FEWEST_PAIRS, clearly_faster, median, ranked};
 use subject::{Subject, Tensors, agree, is_fatal};
 
 /// Declares [`TuningCase`].
 macro_rules! cases {
-    ($($op:ident, $config:ident, $shapes:ident;)*) => {
+    ($($module:ident: $op:ident($config:ident, $shapes:ident),)*) => {
         /// A call to measure: an op by its config, on contiguous tensors of these shapes, stored in this type as far as the
         /// op's `plan` stores them. `(config, shapes).into()` makes one of f32, `(config, shapes, dtype).into()` any.
         #[derive(Clone, Copy, Debug)]
         #[non_exhaustive]
         pub enum TuningCase {
-            $(#[doc = concat!("[`", stringify!($op), "`](crate::", stringify!($op), ").")] $op($config, $shapes, DType),)*
+            $(#[doc = concat!("[`", stringify!($op), "`](crate::", stringify!($op), ").")]
+            $op(crate::$config, crate::$shapes, DType),)*
         }
 
-        $(impl From<($config, $shapes)> for TuningCase {
-            fn from((config, shapes): ($config, $shapes)) -> Self {
+        $(impl From<(crate::$config, crate::$shapes)> for TuningCase {
+            fn from((config, shapes): (crate::$config, crate::$shapes)) -> Self {
                 Self::$op(config, shapes, DType::F32)
             }
         }
 
-        impl From<($config, $shapes, DType)> for TuningCase {
-            fn from((config, shapes, dtype): ($config, $shapes, DType)) -> Self {
+        impl From<(crate::$config, crate::$shapes, DType)> for TuningCase {
+            fn from((config, shapes, dtype): (crate::$config, crate::$shapes, DType)) -> Self {
                 Self::$op(config, shapes, dtype)
             }
         })*
@@ -40,19 +37,14 @@ macro_rules! cases {
         impl TuningCase {
             fn subject(&self, context: &Context) -> Result<Subject> {
                 match *self {
-                    $(Self::$op(config, shapes, dtype) => Subject::of::<$op>(context, config, shapes, dtype),)*
+                    $(Self::$op(config, shapes, dtype) => Subject::of::<crate::$op>(context, config, shapes, dtype),)*
                 }
             }
         }
     };
 }
 
-cases! {
-    Attention, AttentionConfig, AttentionShapes;
-    GatedAttention, GatedAttentionConfig, GatedAttentionShapes;
-    LinearAttention, LinearAttentionConfig, LinearAttentionShapes;
-    MatMul, MatMulConfig, MatMulShapes;
-}
+crate::for_all_ops!(cases);
 
 /// How long [`Context::autotune`] may take.
 #[derive(Clone, Copy, Debug, PartialEq)]

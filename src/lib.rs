@@ -82,6 +82,21 @@
 //!
 //! One major version of this crate goes with each of wgpu's, which is re-exported as [`wgpu`].
 
+/// Hands every op to a macro: its module, its type, and those of its config and its sizes. Of tests and tools that go through all.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! for_all_ops {
+    ($then:ident) => {
+        $then! {
+            attention: Attention(AttentionConfig, AttentionShapes),
+            gated_attention: GatedAttention(GatedAttentionConfig, GatedAttentionShapes),
+            linear_attention: LinearAttention(LinearAttentionConfig, LinearAttentionShapes),
+            matmul: MatMul(MatMulConfig, MatMulShapes),
+            merge: Merge(MergeConfig, MergeShapes),
+        }
+    };
+}
+
 mod adapter;
 pub mod attention;
 #[cfg(feature = "blocking")]

@@ -194,7 +194,7 @@ fn kernel_is_right(case: &Case) {
 }
 
 macro_rules! golden {
-    ($($op:ident),*) => {
+    ($($op:ident: $_Op:ident($_Config:ident, $_Shapes:ident),)*) => {
         $(mod $op {
             #[test]
             fn twin() {
@@ -218,4 +218,4 @@ macro_rules! golden {
         }
     };
 }
-golden!(attention, gated_attention, linear_attention, matmul, merge);
+wgpu_attention::for_all_ops!(golden);

@@ -1,5 +1,6 @@
 //! The house rules that a reviewer would otherwise have to remember: every op has all its parts, under one name.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 fn root() -> &'static Path {
@@ -42,23 +43,37 @@ fn report(faults: &[String]) {
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
+/// What an op is made of, but for the shaders.
+const PARTS: [&str; 6] =
+    ["src/{}.rs", "src/{}/plan.rs", "src/{}/reference.rs", "tests/{}.rs", "benches/{}.rs", "tests/golden/golden_{}.py"];
+
+/// Where an op is named once: the file, how its line starts, and what the line says of it.
+const MENTIONS: [(&str, &str, &str); 5] = [
+    ("src/lib.rs", "            {}: ", "its row in `for_all_ops`"),
+    ("Cargo.toml", "name = \"{}\"", "its bench, with `harness = false`"),
+    ("README.md", "| `{}` |", "its row in the table of ops"),
+    ("docs/OP.md", "| `{}` |", "its row in the table of tensors"),
+    ("CHANGELOG.md", "- `{}`", "what it is, in a line"),
+];
+
+/// The modules that are ops: those that have shaders.
+fn ops() -> Vec<String> {
+    let folders = entries(&root().join("shaders")).into_iter().filter(|path| !path.ends_with("shared"));
+    folders.map(|folder| folder.file_name().expect("a name").to_string_lossy().into_owned()).collect()
+}
+
 #[test]
 fn every_op_has_all_its_parts() {
-    let readme = std::fs::read_to_string(root().join("README.md")).unwrap_or_default();
     let mut faults = Vec::new();
-    for folder in entries(&root().join("shaders")) {
-        let stem = folder.file_name().expect("a name").to_string_lossy().into_owned();
-        if stem == "shared" {
-            continue;
-        }
-        let parts =
-            ["src/{}.rs", "src/{}/config.rs", "src/{}/plan.rs", "src/{}/reference.rs", "tests/{}.rs", "benches/{}.rs"];
-        let paths = parts.map(|part| part.replace("{}", &stem));
+    for op in ops() {
+        let paths = PARTS.map(|part| part.replace("{}", &op));
         let missing = paths.into_iter().filter(|path| !root().join(path).is_file());
-        faults.extend(missing.map(|path| format!("op `{stem}`: there is no {path}")));
-        let link = format!("`{stem}`");
-        if !readme.lines().any(|line| line.starts_with('|') && line.contains(&link)) {
-            faults.push(format!("op `{stem}`: README.md has no table row with {link}"));
+        faults.extend(missing.map(|path| format!("op `{op}`: there is no {path}")));
+        for (file, start, what) in MENTIONS {
+            let text = std::fs::read_to_string(root().join(file)).unwrap_or_default();
+            if !text.lines().any(|line| line.starts_with(&start.replace("{}", &op))) {
+                faults.push(format!("op `{op}`: {file} lacks {what}"));
+            }
         }
     }
     // And the other way round: a module with a plan is an op.
@@ -66,6 +81,64 @@ fn every_op_has_all_its_parts() {
         let stem = folder.file_name().expect("a name").to_string_lossy();
         if !root().join("shaders").join(&*stem).is_dir() {
             faults.push(format!("op `{stem}`: there is no shaders/{stem}/"));
+        }
+    }
+    report(&faults);
+}
+
+/// The modules of the crate that each module uses, as its `use crate::` lines have them.
+fn uses() -> BTreeMap<String, BTreeSet<String>> {
+    let names = |list: &str| -> Vec<String> {
+        let words = list.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty());
+        words.map(str::to_owned).collect()
+    };
+    let sources: Vec<_> = texts().into_iter().filter(|(name, _)| name.starts_with("src/")).collect();
+    let module = |name: &str| name["src/".len()..].split(['/', '.']).next().unwrap_or_default().to_owned();
+    let modules: BTreeSet<String> = sources.iter().map(|(name, _)| module(name)).filter(|name| name != "lib").collect();
+    // What the root hands on: `pub use module::{Name, …};`.
+    let mut exported = BTreeMap::new();
+    let lib = &sources.iter().find(|(name, _)| name == "src/lib.rs").expect("a root").1;
+    for statement in lib.split(';').filter_map(|statement| statement.split("pub use ").nth(1)) {
+        let own = names(statement);
+        let from = own.iter().find(|name| *name != "crate").cloned().unwrap_or_default();
+        exported.extend(own.into_iter().map(|name| (name, from.clone())));
+    }
+    let mut uses: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (name, text) in &sources {
+        let own = uses.entry(module(name)).or_default();
+        // Tests may look at other ops.
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        for statement in code.split(';').filter_map(|statement| statement.split("use crate::").nth(1)) {
+            let words = names(statement);
+            let direct = words.first().filter(|word| modules.contains(*word)).cloned();
+            match direct {
+                Some(module) => drop(own.insert(module)),
+                None => own.extend(words.iter().filter_map(|word| exported.get(word).cloned())),
+            }
+        }
+        own.remove(&module(name));
+    }
+    uses
+}
+
+#[test]
+fn no_circle_holds_an_op() {
+    let uses = uses();
+    let mut faults = Vec::new();
+    for op in ops() {
+        assert!(uses[&op].contains("op"), "the `use crate::` lines of {op} are found");
+        // The shortest way from the op back to itself.
+        let (mut ways, mut met) = (vec![vec![op.clone()]], BTreeSet::new());
+        while let Some(way) = (!ways.is_empty()).then(|| ways.remove(0)) {
+            let last = way.last().expect("a module").clone();
+            for next in uses.get(&last).into_iter().flatten() {
+                if *next == op {
+                    faults.push(format!("{} -> {op}", way.join(" -> ")));
+                }
+                if met.insert(next.clone()) {
+                    ways.push([&way[..], &[next.clone()]].concat());
+                }
+            }
         }
     }
     report(&faults);

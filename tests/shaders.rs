@@ -18,7 +18,6 @@ use naga::proc::{BoundsCheckPolicies, BoundsCheckPolicy, Layouter};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{AddressSpace, Module, ShaderStage, TypeInner};
 use wgpu_attention::introspect::{Constant, Interface, Scalar, Specialization, Storage};
-use wgpu_attention::{attention, gated_attention, linear_attention, matmul, merge};
 
 /// What a default device grants, whatever it runs on.
 const STORAGE_BINDINGS: usize = 8;
@@ -31,14 +30,12 @@ const INVOCATIONS: u32 = 256;
 
 /// What every op lists.
 fn listed() -> Vec<Specialization> {
-    [
-        attention::specializations(),
-        gated_attention::specializations(),
-        linear_attention::specializations(),
-        matmul::specializations(),
-        merge::specializations(),
-    ]
-    .concat()
+    macro_rules! listed {
+        ($($op:ident: $_Op:ident($_Config:ident, $_Shapes:ident),)*) => {
+            [$(wgpu_attention::$op::specializations()),*].concat()
+        };
+    }
+    wgpu_attention::for_all_ops!(listed)
 }
 
 /// What every op lists, and whatever else shows two parts together that plans combine.

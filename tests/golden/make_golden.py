@@ -4,18 +4,13 @@ Every op is written here a second time, from its formula and with whole matrices
 scan over tokens), so that it shares no idea with the crate's CPU twins, which are loops over rows.
 """
 
+import importlib
 import json
 import pathlib
 
 import jax
 import numpy as np
 import safetensors
-
-from golden_attention import attention_cases
-from golden_gated_attention import gated_attention_cases
-from golden_linear_attention import linear_attention_cases
-from golden_matmul import matmul_cases
-from golden_merge import merge_cases
 
 jax.config.update("jax_enable_x64", True)
 
@@ -55,9 +50,9 @@ def write(op, case, config, inputs, want):
 
 def main():
     written = set()
-    ops = {"attention": attention_cases, "linear_attention": linear_attention_cases,
-           "gated_attention": gated_attention_cases, "matmul": matmul_cases, "merge": merge_cases}
-    for op, cases in ops.items():
+    scripts = sorted(path.stem for path in ROOT.glob("golden_*.py"))
+    for op in (name.removeprefix("golden_") for name in scripts if name != "golden_common"):
+        cases = getattr(importlib.import_module(f"golden_{op}"), f"{op}_cases")
         for case, config, inputs, want in cases():
             path = write(op, case, config, inputs, want)
             assert path not in written, path
