@@ -13,7 +13,6 @@ pub(crate) use config::{UNBOUNDED, Visibility, config_error};
 pub use kernels::specializations;
 pub use shapes::AttentionShapes;
 
-use crate::TensorView;
 use crate::op::op;
 use crate::operand::{Fill, operands};
 
@@ -65,6 +64,8 @@ operands! {
     ///
     /// A float is f32, f16 or bf16: rounded to nearest even, once, from f32. No output may lie in a buffer of an input, even beside it.
     AttentionOutputs {
+        /// The output alone.
+        pub fn new(o: 4);
         /// The output.
         o: required float ["batch", "q_heads", "q_len", "v_dim"];
         /// Log-sum-exp of each row's scores.
@@ -74,14 +75,6 @@ operands! {
     }
     /// The inputs of softmax attention in host memory; see [`AttentionInputs`] for shapes.
     HostInputs {}
-}
-
-impl<'a> AttentionOutputs<'a> {
-    /// The output alone.
-    #[must_use]
-    pub fn new(o: TensorView<'a, 4>) -> Self {
-        Self { o, lse: None, entropy: None }
-    }
 }
 
 op! {

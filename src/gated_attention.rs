@@ -87,6 +87,8 @@ operands! {
     /// it.
     GatedAttentionOutputs {
         /// The output.
+        pub fn new(o: 4);
+        /// The output.
         o: required float ["batch", "q_heads", "q_len", "v_dim"];
     }
     /// The inputs of gated attention in host memory; see [`GatedAttentionInputs`] for shapes.
@@ -128,14 +130,6 @@ impl<'a> HostInputs<'a> {
         v: HostView<'a, f32, 4>,
     ) -> Self {
         Self { z: Some(z), gamma_q: Some(gamma_q), gamma_k: Some(gamma_k), ..Self::of_values(v) }
-    }
-}
-
-impl<'a> GatedAttentionOutputs<'a> {
-    /// The output.
-    #[must_use]
-    pub fn new(o: TensorView<'a, 4>) -> Self {
-        Self { o }
     }
 }
 

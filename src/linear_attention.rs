@@ -15,7 +15,6 @@ pub use config::{FeatureMap, LinearAttentionConfig, LinearMode, Normalization};
 pub use kernels::specializations;
 pub use shapes::LinearAttentionShapes;
 
-use crate::TensorView;
 use crate::op::op;
 use crate::operand::{Fill, operands};
 
@@ -76,6 +75,8 @@ operands! {
     /// A state may be written where it was read (give the same views), or beside that in the same buffer. No other output may lie in
     /// a buffer of an input, even beside it.
     LinearAttentionOutputs {
+        /// The output alone.
+        pub fn new(o: 4);
         /// The output.
         o: required float ["batch", "q_heads", "q_len", "v_dim"];
         /// Final state: sums of ψ(k) vᵀ.
@@ -87,14 +88,6 @@ operands! {
     }
     /// The inputs of linear attention in host memory; see [`LinearAttentionInputs`] for shapes.
     HostInputs {}
-}
-
-impl<'a> LinearAttentionOutputs<'a> {
-    /// The output alone.
-    #[must_use]
-    pub fn new(o: TensorView<'a, 4>) -> Self {
-        Self { o, state_s: None, state_z: None, state_max: None }
-    }
 }
 
 op! {

@@ -49,6 +49,8 @@ operands! {
     /// It may not lie in a buffer of an input, even beside it.
     MatMulOutputs {
         /// The product.
+        pub fn new(c: 4);
+        /// The product.
         c: required float ["batch", "heads", "m", "n"];
     }
     /// The inputs of a matrix product in host memory; see [`MatMulInputs`] for shapes.

@@ -52,6 +52,8 @@ operands! {
     /// To accumulate it must be f32, or each step would round what the steps before have summed. No output may lie in a buffer of an
     /// input, even beside it.
     MergeOutputs {
+        /// The output alone.
+        pub fn of(o: 4);
         /// The output of all parts.
         o: required float ["batch", "heads", "len", "v_dim"].held();
         /// Its log-sum-exp.
@@ -71,7 +73,7 @@ impl<'a> MergeOutputs<'a> {
     /// The output and its log-sum-exp, which another merge needs.
     #[must_use]
     pub fn new(o: TensorView<'a, 4>, lse: TensorView<'a, 3>) -> Self {
-        Self { o, lse: Some(lse), entropy: None }
+        Self { lse: Some(lse), ..Self::of(o) }
     }
 }
 

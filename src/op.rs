@@ -283,18 +283,24 @@ pub(crate) trait Kernels: Sized + 'static {
     ) -> Result<Plan>;
 
     /// What calls of one class have in common.
-    fn class(config: &Self::Config, problem: &Problem<Self::Shapes>) -> String;
+    fn class(_config: &Self::Config, _problem: &Problem<Self::Shapes>) -> String {
+        Self::NAME.into()
+    }
 
     /// Everything that is right for the problem on this device.
-    fn offers(config: &Self::Config, problem: &Problem<Self::Shapes>, device: &Capabilities) -> Vec<Self::Offer>;
+    fn offers(_config: &Self::Config, _problem: &Problem<Self::Shapes>, _device: &Capabilities) -> Vec<Self::Offer> {
+        Vec::new()
+    }
 
     /// The names of those on offer that make another choice than the default, kernel by kernel.
     #[cfg(feature = "blocking")]
     fn candidates(
-        config: &Self::Config,
-        problem: &Problem<Self::Shapes>,
-        device: &Capabilities,
-    ) -> Result<Vec<Vec<String>>>;
+        _config: &Self::Config,
+        _problem: &Problem<Self::Shapes>,
+        _device: &Capabilities,
+    ) -> Result<Vec<Vec<String>>> {
+        Ok(Vec::new())
+    }
 
     /// Whether products are of f16, rounded in another order by each kernel.
     fn in_f16(_config: &Self::Config) -> bool {

@@ -269,7 +269,7 @@ macro_rules! operands {
             $($(#[$in_doc:meta])* $in:ident: $in_need:ident $in_kind:ident $in_axes:tt $(.$in_set:ident($($in_to:expr)?))*;)*
         }
         $(#[$outputs_doc:meta])*
-        $Outputs:ident {
+        $Outputs:ident { $(#[$made_doc:meta])* pub fn $made:ident($($made_arg:ident: $made_rank:literal),*);
             $($(#[$out_doc:meta])* $out:ident: $out_need:ident $out_kind:ident $out_axes:tt $(.$out_set:ident($($out_to:expr)?))*;)*
         }
         $(#[$host_doc:meta])*
@@ -293,6 +293,14 @@ macro_rules! operands {
         #[derive(Clone, Copy, Debug)]
         pub struct $Outputs<'a> {
             $($(#[$out_doc])* pub $out: $crate::operand::field!($out_need 'a view $out_axes),)*
+        }
+
+        impl<'a> $Outputs<'a> {
+            $(#[$made_doc])*
+            #[must_use]
+            pub fn $made($($made_arg: $crate::TensorView<'a, $made_rank>),*) -> Self {
+                Self { $($out: $crate::operand::or_none!($out_need $out)),* }
+            }
         }
 
         /// Every operand, inputs first.

@@ -2,7 +2,6 @@
 
 use super::kernels::{WORKGROUP, kernel, lanes};
 use super::{Merge, MergeConfig, MergeShapes, OPERANDS};
-use crate::context::Capabilities;
 use crate::dispatch::{Plan, PlanBuilder};
 use crate::op::{self, GivenNames, Kernels, Operand};
 use crate::tensor::product;
@@ -54,19 +53,6 @@ impl Kernels for Merge {
 
     fn build(plan: PlanBuilder<'_>, config: &MergeConfig, problem: &Problem, _: Option<&NoOffer>) -> Result<Plan> {
         build(plan, config, problem)
-    }
-
-    fn class(_: &MergeConfig, _: &Problem) -> String {
-        Self::NAME.into()
-    }
-
-    fn offers(_: &MergeConfig, _: &Problem, _: &Capabilities) -> Vec<NoOffer> {
-        Vec::new()
-    }
-
-    #[cfg(feature = "blocking")]
-    fn candidates(_: &MergeConfig, _: &Problem, _: &Capabilities) -> Result<Vec<Vec<String>>> {
-        Ok(Vec::new())
     }
 }
 
