@@ -8,7 +8,7 @@ use half::{bf16, f16};
 
 use crate::dispatch::Prepared;
 use crate::dtype::{DType, Element};
-use crate::host::{HostView, NUMBERED};
+use crate::host::HostView;
 use crate::matrices::{MatrixSizes, MatrixTier};
 use crate::quirks;
 use crate::{Context, ContextOptions, Error, Result, TensorView};
@@ -284,7 +284,7 @@ impl Context {
     /// # Errors
     /// [`Error::Shape`] for an extent that 32 bits do not hold.
     pub fn upload_view<T: Element, const RANK: usize>(&self, view: &HostView<'_, T, RANK>) -> Result<Uploaded<RANK>> {
-        let ((data, strides), shape) = (view.parts(), view.shape_u32("upload", &NUMBERED)?);
+        let ((data, strides), shape) = (view.parts(), view.shape_u32()?);
         Ok(Uploaded { buffer: self.upload(data), dtype: T::DTYPE, shape, strides })
     }
 
@@ -297,7 +297,7 @@ impl Context {
         view: &HostView<'_, f32, RANK>,
         dtype: DType,
     ) -> Result<Uploaded<RANK>> {
-        let ((data, strides), shape) = (view.parts(), view.shape_u32("upload", &NUMBERED)?);
+        let ((data, strides), shape) = (view.parts(), view.shape_u32()?);
         Ok(Uploaded { buffer: self.upload_as(data, dtype)?, dtype, shape, strides })
     }
 }

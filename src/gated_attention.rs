@@ -83,7 +83,7 @@ operands! {
     /// |---|---|---|---|
     /// | `o` | `[batch, q_heads, q_len, v_dim]` | float | 0 in a row that sees no key |
     ///
-    /// An o of 16 bits is rounded to the nearest as it is written; see [`DType`]. o may not lie in a buffer of an input, even beside
+    /// An o of 16 bits is rounded to the nearest as it is written; see [`DType`](crate::DType). o may not lie in a buffer of an input, even beside
     /// it.
     GatedAttentionOutputs {
         /// The output.

@@ -2,10 +2,6 @@
 
 use crate::{Error, Result};
 
-/// What the axes of a tensor are called that has no op.
-#[cfg(feature = "blocking")]
-pub(crate) const NUMBERED: [&str; 8] = ["0", "1", "2", "3", "4", "5", "6", "7"];
-
 /// A tensor in host memory, row-major unless an axis was repeated or swapped. Every index its shape allows is valid.
 ///
 /// ```
@@ -70,11 +66,13 @@ impl<'a, T: Copy, const RANK: usize> HostView<'a, T, RANK> {
         self.shape
     }
 
-    /// Extents as the GPU side has them, which counts in 32 bits.
-    pub(crate) fn shape_u32(&self, tensor: &'static str, axes: &[&'static str]) -> Result<[u32; RANK]> {
+    /// Extents as the GPU side has them, which counts in 32 bits; of a tensor whose axes have no names.
+    #[cfg(feature = "blocking")]
+    pub(crate) fn shape_u32(&self) -> Result<[u32; RANK]> {
+        const AXES: [&str; 6] = ["0", "1", "2", "3", "4", "past 4"];
         let mut shape = [0; RANK];
         for (axis, (own, &extent)) in shape.iter_mut().zip(&self.shape).enumerate() {
-            let axis = axes.get(axis).copied().unwrap_or("past those that have a name");
+            let (tensor, axis) = ("upload", AXES[axis.min(AXES.len() - 1)]);
             let (expected, got) = ("at most 2³² − 1".into(), extent as u64);
             *own = u32::try_from(extent).map_err(|_| Error::Shape { tensor, axis, expected, got })?;
         }

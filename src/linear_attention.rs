@@ -33,7 +33,7 @@ operands! {
     /// | `state_max` | `[batch, kv_heads, features]` | f32 | for `Exp` and `Softmax`: m, the largest k of each feature; −∞ where there was none |
     /// | `state_max` | `[batch, kv_heads, 1]` | f32 | for `Favor`: m, the largest of all exponents of keys; −∞ where there was none |
     ///
-    /// A float is f32, f16 or bf16, for each tensor its own; see [`DType`].
+    /// A float is f32, f16 or bf16, for each tensor its own; see [`DType`](crate::DType).
     /// Where there is a `state_max`, `state_s` and `state_z` are sums of ψ(k) e⁻ᵐ. A state's tensors are given together.
     /// Keys and values that no row sees, and memory between rows, may hold anything, NaN included.
     ///

@@ -64,7 +64,7 @@ op! {
     /// c = activation(a b + bias)
     /// ```
     ///
-    /// A float is f32, f16 or bf16, for each tensor its own; see [`DType`]. Accumulation is f32; the same call on the same device gives the same bits.
+    /// A float is f32, f16 or bf16, for each tensor its own; see [`DType`](crate::DType). Accumulation is f32; the same call on the same device gives the same bits.
     ///
     /// ```no_run
     /// use wgpu_attention::{Activation, Context, MatMul, MatMulConfig, MatMulInputs, MatMulOutputs, TensorView};

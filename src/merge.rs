@@ -48,7 +48,7 @@ operands! {
     /// | `lse` | `[batch, heads, len]` | f32 | natural log; −∞ in a row that sees no key; required to accumulate |
     /// | `entropy` | `[batch, heads, len]` | f32 | nats; 0 in a row that sees no key |
     ///
-    /// An o of 16 bits is rounded to the nearest as it is written; see [`DType`].
+    /// An o of 16 bits is rounded to the nearest as it is written; see [`DType`](crate::DType).
     /// To accumulate it must be f32, or each step would round what the steps before have summed. No output may lie in a buffer of an
     /// input, even beside it.
     MergeOutputs {

@@ -17,7 +17,9 @@ use crate::dtype::DType;
 pub use crate::operand::{Access, HostTensors, Kind, Operand};
 use crate::reference::{Real, SumOrder};
 pub use crate::tensor::AnyView;
-pub(crate) use planner::{Planner, plan, problem};
+pub(crate) use planner::Planner;
+#[cfg(feature = "blocking")]
+pub(crate) use planner::{plan, problem};
 pub(crate) use problem::{Problem, extents};
 pub(crate) use shapes::{GivenNames, ShapeField, Shapes, SizeOf, Sizes, host_shapes, shapes, takes};
 
@@ -303,6 +305,7 @@ pub(crate) trait Kernels: Sized + 'static {
     }
 
     /// Whether products are of f16, rounded in another order by each kernel.
+    #[cfg(feature = "blocking")]
     fn in_f16(_config: &Self::Config) -> bool {
         false
     }

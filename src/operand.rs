@@ -66,6 +66,7 @@ pub struct Operand {
     pub(crate) planned_as_f32: bool,
     /// What takes its place where it is not given.
     pub(crate) or: Option<&'static str>,
+    #[cfg_attr(not(feature = "blocking"), expect(dead_code, reason = "read where calls are measured"))]
     pub(crate) fill: Fill,
 }
 

@@ -9,7 +9,7 @@ use crate::{Error, Result};
 
 /// What was measured on one device, and won: kernels by classes of calls.
 ///
-/// A plan made in a context [with a tuning](Context::with_tuning) looks its call's class up and takes what stands there, if
+/// A plan made in a context [with a tuning](crate::Context::with_tuning) looks its call's class up and takes what stands there, if
 /// the tables of this version offer it for that very call; in every other case it takes what it would take without a tuning, and
 /// [`Plan::reason`](crate::Plan::reason) says so. Nothing that stands in a tuning can make a result wrong.
 ///

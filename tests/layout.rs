@@ -136,7 +136,7 @@ fn no_circle_holds_an_op() {
                     faults.push(format!("{} -> {op}", way.join(" -> ")));
                 }
                 if met.insert(next.clone()) {
-                    ways.push([&way[..], &[next.clone()]].concat());
+                    ways.push([&way[..], std::slice::from_ref(next)].concat());
                 }
             }
         }

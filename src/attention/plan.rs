@@ -65,6 +65,7 @@ impl Kernels for Attention {
         distinct(offers::offers(config, problem, device), |a, b| a.kernel == b.kernel, choose)
     }
 
+    #[cfg(feature = "blocking")]
     fn in_f16(config: &AttentionConfig) -> bool {
         config.matrices == Matrices::F16
     }

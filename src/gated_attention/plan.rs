@@ -13,7 +13,7 @@ use crate::dispatch::{Plan, PlanBuilder, Value, View};
 use crate::op::{self, GivenNames, Kernels, Operand};
 #[cfg(feature = "blocking")]
 use crate::tuning::distinct;
-use crate::{Causal, Error, Matrices, Result};
+use crate::{Causal, Error, Result};
 
 pub(super) type Problem = op::Problem<GatedAttentionShapes>;
 
@@ -97,8 +97,9 @@ impl Kernels for GatedAttention {
         distinct(offers::offers(config, problem, device), |a, b| a.tile == b.tile, choose)
     }
 
+    #[cfg(feature = "blocking")]
     fn in_f16(config: &GatedAttentionConfig) -> bool {
-        config.matrices == Matrices::F16
+        config.matrices == crate::Matrices::F16
     }
 }
 

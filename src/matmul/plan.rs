@@ -47,6 +47,7 @@ impl Kernels for MatMul {
         distinct(offers::offers(config, device), |a, b| a.tile == b.tile, choose)
     }
 
+    #[cfg(feature = "blocking")]
     fn in_f16(config: &MatMulConfig) -> bool {
         config.matrices == Matrices::F16
     }

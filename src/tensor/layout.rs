@@ -45,6 +45,7 @@ impl Layout {
     }
 
     /// Extents, outermost first.
+    #[cfg(feature = "blocking")]
     pub fn shape(&self) -> &[u32] {
         &self.shape[..self.rank]
     }
