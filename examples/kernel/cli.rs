@@ -1,11 +1,11 @@
 //! The command line of `kernel`.
 
 #[path = "device.rs"]
-pub mod device;
+mod device;
 #[path = "ops.rs"]
 pub mod ops;
 #[path = "source.rs"]
-pub mod source;
+mod source;
 #[path = "../compare/harness/stored.rs"]
 #[allow(dead_code, reason = "of what is shared with `compare`, the names of types are all that is wanted here")]
 mod stored;
@@ -30,7 +30,7 @@ use wgpu_attention::DType;
 #[derive(Parser)]
 #[command(name = "kernel")]
 struct Args {
-    /// attention, gated_attention, linear_attention, matmul or merge
+    #[arg(help = format!("One of {}", ops::NAMES.join(", ")))]
     op: String,
     /// The op's config as JSON, with its default for every field left out (docs/OP.md)
     #[arg(default_value = "{}")]

@@ -16,17 +16,20 @@ use wgpu_attention::{
 pub struct Call {
     pub config: String,
     pub shapes: String,
-    #[allow(clippy::type_complexity, reason = "it is named once")]
-    plan: Box<dyn Fn(&Context, DType) -> Result<Arc<Plan>>>,
+    plan: Box<Planning>,
 }
+
+type Planning = dyn Fn(&Context, DType) -> Result<Arc<Plan>>;
 
 macro_rules! ops {
     ($($Op:ident: $usual:expr;)*) => {
+        pub const NAMES: &[&str] = &[$($Op::NAME),*];
+
         impl Call {
             pub fn new(op: &str, config: &str, shapes: &str) -> Result<Self> {
                 match op {
-                    $($Op::NAME => Self::of::<$Op>(config, $usual, shapes),)*
-                    _ => bail!("op: expected one of {}; got {op}", [$($Op::NAME),*].join(", ")),
+                    $($Op::NAME => Self::of::<$Op>(config, &$usual, shapes),)*
+                    _ => bail!("op: expected one of {}; got {op}", NAMES.join(", ")),
                 }
             }
         }
@@ -42,13 +45,13 @@ ops! {
 }
 
 impl Call {
-    fn of<O: Op>(config: &str, usual: O::Shapes, shapes: &str) -> Result<Self>
+    fn of<O: Op>(config: &str, usual: &O::Shapes, shapes: &str) -> Result<Self>
     where
         O::Config: Serialize + DeserializeOwned + Clone + 'static,
         O::Shapes: Serialize + DeserializeOwned + 'static,
     {
         let config: O::Config = serde_json::from_str(config).context("config")?;
-        let shapes: O::Shapes = changed(&usual, shapes).context("shapes")?;
+        let shapes: O::Shapes = changed(usual, shapes).context("shapes")?;
         Ok(Self {
             config: serde_json::to_string(&config)?,
             shapes: serde_json::to_string(&shapes)?,

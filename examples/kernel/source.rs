@@ -54,6 +54,9 @@ impl Kernel {
                 let words = translate::spirv(module, info, (1, 6), Unchecked).map_err(Error::msg)?;
                 return Ok(words.into_iter().flat_map(u32::to_le_bytes).collect());
             }
+            Language::Msl if self.sources().any(|source| source.path == "shared/matrices_16") => {
+                bail!("MSL: Metal has cooperative matrices of 8 x 8 alone")
+            }
             Language::Msl => translate::msl(module, info, false).map_err(Error::msg)?,
             // It would panic.
             Language::Hlsl if specialization.uses_matrices() => bail!("HLSL: naga has no cooperative matrices for it"),
