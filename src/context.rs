@@ -290,7 +290,7 @@ impl Context {
             },
             fail,
         )?;
-        Ok(Pipeline::new(label, pipeline, layout, specialization.interface()))
+        Ok(Pipeline::new(label, pipeline, layout, specialization.clone()))
     }
 
     /// Whether the device is lost; asks no driver, and takes under a microsecond.

@@ -115,6 +115,12 @@ impl Plan {
         self.steps.iter().map(|step| step.pipeline.label.as_str())
     }
 
+    /// What they were compiled from, one per dispatch.
+    #[doc(hidden)]
+    pub fn specializations(&self) -> impl Iterator<Item = &Specialization> {
+        self.steps.iter().map(|step| &step.pipeline.specialization)
+    }
+
     /// The distinct kernels in order of first use, joined by ` + `.
     #[must_use]
     pub fn kernel(&self) -> String {

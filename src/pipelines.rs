@@ -13,6 +13,7 @@ pub(crate) struct Pipeline {
     pub pipeline: wgpu::ComputePipeline,
     pub layout: wgpu::BindGroupLayout,
     pub interface: Interface,
+    pub specialization: Specialization,
     /// When a plan took it last, by the count of [`Pipelines`].
     used: AtomicU64,
     forgotten: AtomicBool,
@@ -23,9 +24,10 @@ impl Pipeline {
         label: String,
         pipeline: wgpu::ComputePipeline,
         layout: wgpu::BindGroupLayout,
-        interface: Interface,
+        specialization: Specialization,
     ) -> Self {
-        Self { label, pipeline, layout, interface, used: AtomicU64::new(0), forgotten: AtomicBool::new(false) }
+        let (interface, used, forgotten) = (specialization.interface(), AtomicU64::new(0), AtomicBool::new(false));
+        Self { label, pipeline, layout, interface, specialization, used, forgotten }
     }
 
     /// Whether the context has let go of it, so that whoever holds it may be the last.

@@ -5,6 +5,8 @@
 mod divisions;
 #[path = "shaders/plans.rs"]
 mod plans;
+#[path = "../examples/kernel/translate.rs"]
+mod translate;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
@@ -12,11 +14,9 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use naga::back::{hlsl, msl, spv};
 use naga::proc::BoundsCheckPolicy::{Restrict, Unchecked};
-use naga::proc::{BoundsCheckPolicies, BoundsCheckPolicy, Layouter};
-use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
-use naga::{AddressSpace, Module, ShaderStage, TypeInner};
+use naga::valid::{Capabilities, ModuleInfo};
+use naga::{AddressSpace, Module, TypeInner};
 use wgpu_attention::introspect::{Constant, Interface, Scalar, Specialization, Storage};
 
 /// What a default device grants, whatever it runs on.
@@ -182,16 +182,12 @@ fn is_metals(specialization: &Specialization) -> bool {
 }
 
 fn parse(specialization: &Specialization, text: &str) -> Result<(Module, ModuleInfo), String> {
-    let module = naga::front::wgsl::parse_str(text).map_err(|error| error.emit_to_string(text))?;
     // Every device but OpenGL's oldest takes apart words of two f16.
     let mut granted = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
     granted.set(Capabilities::SUBGROUP, uses_subgroups(specialization) || specialization.uses_matrices());
     granted.set(Capabilities::SHADER_FLOAT16, specialization.uses_matrices() || native(specialization));
     granted.set(Capabilities::COOPERATIVE_MATRIX, specialization.uses_matrices());
-    let info = Validator::new(ValidationFlags::all(), granted)
-        .validate(&module)
-        .map_err(|error| error.emit_to_string(text))?;
-    Ok((module, info))
+    translate::parse(text, granted)
 }
 
 /// The number of storage bindings, or what is wrong.
@@ -212,7 +208,7 @@ fn check(specialization: &Specialization) -> Result<usize, String> {
     ensure(main.name == "main", format_args!("has the entry point `{}`, not `main`", main.name))?;
     let invocations: u32 = main.workgroup_size.iter().product();
     ensure(invocations <= INVOCATIONS, format_args!("has {invocations} invocations in a workgroup"))?;
-    let bytes = workgroup_bytes(&module)?;
+    let bytes = translate::workgroup_bytes(&module)?;
     let large = specialization.fragments.iter().any(|source| source.path == "shared/tile");
     let granted = match (matrices, large) {
         (true, _) => MATRICES_WORKGROUP_BYTES,
@@ -225,22 +221,15 @@ fn check(specialization: &Specialization) -> Result<usize, String> {
     check_params(&module, &interface)?;
     check_bindings(&module, &interface)?;
     divisions::check(&module, &info, &specialization.divisors())?;
-    write_spirv(&module, &info, (1, 6), Unchecked)?;
+    translate::spirv(&module, &info, (1, 6), Unchecked)?;
     if !matrices {
-        write_hlsl(&module, &info, native(specialization))?;
+        translate::hlsl(&module, &info, native(specialization))?;
     }
     if !matrices || is_metals(specialization) {
-        let found = costs(&write_msl(&module, &info, false)?);
+        let found = costs(&translate::msl(&module, &info, false)?);
         ensure(found.is_empty(), format_args!("naga puts in: {found:?}"))?;
     }
     Ok(module.global_variables.iter().filter(|(_, variable)| is_storage(variable.space)).count())
-}
-
-fn workgroup_bytes(module: &Module) -> Result<u32, String> {
-    let mut layouter = Layouter::default();
-    layouter.update(module.to_ctx()).map_err(|error| error.to_string())?;
-    let shared = module.global_variables.iter().filter(|(_, variable)| variable.space == AddressSpace::WorkGroup);
-    Ok(shared.map(|(_, variable)| layouter[variable.ty].size).sum())
 }
 
 #[test]
@@ -249,7 +238,7 @@ fn a_default_device_gets_no_more_workgroup_memory_than_it_grants() {
     let mut tiles = 0;
     for specialization in &picked {
         let (module, _) = parse(specialization, &specialization.wgsl()).expect("valid WGSL");
-        let bytes = workgroup_bytes(&module).expect("a layout");
+        let bytes = translate::workgroup_bytes(&module).expect("a layout");
         assert!(bytes <= WORKGROUP_BYTES, "{specialization}: {bytes} bytes");
         tiles += u32::from(bytes > WORKGROUP_BYTES / 2);
     }
@@ -299,67 +288,6 @@ fn is_storage(space: AddressSpace) -> bool {
     matches!(space, AddressSpace::Storage { .. })
 }
 
-// What naga writes for Vulkan, DX12 and Metal under the crate's own runtime checks and wgpu's own options: bounds checks,
-// and no bound on loops, no check of divisors, no workgroup memory set to zero (`Context::compile`).
-
-/// `buffer`: with VK_EXT_robustness2 the driver checks the bounds of buffers, without it naga does.
-fn write_spirv(
-    module: &Module,
-    info: &ModuleInfo,
-    lang_version: (u8, u8),
-    buffer: BoundsCheckPolicy,
-) -> Result<Vec<u32>, String> {
-    let options = spv::Options {
-        lang_version,
-        flags: spv::WriterFlags::DEBUG,
-        bounds_check_policies: BoundsCheckPolicies { index: Restrict, buffer, ..BoundsCheckPolicies::default() },
-        zero_initialize_workgroup_memory: spv::ZeroInitializeWorkgroupMemoryMode::None,
-        force_loop_bounding: false,
-        emit_int_div_checks: false,
-        ..spv::Options::default()
-    };
-    let pipeline = spv::PipelineOptions { shader_stage: ShaderStage::Compute, entry_point: "main".to_owned() };
-    spv::write_vec(module, info, &options, Some(&pipeline)).map_err(|error| format!("SPIR-V: {error}"))
-}
-
-fn write_hlsl(module: &Module, info: &ModuleInfo, native: bool) -> Result<String, String> {
-    // The number of workgroups is no built-in of HLSL; wgpu passes it in a register of its own.
-    let workgroups = hlsl::BindTarget { space: 255, ..hlsl::BindTarget::default() };
-    let options = hlsl::Options {
-        shader_model: if native { hlsl::ShaderModel::V6_2 } else { hlsl::ShaderModel::V6_0 },
-        special_constants_binding: Some(workgroups),
-        zero_initialize_workgroup_memory: false,
-        force_loop_bounding: false,
-        ..hlsl::Options::default()
-    };
-    let pipeline = hlsl::PipelineOptions { entry_point: Some((ShaderStage::Compute, "main".to_owned())) };
-    let mut text = String::new();
-    hlsl::Writer::new(&mut text, &options, &pipeline)
-        .write(module, info, None)
-        .map_err(|error| format!("HLSL: {error}"))?;
-    Ok(text)
-}
-
-/// `costly`: with all that naga puts in by default.
-fn write_msl(module: &Module, info: &ModuleInfo, costly: bool) -> Result<String, String> {
-    let options = msl::Options {
-        lang_version: (2, 4),
-        bounds_check_policies: BoundsCheckPolicies {
-            index: Restrict,
-            buffer: Restrict,
-            ..BoundsCheckPolicies::default()
-        },
-        zero_initialize_workgroup_memory: costly,
-        force_loop_bounding: costly,
-        emit_int_div_checks: costly,
-        ..msl::Options::default()
-    };
-    let pipeline =
-        msl::PipelineOptions { entry_point: Some((ShaderStage::Compute, "main".to_owned())), ..Default::default() };
-    let (text, _) = msl::write_string(module, info, &options, &pipeline).map_err(|error| format!("MSL: {error}"))?;
-    Ok(text)
-}
-
 /// What naga can put into a kernel that costs more than all else there, by how its MSL tells it.
 const COSTS: [(&str, &str); 4] = [
     ("loop_bound", "a bound on a loop"),
@@ -380,9 +308,8 @@ fn what_naga_may_put_in_is_found() {
             for (var i = 0u; i < 64u; i++) { tile[i] = f32(64u / at.x % at.y); }
             o[at.x] = tile[at.y];
         }";
-    let module = naga::front::wgsl::parse_str(text).expect("WGSL");
-    let info = Validator::new(ValidationFlags::all(), Capabilities::empty()).validate(&module).expect("valid");
-    let write = |costly| write_msl(&module, &info, costly).expect("MSL");
+    let (module, info) = translate::parse(text, Capabilities::empty()).expect("valid WGSL");
+    let write = |costly| translate::msl(&module, &info, costly).expect("MSL");
     assert_eq!(costs(&write(true)), COSTS.map(|(_, cost)| cost));
     assert_eq!(costs(&write(false)), [""; 0]);
 }
@@ -416,12 +343,15 @@ fn write_every_specialization() {
             write("wgsl", format!("{enable}{text}").as_bytes());
         }
         let (module, info) = parse(specialization, &text).expect("the other tests pass");
-        let spirv = |version, buffer| write_spirv(&module, &info, version, buffer).expect("the other tests pass");
+        let spirv = |version, buffer| translate::spirv(&module, &info, version, buffer).expect("the other tests pass");
         let newest = if specialization.uses_matrices() { "matrices.spv" } else { "1.6.spv" };
         write(newest, bytemuck::cast_slice(&spirv((1, 6), Unchecked)));
         if sampled.contains(&index) && !specialization.uses_matrices() {
             write("1.3.spv", bytemuck::cast_slice(&spirv((1, 3), Restrict)));
-            write("hlsl", write_hlsl(&module, &info, native(specialization)).expect("the other tests pass").as_bytes());
+            write(
+                "hlsl",
+                translate::hlsl(&module, &info, native(specialization)).expect("the other tests pass").as_bytes(),
+            );
         }
     });
 

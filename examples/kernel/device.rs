@@ -1,0 +1,110 @@
+//! The device that a plan is made on: the machine's, or one of wgpu's that computes nothing and has what is asked for.
+
+use std::fmt;
+use std::str::FromStr;
+
+use anyhow::{Result, ensure};
+use clap::ValueEnum;
+use wgpu_attention::{Context, ContextOptions, Error, wgpu};
+
+/// What a device that is not there is taken for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Assume {
+    /// A GPU
+    Gpu,
+    /// A software driver, with no habits that are known
+    Cpu,
+}
+
+/// Invocations in a subgroup: the fewest and the most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Subgroup {
+    min: u32,
+    max: u32,
+}
+
+impl FromStr for Subgroup {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let (min, max) = text.split_once("..").unwrap_or((text, text));
+        let [min, max] = [min.parse::<u32>()?, max.parse::<u32>()?];
+        let (least, most) = (wgpu::MINIMUM_SUBGROUP_MIN_SIZE, wgpu::MAXIMUM_SUBGROUP_MAX_SIZE);
+        let fits = |size: u32| size.is_power_of_two() && (least..=most).contains(&size);
+        ensure!(fits(min) && fits(max), "expected powers of two from {least} to {most}");
+        ensure!(min <= max, "expected the fewest first");
+        Ok(Self { min, max })
+    }
+}
+
+/// The largest buffer of an assumed device, in bytes, which is all that wgpu allows: with the 128 MiB that WebGPU promises, long calls
+/// would be refused that GPUs take.
+const BUFFER: u64 = (2 << 30) - 4;
+
+/// A context, and what of its device plans go by, by its `Display`.
+pub struct Device {
+    pub context: Context,
+    name: String,
+}
+
+impl Device {
+    /// The adapter whose name contains `name`, or the first that fits; where there is none at all, a GPU is assumed.
+    pub fn found(name: Option<&str>) -> Result<Self> {
+        let name = name.map(str::to_owned).or_else(|| std::env::var("WGPU_ADAPTER_NAME").ok()).unwrap_or_default();
+        // With matrices where the adapter has them: the config may ask for them.
+        match Context::headless_with_matrices(&name, ContextOptions::default()) {
+            Ok(context) => {
+                let info = context.device().adapter_info();
+                Ok(Self { name: format!("{} ({:?})", info.name, info.backend), context })
+            }
+            Err(Error::NoDevice(_)) if name.is_empty() => {
+                let assumed = Self::assumed(Assume::Gpu, None, None)?;
+                Ok(Self { name: format!("{}, as there is no adapter", assumed.name), ..assumed })
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// wgpu's device that computes nothing.
+    pub fn assumed(assume: Assume, subgroup: Option<Subgroup>, workgroup_kib: Option<u32>) -> Result<Self> {
+        let features = if subgroup.is_some() { wgpu::Features::SUBGROUP } else { wgpu::Features::empty() };
+        let noop = wgpu::NoopBackendOptions {
+            features: Some(features),
+            subgroup_min_size: subgroup.map(|sizes| sizes.min),
+            subgroup_max_size: subgroup.map(|sizes| sizes.max),
+            ..wgpu::NoopBackendOptions::enabled()
+        };
+        let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
+            backends: wgpu::Backends::NOOP,
+            backend_options: wgpu::BackendOptions { noop, ..Default::default() },
+            ..wgpu::InstanceDescriptor::new_without_display_handle()
+        });
+        let mut required_limits =
+            wgpu::Limits { max_buffer_size: BUFFER, max_storage_buffer_binding_size: BUFFER, ..Default::default() };
+        if let Some(kib) = workgroup_kib {
+            required_limits.max_compute_workgroup_storage_size = kib << 10;
+        }
+        let descriptor = wgpu::DeviceDescriptor { required_features: features, required_limits, ..Default::default() };
+        let (device, queue) = pollster::block_on(async {
+            let adapter = instance.request_adapter(&wgpu::RequestAdapterOptions::default()).await?;
+            anyhow::Ok(adapter.request_device(&descriptor).await?)
+        })?;
+        let options = ContextOptions { assume_gpu: assume == Assume::Gpu, ..Default::default() };
+        let name = if assume == Assume::Gpu { "an assumed GPU" } else { "an assumed CPU" };
+        Ok(Self { context: Context::with_options(device, queue, options), name: name.into() })
+    }
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let device = self.context.device();
+        let kib = device.limits().max_compute_workgroup_storage_size >> 10;
+        write!(f, "{}: {kib} KiB of workgroup memory, ", self.name)?;
+        let info = device.adapter_info();
+        match [info.subgroup_min_size, info.subgroup_max_size] {
+            _ if !device.features().contains(wgpu::Features::SUBGROUP) => f.write_str("no subgroups"),
+            [min, max] if min == max => write!(f, "subgroups of {min}"),
+            [min, max] => write!(f, "subgroups of {min} to {max}"),
+        }
+    }
+}
