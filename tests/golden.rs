@@ -31,10 +31,12 @@ const WANT: &str = "want.";
 fn load(op: &str, path: &Path) -> Case {
     let name = format!("{op}/{}", path.file_stem().unwrap().to_string_lossy());
     let file = fs::read(path).unwrap();
-    let (_, header) = SafeTensors::read_metadata(&file).unwrap();
+    let (header_len, header) = SafeTensors::read_metadata(&file).unwrap();
+    run::json::check_header(&file[8..8 + header_len]).unwrap();
     let (want, inputs): (Vec<_>, Vec<_>) =
         SafeTensors::deserialize(&file).unwrap().tensors().into_iter().partition(|(name, _)| name.starts_with(WANT));
-    let metadata = header.metadata().clone().unwrap();
+    let mut metadata = header.metadata().clone().unwrap();
+    metadata.remove("made_with");
     assert_eq!(metadata["op"], op, "{name}");
     let floors =
         floors(op, &json(&metadata["config"]), &inputs.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect());

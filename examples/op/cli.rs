@@ -6,12 +6,12 @@ pub mod run;
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::Parser;
-use run::Request;
+use run::{Request, json};
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 use wgpu_attention::half::{bf16, f16};
@@ -54,7 +54,12 @@ pub fn main_with(
 fn execute(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
     let input = || args.input.display().to_string();
     let file = std::fs::read(&args.input).with_context(input)?;
-    let (_, header) = SafeTensors::read_metadata(&file).with_context(input)?;
+    if is_same_file(&args.input, &args.output) {
+        bail!("{}: the output would take the place of the input", args.output.display());
+    }
+    let (header_len, header) = SafeTensors::read_metadata(&file).with_context(input)?;
+    // After eight bytes that hold its length.
+    json::check_header(&file[8..8 + header_len]).with_context(input)?;
     let tensors = SafeTensors::deserialize(&file).with_context(input)?.tensors();
     let request = Request::new(&header.metadata().clone().unwrap_or_default(), tensors)?;
     let name = args.adapter.clone().or_else(|| std::env::var("WGPU_ADAPTER_NAME").ok()).unwrap_or_default();
@@ -97,6 +102,19 @@ fn execute(args: &Args, out: &mut dyn Write) -> anyhow::Result<()> {
         writeln!(out)?;
     }
     Ok(())
+}
+
+/// Whether two paths lead to one file, by whatever links.
+fn is_same_file(a: &Path, b: &Path) -> bool {
+    #[cfg(unix)]
+    let place = |path: &Path| {
+        use std::os::unix::fs::MetadataExt;
+        path.metadata().map(|file| (file.dev(), file.ino()))
+    };
+    #[cfg(not(unix))]
+    let place = Path::canonicalize;
+    // What is not there yet is no file at all.
+    matches!((place(a), place(b)), (Ok(a), Ok(b)) if a == b)
 }
 
 /// Numbers as a file holds them; those of 16 bits were written as such by the GPU.

@@ -1,5 +1,7 @@
 //! A request, whatever op it names, and its run on the GPU: all by the op's table of operands.
 
+#[path = "json.rs"]
+pub mod json;
 #[path = "tensors.rs"]
 mod tensors;
 
@@ -92,12 +94,18 @@ pub struct Request {
     output_dtype: DType,
 }
 
+/// What a file's metadata may say.
+const KEYS: [&str; 4] = ["op", "config", "outputs", "output_dtype"];
+
 impl Request {
-    /// Reads `op`, `config`, `outputs` and `output_dtype` from a file's metadata; every tensor must be one of the op's inputs.
+    /// Reads [`KEYS`] from a file's metadata, which has no others; every tensor must be one of the op's inputs.
     pub fn new<'a>(
         metadata: &HashMap<String, String>,
         tensors: impl IntoIterator<Item = (String, Stored<'a>)>,
     ) -> Result<Self> {
+        if let Some(key) = metadata.keys().filter(|key| !KEYS.contains(&key.as_str())).min() {
+            bail!("metadata: unknown key {key}; there are {}", KEYS.join(", "));
+        }
         let stem = metadata.get("op").context("metadata: op is missing")?;
         let config = metadata.get("config").map_or("{}", String::as_str);
         let op = Op::new(stem, config, tensors)?;
@@ -178,6 +186,7 @@ where
     O::Config: Serialize + DeserializeOwned + Clone,
 {
     fn new<'a>(config: &str, tensors: impl IntoIterator<Item = (String, Stored<'a>)>) -> Result<Self> {
+        json::check_config(config).context("metadata: config")?;
         let config = serde_json::from_str(config).context("metadata: config")?;
         Ok(Self { config, tensors: Tensors::new::<O>(tensors)? })
     }
