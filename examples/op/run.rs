@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail};
 use safetensors::tensor::TensorView as Stored;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tensors::Tensors;
+use tensors::{Tensors, elements, expect_room};
 use wgpu_attention::op::{Access, AnyView, Kind, Op as Table, Operand};
 use wgpu_attention::reference::{Real, SumOrder};
 use wgpu_attention::wgpu::{self, ErrorFilter};
@@ -150,20 +150,20 @@ struct Buffer {
 }
 
 impl Buffer {
-    fn new(context: &Context, row: &'static Operand, shape: Vec<u32>, dtype: DType) -> Self {
+    fn new(context: &Context, row: &'static Operand, shape: Vec<u32>, dtype: DType) -> Result<Self> {
         let per_word = (4 / dtype.size()) as u32;
         let (outer, inner) = shape.split_at(shape.len() - 1);
         let width = inner[0].next_multiple_of(per_word);
-        let elements: usize = outer.iter().chain([&width]).map(|&extent| extent as usize).product();
-        let buffer = context.allocate(elements / per_word as usize);
-        Self { row, shape, dtype, width, buffer }
+        let words = elements(outer.iter().chain([&(width / per_word)]).map(|&extent| extent.into()));
+        expect_room(context, row.name, words.saturating_mul(4))?;
+        Ok(Self { row, shape, dtype, width, buffer: context.allocate(words as usize) })
     }
 
     fn view(&self) -> Result<AnyView<'_>> {
         let mut strides = vec![1; self.shape.len()];
         for axis in (1..self.shape.len()).rev() {
             let extent = if axis == self.shape.len() - 1 { self.width } else { self.shape[axis] };
-            strides[axis - 1] = strides[axis] * u64::from(extent);
+            strides[axis - 1] = u64::saturating_mul(strides[axis], extent.into());
         }
         Ok(AnyView::new(&self.buffer, self.dtype, &self.shape, &strides)?)
     }
@@ -229,7 +229,7 @@ where
         for row in self.outputs(request.wanted.as_ref())? {
             let main = !row.optional && row.kind == Kind::Float;
             let dtype = if main { request.output_dtype } else { DType::F32 };
-            let output = Buffer::new(context, row, O::extents(&self.config, &shapes, row), dtype);
+            let output = Buffer::new(context, row, O::extents(&self.config, &shapes, row), dtype)?;
             // What it holds before the call, if anything.
             if let Some(held) = self.tensors.get(row.name).filter(|tensor| tensor.row.held) {
                 let bytes: Vec<u8> = held.floats().iter().flat_map(|x| x.to_le_bytes()).collect();

@@ -127,6 +127,8 @@ impl Tensor {
 
     /// On the GPU, in the type in which the file stores it.
     pub fn upload(&self, context: &Context) -> Result<wgpu::Buffer> {
+        let count = elements(self.stored.iter().map(|&extent| extent as u64));
+        expect_room(context, self.row.name, count.saturating_mul(self.dtype.size()))?;
         Ok(match &self.numbers {
             Numbers::Floats(numbers) if self.row.kind == Kind::Float => context.upload_as(numbers, self.dtype)?,
             Numbers::Floats(numbers) => context.upload(numbers),
@@ -177,6 +179,21 @@ by_kind! {
     floats: Floats, f32;
     lengths: Lengths, u32;
     mask: Bytes, u8;
+}
+
+/// How many elements a tensor of these extents has.
+pub fn elements(extents: impl Iterator<Item = u64> + Clone) -> u64 {
+    if extents.clone().any(|extent| extent == 0) { 0 } else { extents.fold(1, u64::saturating_mul) }
+}
+
+/// Refuses a tensor that no buffer of the device could hold, by its own size.
+pub fn expect_room(context: &Context, name: &str, needed: u64) -> Result<()> {
+    let limits = context.device().limits();
+    let limit = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
+    if needed > limit {
+        return Err(Error::LimitExceeded { what: format!("{name}: bytes in one binding"), needed, limit }.into());
+    }
+    Ok(())
 }
 
 /// The numbers of a tensor, and what the GPU gets them as.

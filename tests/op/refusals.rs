@@ -12,6 +12,7 @@ fn every_failure_has_its_message() {
     let attention = File::attention;
     let linear = |config| attention().metadata("op", "linear_attention").metadata("config", config);
     let gated = || attention().metadata("op", "gated_attention");
+    let parts = |config| File::new("merge", config).f32("o_parts", &[2, 1, 2, 3, 4]).f32("lse_parts", &[2, 1, 2, 3]);
     let f64s = vec![0; 8 * 24];
     let table = [
         ("no-op", attention().without("op"), "metadata: op is missing"),
@@ -20,6 +21,27 @@ fn every_failure_has_its_message() {
             "half-a-state",
             linear("{}").f32("state_z", &[1, 2, 4]),
             "state_s: is missing: a state's tensors are given together",
+        ),
+        (
+            "half-a-state-out",
+            linear("{}").metadata("outputs", "o,state_s"),
+            "state_z: the output is missing: a state's tensors are given together",
+        ),
+        (
+            "no-maxima-out",
+            linear(r#"{"feature_map":"exp"}"#).metadata("outputs", "state_s,state_z"),
+            "state_max: the output is missing: this feature map is unbounded",
+        ),
+        ("nothing-held", parts(r#"{"accumulate":true}"#), "o: is missing, but accumulate goes on from it"),
+        (
+            "no-lse-out",
+            parts(r#"{"accumulate":true}"#).f32("o", &[1, 2, 3, 4]).f32("lse", &[1, 2, 3]).metadata("outputs", "o"),
+            "lse: the output is missing, but accumulate weighs what o holds by it",
+        ),
+        (
+            "no-entropy-out",
+            parts("{}").f32("entropy_parts", &[2, 1, 2, 3]).metadata("outputs", "lse"),
+            "entropy_parts: is given, but the output entropy is not",
         ),
         ("no-z", gated().without("q"), "q: k is given without it"),
         ("lone-gamma", gated().f32("gamma_q", &[4]), "gamma_q: is given, but z, which it maps, is not"),
@@ -146,6 +168,18 @@ fn what_is_wrong_with_files_and_arguments() {
     let (code, out, _) = call(&[Path::new("--help")]);
     assert_eq!(code, ExitCode::SUCCESS);
     assert!(out.contains("--adapter"), "{out}");
+}
+
+#[test]
+fn a_result_that_is_too_large_is_said_to_be() {
+    // 40 GB, more than any adapter binds: of k = 1, so that the file is small.
+    let file = File::new("matmul", "{}").f32("a", &[1, 1, 100_000, 1]).f32("b", &[1, 1, 1, 100_000]);
+    let err = refuse("large", &file);
+    assert!(err.starts_with("c: bytes in one binding: needs 40000000000, the limit is "), "{err}");
+    // Halves, of which rows are whole words.
+    let file = file.metadata("output_dtype", "F16");
+    let err = refuse("large-f16", &file);
+    assert!(err.starts_with("c: bytes in one binding: needs 20000000000, the limit is "), "{err}");
 }
 
 /// A header that only a text can be, and data of 16 bytes.
