@@ -1,5 +1,7 @@
 //! Every golden vector (`tests/golden`: inputs, and results by JAX in f64) against the CPU twin and against the GPU.
 
+#[path = "../examples/op/check.rs"]
+mod check;
 mod common;
 #[path = "../examples/op/run.rs"]
 mod run;
@@ -183,6 +185,11 @@ fn kernel_is_right(case: &Case) {
     let naive: Vec<_> = (0..NAIVE_RUNS).map(|seed| op.twin::<f32>(SumOrder::Shuffled(seed)).unwrap()).collect();
     let label = format!("{} ({})", case.name, run.kernel);
     assert_eq!(run.outputs.len(), case.want.len(), "{label}: outputs");
+    // `op --check` derives its bounds from arithmetic alone, whatever the op: they hold as well, and mostly are the narrower ones.
+    let verdicts = check::check(op, &run, None).unwrap();
+    for (output, verdict) in run.outputs.iter().zip(verdicts) {
+        assert!(verdict.holds(), "{label}: {}: {verdict}", output.name);
+    }
     for Output { name, shape, data, dtype } in &run.outputs {
         assert_eq!(*dtype, DType::F32, "{label}: {name}");
         let of_this =

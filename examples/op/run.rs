@@ -70,6 +70,13 @@ macro_rules! ops {
                 }
             }
 
+            /// Whether products are of factors rounded to f16.
+            pub fn takes_factors_in_f16(&self) -> Result<bool> {
+                match self {
+                    $(Self::$Op(call) => Ok(serde_json::to_value(&call.config)?["matrices"] == "f16")),*
+                }
+            }
+
             /// All outputs by the CPU twin.
             pub fn twin<T: Real>(&self, order: SumOrder) -> Result<Vec<Output<T>>> {
                 match self {

@@ -23,23 +23,23 @@ fn every_failure_has_its_message() {
             "state_s: is missing: a state's tensors are given together",
         ),
         (
-            "half-a-state-out",
+            "state-not-asked-for",
             linear("{}").metadata("outputs", "o,state_s"),
             "state_z: the output is missing: a state's tensors are given together",
         ),
         (
-            "no-maxima-out",
+            "maxima-not-asked-for",
             linear(r#"{"feature_map":"exp"}"#).metadata("outputs", "state_s,state_z"),
             "state_max: the output is missing: this feature map is unbounded",
         ),
         ("nothing-held", parts(r#"{"accumulate":true}"#), "o: is missing, but accumulate goes on from it"),
         (
-            "no-lse-out",
+            "lse-not-asked-for",
             parts(r#"{"accumulate":true}"#).f32("o", &[1, 2, 3, 4]).f32("lse", &[1, 2, 3]).metadata("outputs", "o"),
             "lse: the output is missing, but accumulate weighs what o holds by it",
         ),
         (
-            "no-entropy-out",
+            "entropy-not-asked-for",
             parts("{}").f32("entropy_parts", &[2, 1, 2, 3]).metadata("outputs", "lse"),
             "entropy_parts: is given, but the output entropy is not",
         ),
