@@ -44,6 +44,7 @@ fn load(op: &str, path: &Path) -> Case {
         floors(op, &json(&metadata["config"]), &inputs.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect());
     let request = Request::new(&metadata, inputs).unwrap_or_else(|error| panic!("{name}: {error:#}"));
     assert_eq!(request.op.stem(), op, "{name}");
+    assert!(request.op.rounded().is_empty() && request.layout.is_none(), "{name}: neither F64 nor another layout");
     let (given, echoed) = (json(&metadata["config"]), json(&request.op.config().unwrap()));
     assert!(is_part_of(&given, &echoed), "{name}: config: {given} became {echoed}");
     let want = want.iter().map(|(name, tensor)| (name[WANT.len()..].to_owned(), numbers(tensor))).collect();

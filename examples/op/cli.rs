@@ -23,7 +23,7 @@ use wgpu_attention::{Context, DType};
 #[derive(Parser)]
 #[command(name = "op")]
 struct Args {
-    /// Tensors named as the op's inputs; metadata `op`, `config` and, optionally, `outputs` and `output_dtype`.
+    /// Tensors named as the op's inputs; metadata `op`, `config` and what `docs/OP.md` has besides.
     input: PathBuf,
     /// Where the outputs go.
     output: PathBuf,
@@ -52,7 +52,7 @@ pub fn main_with(
     err: &mut dyn Write,
 ) -> ExitCode {
     let done = match Args::try_parse_from(args) {
-        Ok(args) => execute(&args, out),
+        Ok(args) => execute(&args, out, err),
         Err(error) if error.use_stderr() => Err(error.into()),
         Err(help) => write!(out, "{help}").map(|()| Vec::new()).map_err(Into::into),
     };
@@ -67,7 +67,7 @@ pub fn main_with(
 }
 
 /// The outputs that did not pass the check.
-fn execute(args: &Args, out: &mut dyn Write) -> anyhow::Result<Vec<&'static str>> {
+fn execute(args: &Args, out: &mut dyn Write, err: &mut dyn Write) -> anyhow::Result<Vec<&'static str>> {
     let input = || args.input.display().to_string();
     let file = std::fs::read(&args.input).with_context(input)?;
     if is_same_file(&args.input, &args.output) {
@@ -78,13 +78,17 @@ fn execute(args: &Args, out: &mut dyn Write) -> anyhow::Result<Vec<&'static str>
     json::check_header(&file[8..8 + header_len]).with_context(input)?;
     let tensors = SafeTensors::deserialize(&file).with_context(input)?.tensors();
     let request = Request::new(&header.metadata().clone().unwrap_or_default(), tensors)?;
+    let rounded = request.op.rounded();
+    if !rounded.is_empty() {
+        writeln!(err, "note: F64 is rounded to f32: {}", rounded.join(", "))?;
+    }
     let name = args.adapter.clone().or_else(|| std::env::var("WGPU_ADAPTER_NAME").ok()).unwrap_or_default();
     // With matrices where the adapter has them: the config may ask for them.
     let context = Context::headless_with_matrices(&name, Default::default())?;
     let result = request.run(&context)?;
 
     let adapter = context.device().adapter_info();
-    let metadata: HashMap<String, String> = [
+    let mut metadata: HashMap<String, String> = [
         ("op", request.op.stem().to_owned()),
         ("config", request.op.config()?),
         ("kernel", result.kernel.clone()),
@@ -93,6 +97,7 @@ fn execute(args: &Args, out: &mut dyn Write) -> anyhow::Result<Vec<&'static str>
     ]
     .map(|(key, value)| (key.to_owned(), value))
     .into();
+    metadata.extend(request.layout.iter().map(|layout| ("layout".to_owned(), layout.clone())));
     let stored: Vec<_> = result.outputs.iter().map(|output| stored(&output.data, output.dtype)).collect();
     let mut views = Vec::new();
     for (output, (dtype, bytes)) in result.outputs.iter().zip(&stored) {

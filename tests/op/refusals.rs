@@ -13,7 +13,7 @@ fn every_failure_has_its_message() {
     let linear = |config| attention().metadata("op", "linear_attention").metadata("config", config);
     let gated = || attention().metadata("op", "gated_attention");
     let parts = |config| File::new("merge", config).f32("o_parts", &[2, 1, 2, 3, 4]).f32("lse_parts", &[2, 1, 2, 3]);
-    let f64s = vec![0; 8 * 24];
+    let matrices = || File::new("matmul", "{}").f32("a", &[1, 2, 5, 4]).f32("b", &[1, 1, 4, 3]);
     let table = [
         ("no-op", attention().without("op"), "metadata: op is missing"),
         ("no-projection", linear(r#"{"feature_map":{"favor":{}}}"#), "projection: the favor map needs it"),
@@ -99,7 +99,7 @@ fn every_failure_has_its_message() {
         (
             "unknown-metadata",
             attention().metadata("confg", "{}"),
-            "metadata: unknown key confg; there are op, config, outputs, output_dtype",
+            "metadata: unknown key confg; there are op, config, outputs, output_dtype, layout, transpose",
         ),
         ("unknown-output-list", attention().metadata("output", "o"), "metadata: unknown key output;"),
         ("unknown-value", attention().metadata("config", r#"{"causal":true}"#), "metadata: config: "),
@@ -113,10 +113,30 @@ fn every_failure_has_its_message() {
         ("unknown-tensor", attention().f32("queries", &[1]), "takes no tensor queries; it takes q, k, v, "),
         ("unknown-output", attention().metadata("outputs", "lse,state"), "attention has no output state"),
         (
-            "f64",
-            attention().with("q", Dtype::F64, &[1, 2, 3, 4], f64s),
-            "q: element type: expected F32, F16 or BF16, got F64",
+            "i32",
+            attention().with("q", Dtype::I32, &[1, 2, 3, 4], vec![0; 4 * 24]),
+            "q: element type: expected F32, F16, BF16 or F64, got I32",
         ),
+        (
+            "too-large-for-f32",
+            attention().with("q", Dtype::F64, &[1, 2, 3, 4], 1e300f64.to_le_bytes().repeat(24)),
+            "q: 1e300 does not fit f32",
+        ),
+        ("layout", attention().metadata("layout", "bsdh"), "metadata: layout: expected bhsd or bshd; got bsdh"),
+        (
+            "layout-of-matrices",
+            matrices().metadata("layout", "bshd"),
+            "metadata: layout: matmul has no tensor [batch, heads, len, dim]",
+        ),
+        (
+            "transposed-bias",
+            matrices().metadata("transpose", "b,bias"),
+            "metadata: transpose: expected some of a, b; got bias",
+        ),
+        ("transposed-v", attention().metadata("transpose", "v"), "metadata: transpose: attention has no matrices"),
+        ("transposed-twice", matrices().metadata("transpose", "b"), "b: axis k: expected 4 (the k of a), got 3"),
+        ("one-factor-for-four", matrices().f32("b", &[1, 1, 1, 3]), "b: axis k: expected 4 (the k of a), got 1"),
+        ("rows-of-a-bias", matrices().f32("a", &[1, 2, 1, 4]).f32("bias", &[5, 3]), "bias: axis m: expected 1"),
         ("f32-mask", attention().f32("mask", &[5]), "mask: element type: expected BOOL or U8, got F32"),
         ("f32-lens", attention().f32("kv_lens", &[1]), "kv_lens: element type: expected U32, I32 or I64, got F32"),
         ("negative", attention().with("kv_lens", Dtype::I32, &[1], vec![255; 4]), "kv_lens: -1 does not fit u32"),
