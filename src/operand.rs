@@ -57,7 +57,7 @@ pub struct Operand {
     /// Whether an outer axis of extent 1 stands for any extent where a file has it so.
     pub broadcast: bool,
     /// Whether the last two axes may stand in memory in either order.
-    pub(crate) either_order: bool,
+    pub either_order: bool,
     /// Whether it is part of a state, whose output may lie where its input lies.
     pub(crate) state: bool,
     /// Whether it is also read, where the config has the op go on from what it holds.
@@ -160,7 +160,8 @@ impl Operand {
     }
 
     /// What an axis is called in messages.
-    pub(crate) fn axis(&self, index: usize) -> &'static str {
+    #[must_use]
+    pub fn axis(&self, index: usize) -> &'static str {
         self.axes[index].split(['=', ':']).next().unwrap_or_default()
     }
 

@@ -304,7 +304,7 @@ fn merge_names_every_spoiled_tensor() {
     let (inputs, mut outputs) = valid();
     outputs.lse = None;
     let message = refused(context, "no lse", |encoder| step.record(encoder, inputs, outputs));
-    assert!(message.contains("lse: is missing") && message.contains("accumulate"), "{message}");
+    assert!(message.contains("lse: the output is missing") && message.contains("accumulate"), "{message}");
     tensors.assert_untouched(context, "every case");
     let cases = [
         ("o: rows", MergeShapes::new(2, 1 << 16, 1 << 15, 1, 1)),

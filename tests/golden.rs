@@ -1,5 +1,7 @@
 //! Every golden vector (`tests/golden`: inputs, and results by JAX in f64) against the CPU twin and against the GPU.
 
+#[path = "../examples/op/check.rs"]
+mod check;
 mod common;
 #[path = "../examples/op/run.rs"]
 mod run;
@@ -31,15 +33,18 @@ const WANT: &str = "want.";
 fn load(op: &str, path: &Path) -> Case {
     let name = format!("{op}/{}", path.file_stem().unwrap().to_string_lossy());
     let file = fs::read(path).unwrap();
-    let (_, header) = SafeTensors::read_metadata(&file).unwrap();
+    let (header_len, header) = SafeTensors::read_metadata(&file).unwrap();
+    run::json::check_header(&file[8..8 + header_len]).unwrap();
     let (want, inputs): (Vec<_>, Vec<_>) =
         SafeTensors::deserialize(&file).unwrap().tensors().into_iter().partition(|(name, _)| name.starts_with(WANT));
-    let metadata = header.metadata().clone().unwrap();
+    let mut metadata = header.metadata().clone().unwrap();
+    metadata.remove("made_with");
     assert_eq!(metadata["op"], op, "{name}");
     let floors =
         floors(op, &json(&metadata["config"]), &inputs.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect());
     let request = Request::new(&metadata, inputs).unwrap_or_else(|error| panic!("{name}: {error:#}"));
     assert_eq!(request.op.stem(), op, "{name}");
+    assert!(request.op.rounded().is_empty() && request.layout.is_none(), "{name}: neither F64 nor another layout");
     let (given, echoed) = (json(&metadata["config"]), json(&request.op.config().unwrap()));
     assert!(is_part_of(&given, &echoed), "{name}: config: {given} became {echoed}");
     let want = want.iter().map(|(name, tensor)| (name[WANT.len()..].to_owned(), numbers(tensor))).collect();
@@ -181,6 +186,11 @@ fn kernel_is_right(case: &Case) {
     let naive: Vec<_> = (0..NAIVE_RUNS).map(|seed| op.twin::<f32>(SumOrder::Shuffled(seed)).unwrap()).collect();
     let label = format!("{} ({})", case.name, run.kernel);
     assert_eq!(run.outputs.len(), case.want.len(), "{label}: outputs");
+    // `op --check` derives its bounds from arithmetic alone, whatever the op: they hold as well, and mostly are the narrower ones.
+    let verdicts = check::check(op, &run, None).unwrap();
+    for (output, verdict) in run.outputs.iter().zip(verdicts) {
+        assert!(verdict.holds(), "{label}: {}: {verdict}", output.name);
+    }
     for Output { name, shape, data, dtype } in &run.outputs {
         assert_eq!(*dtype, DType::F32, "{label}: {name}");
         let of_this =

@@ -131,6 +131,7 @@ impl Setting {
 /// The fields of `results.json` and the columns of `results.csv`, in order.
 fn fields(record: &Record, setting: &Setting) -> Vec<(&'static str, Value)> {
     let Shape { batch, heads, kv_heads, len, head_dim, causal, dtype, .. } = record.shape;
+    let Checked { absolute, relative, .. } = record.checked;
     let ceiling = |of: fn(&Ceilings) -> f64| setting.ceilings.as_ref().map(of).into();
     vec![
         ("variant", record.variant.into()),
@@ -162,9 +163,12 @@ fn fields(record: &Record, setting: &Setting) -> Vec<(&'static str, Value)> {
         ("workspace_bytes", record.workspace_bytes.into()),
         ("tensor_bytes", record.tensor_bytes.into()),
         ("rows_checked", record.checked.rows.into()),
-        ("max_abs_err", record.checked.max_abs_err.into()),
-        ("max_abs_err_allowed", record.checked.allowed.into()),
-        ("rms_err", record.checked.rms_err.into()),
+        ("max_rel_err", relative.max.into()),
+        ("max_rel_err_allowed", relative.allowed.into()),
+        ("rms_rel_err", relative.rms.into()),
+        ("max_abs_err", absolute.max.into()),
+        ("max_abs_err_allowed", absolute.allowed.into()),
+        ("rms_abs_err", absolute.rms.into()),
         ("mean_entropy", record.checked.mean_entropy.into()),
         ("ceiling_copy_gbps", ceiling(|ceilings| ceilings.copy_gbps)),
         ("ceiling_fma_tflops", ceiling(|ceilings| ceilings.fma_tflops)),

@@ -144,7 +144,8 @@ fn method(setting: &Setting) -> String {
     format!(
         "<h2>How it was measured</h2>\n<p class=\"method\">Every result was compared with a reference in f64 on the CPU \
          before it was timed: all rows where that is cheap, rows spread over batch, heads and positions where not \
-         (column rows). Errors are absolute. The largest error may be twice the worst of eight plain f32 computations with shuffled sums, \
+         (column rows). Errors are relative to the largest number of these rows; results.json has the absolute ones \
+         beside them. The largest error may be twice the worst of eight plain f32 computations with shuffled sums, \
          plus what WGSL grants its exp and division, the rounding to the type of the output, and with cooperative \
          matrices what factors in f16 cost. The reference takes the numbers as they are stored. Times are medians of the samples, taken {clock}, after a \
          warm-up and in turns over the variants; a sample of a call shorter than a millisecond is the mean of several \

@@ -214,7 +214,7 @@ impl Comparison {
                 self.setting.data_in_words(),
             ),
             "columns  ms: median; GB/s: the tensors moved once; % fma, % copy: of the ceilings; rows: compared with the f64 \
-             twin; err: absolute; entropy: mean of a row, nat"
+             twin; err: relative to the largest |o| of these; entropy: mean of a row, nat"
                 .into(),
             String::new(),
             table::header(self.name_width),

@@ -42,8 +42,8 @@ pub fn cells(record: &Record) -> [String; COLUMNS.len()] {
         bytes(record.workspace_bytes),
         bytes(record.tensor_bytes),
         if record.checked.all_rows { "all".into() } else { record.checked.rows.to_string() },
-        format!("{:.1e}", record.checked.max_abs_err),
-        format!("{:.1e}", record.checked.rms_err),
+        format!("{:.1e}", record.checked.relative.max),
+        format!("{:.1e}", record.checked.relative.rms),
         record.checked.mean_entropy.map_or_else(|| "-".into(), |entropy| format!("{entropy:.3}")),
         record.samples.to_string(),
     ]

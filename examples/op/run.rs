@@ -1,21 +1,26 @@
 //! A request, whatever op it names, and its run on the GPU: all by the op's table of operands.
 
+#[path = "axes.rs"]
+mod axes;
+#[path = "json.rs"]
+pub mod json;
 #[path = "tensors.rs"]
 mod tensors;
 
 use std::collections::HashMap;
 
 use anyhow::{Context as _, Result, bail};
+use axes::{Axes, reordered, strides, swap};
 use safetensors::tensor::TensorView as Stored;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tensors::Tensors;
+use tensors::{Tensors, elements, expect_room};
 use wgpu_attention::op::{Access, AnyView, Kind, Op as Table, Operand};
 use wgpu_attention::reference::{Real, SumOrder};
 use wgpu_attention::wgpu::{self, ErrorFilter};
-use wgpu_attention::{Attention, Context, DType, GatedAttention, LinearAttention, MatMul, Merge};
+use wgpu_attention::{Context, DType};
 
-/// One output by its field name.
+/// One output by its field name, as the file is to have it.
 pub struct Output<T> {
     pub name: &'static str,
     pub shape: Vec<usize>,
@@ -34,30 +39,31 @@ pub struct Run {
 pub struct Call<O: Table> {
     config: O::Config,
     tensors: Tensors,
+    axes: Axes,
 }
 
 macro_rules! ops {
-    ($($Op:ident),*) => {
+    ($($op:ident: $Op:ident($_Config:ident, $_Shapes:ident),)*) => {
         /// An op with its config and inputs.
         pub enum Op {
-            $($Op(Box<Call<$Op>>)),*
+            $($Op(Box<Call<wgpu_attention::$Op>>)),*
         }
 
         impl Op {
             fn new<'a>(
                 stem: &str,
-                config: &str,
+                metadata: &HashMap<String, String>,
                 tensors: impl IntoIterator<Item = (String, Stored<'a>)>,
             ) -> Result<Self> {
                 match stem {
-                    $($Op::NAME => Ok(Self::$Op(Box::new(Call::new(config, tensors)?))),)*
-                    _ => bail!("metadata: op: expected one of {}; got {stem}", [$($Op::NAME),*].join(", ")),
+                    $(stringify!($op) => Ok(Self::$Op(Box::new(Call::new(metadata, tensors)?))),)*
+                    _ => bail!("metadata: op: expected one of {}; got {stem}", [$(stringify!($op)),*].join(", ")),
                 }
             }
 
             pub fn stem(&self) -> &'static str {
                 match self {
-                    $(Self::$Op(_) => $Op::NAME),*
+                    $(Self::$Op(_) => stringify!($op)),*
                 }
             }
 
@@ -65,6 +71,20 @@ macro_rules! ops {
             pub fn config(&self) -> Result<String> {
                 match self {
                     $(Self::$Op(call) => Ok(serde_json::to_string(&call.config)?)),*
+                }
+            }
+
+            /// Whether products are of factors rounded to f16.
+            pub fn takes_factors_in_f16(&self) -> Result<bool> {
+                match self {
+                    $(Self::$Op(call) => Ok(serde_json::to_value(&call.config)?["matrices"] == "f16")),*
+                }
+            }
+
+            /// The inputs that were rounded from F64.
+            pub fn rounded(&self) -> Vec<&'static str> {
+                match self {
+                    $(Self::$Op(call) => call.tensors.rounded()),*
                 }
             }
 
@@ -83,28 +103,36 @@ macro_rules! ops {
         }
     };
 }
-ops!(Attention, GatedAttention, LinearAttention, MatMul, Merge);
+wgpu_attention::for_all_ops!(ops);
 
 /// An op, the outputs wanted of it, and what the first of them is stored as.
 pub struct Request {
     pub op: Op,
     wanted: Option<Vec<String>>,
     output_dtype: DType,
+    /// In what layout outputs are, if that was asked for.
+    pub layout: Option<String>,
 }
 
+/// What a file's metadata may say.
+const KEYS: [&str; 6] = ["op", "config", "outputs", "output_dtype", "layout", "transpose"];
+
 impl Request {
-    /// Reads `op`, `config`, `outputs` and `output_dtype` from a file's metadata; every tensor must be one of the op's inputs.
+    /// Reads [`KEYS`] from a file's metadata, which has no others; every tensor must be one of the op's inputs.
     pub fn new<'a>(
         metadata: &HashMap<String, String>,
         tensors: impl IntoIterator<Item = (String, Stored<'a>)>,
     ) -> Result<Self> {
+        if let Some(key) = metadata.keys().filter(|key| !KEYS.contains(&key.as_str())).min() {
+            bail!("metadata: unknown key {key}; there are {}", KEYS.join(", "));
+        }
         let stem = metadata.get("op").context("metadata: op is missing")?;
-        let config = metadata.get("config").map_or("{}", String::as_str);
-        let op = Op::new(stem, config, tensors)?;
+        let op = Op::new(stem, metadata, tensors)?;
         let names =
             |list: &String| list.split(',').map(|name| name.trim().to_owned()).filter(|n| !n.is_empty()).collect();
         let output_dtype = output_dtype(metadata.get("output_dtype").map_or("F32", String::as_str))?;
-        Ok(Self { op, wanted: metadata.get("outputs").map(names), output_dtype })
+        let layout = metadata.get("layout").cloned();
+        Ok(Self { op, wanted: metadata.get("outputs").map(names), output_dtype, layout })
     }
 
     /// Runs the op on the GPU.
@@ -134,7 +162,10 @@ fn output_dtype(name: &str) -> Result<DType> {
 /// An output on the GPU.
 struct Buffer {
     row: &'static Operand,
+    /// By the axes of the table.
     shape: Vec<u32>,
+    /// Axes that lie in memory, as in the file, in the other order.
+    swapped: Option<[usize; 2]>,
     dtype: DType,
     /// Elements from one row to the next: rows of halves start at a word.
     width: u32,
@@ -142,26 +173,30 @@ struct Buffer {
 }
 
 impl Buffer {
-    fn new(context: &Context, row: &'static Operand, shape: Vec<u32>, dtype: DType) -> Self {
+    fn new(
+        context: &Context,
+        row: &'static Operand,
+        shape: Vec<u32>,
+        swapped: Option<[usize; 2]>,
+        dtype: DType,
+    ) -> Result<Self> {
         let per_word = (4 / dtype.size()) as u32;
         let (outer, inner) = shape.split_at(shape.len() - 1);
         let width = inner[0].next_multiple_of(per_word);
-        let elements: usize = outer.iter().chain([&width]).map(|&extent| extent as usize).product();
-        let buffer = context.allocate(elements / per_word as usize);
-        Self { row, shape, dtype, width, buffer }
+        let words = elements(outer.iter().chain([&(width / per_word)]).map(|&extent| extent.into()));
+        expect_room(context, row.name, words.saturating_mul(4))?;
+        Ok(Self { row, shape, swapped, dtype, width, buffer: context.allocate(words as usize) })
     }
 
     fn view(&self) -> Result<AnyView<'_>> {
-        let mut strides = vec![1; self.shape.len()];
-        for axis in (1..self.shape.len()).rev() {
-            let extent = if axis == self.shape.len() - 1 { self.width } else { self.shape[axis] };
-            strides[axis - 1] = strides[axis] * u64::from(extent);
-        }
-        Ok(AnyView::new(&self.buffer, self.dtype, &self.shape, &strides)?)
+        let mut extents: Vec<u64> = self.shape.iter().map(|&extent| extent.into()).collect();
+        *extents.last_mut().context("an output has an axis")? = self.width.into();
+        Ok(AnyView::new(&self.buffer, self.dtype, &self.shape, &strides(&extents, self.swapped))?)
     }
 
     fn read(&self, context: &Context) -> Result<Output<f32>> {
-        let shape: Vec<usize> = self.shape.iter().map(|&extent| extent as usize).collect();
+        let mut shape: Vec<usize> = self.shape.iter().map(|&extent| extent as usize).collect();
+        swap(&mut shape, self.swapped);
         let mut data = context.download_as(&self.buffer, self.dtype)?;
         let (inner, width) = (shape[shape.len() - 1], self.width as usize);
         if inner < width {
@@ -177,27 +212,34 @@ impl<O: Table> Call<O>
 where
     O::Config: Serialize + DeserializeOwned + Clone,
 {
-    fn new<'a>(config: &str, tensors: impl IntoIterator<Item = (String, Stored<'a>)>) -> Result<Self> {
+    fn new<'a>(
+        metadata: &HashMap<String, String>,
+        tensors: impl IntoIterator<Item = (String, Stored<'a>)>,
+    ) -> Result<Self> {
+        let config = metadata.get("config").map_or("{}", String::as_str);
+        json::check_config(config).context("metadata: config")?;
         let config = serde_json::from_str(config).context("metadata: config")?;
-        Ok(Self { config, tensors: Tensors::new::<O>(tensors)? })
+        let axes = Axes::new::<O>(metadata)?;
+        Ok(Self { config, tensors: Tensors::new::<O>(tensors, &axes)?, axes })
     }
 
     fn shapes(&self) -> Result<O::Shapes> {
         Ok(O::shapes_of(&self.config, &self.tensors.extents())?)
     }
 
-    fn extents(&self, shapes: &O::Shapes, name: &str) -> Vec<u32> {
-        let row = O::operands().iter().find(|row| row.name == name && row.access == Access::Write);
-        row.map_or_else(Vec::new, |row| O::extents(&self.config, shapes, row))
-    }
-
     fn twin<T: Real>(&self, order: SumOrder) -> Result<Vec<Output<T>>> {
         let shapes = self.shapes()?;
         let outputs = O::twin(&self.config, &&self.tensors, order)?.into_iter().map(|(name, data)| {
-            let shape = self.extents(&shapes, name).into_iter().map(|extent| extent as usize).collect();
-            Output { name, shape, data, dtype: DType::F32 }
+            let row = O::operands().iter().find(|row| row.name == name && row.access == Access::Write);
+            let row = row.with_context(|| format!("{name} is no output"))?;
+            let extents = O::extents(&self.config, &shapes, row).into_iter();
+            let (mut shape, swapped) =
+                (extents.map(|extent| extent as usize).collect::<Vec<_>>(), self.axes.swapped(row));
+            let data = reordered(data, &shape, swapped);
+            swap(&mut shape, swapped);
+            Ok(Output { name, shape, data, dtype: DType::F32 })
         });
-        Ok(outputs.collect())
+        outputs.collect()
     }
 
     /// The outputs of this call: all that it may have, or those that are wanted.
@@ -220,7 +262,8 @@ where
         for row in self.outputs(request.wanted.as_ref())? {
             let main = !row.optional && row.kind == Kind::Float;
             let dtype = if main { request.output_dtype } else { DType::F32 };
-            let output = Buffer::new(context, row, O::extents(&self.config, &shapes, row), dtype);
+            let (shape, swapped) = (O::extents(&self.config, &shapes, row), self.axes.swapped(row));
+            let output = Buffer::new(context, row, shape, swapped, dtype)?;
             // What it holds before the call, if anything.
             if let Some(held) = self.tensors.get(row.name).filter(|tensor| tensor.row.held) {
                 let bytes: Vec<u8> = held.floats().iter().flat_map(|x| x.to_le_bytes()).collect();

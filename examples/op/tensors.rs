@@ -2,19 +2,24 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use safetensors::tensor::{Dtype, TensorView};
 use wgpu_attention::half::{bf16, f16};
 use wgpu_attention::op::{Access, AnyView, HostTensors, Kind, Op, Operand};
 use wgpu_attention::{Context, DType, Error, HostView, wgpu};
 
+use super::axes::{Axes, strides, swap};
+
 /// A tensor of the file.
 pub struct Tensor {
     pub row: &'static Operand,
     numbers: Numbers,
-    /// What the file stores it as; of lengths and masks, what the library does.
+    /// What the file stores it as; of lengths and masks, what the library does, and of F64 what that was rounded to.
     dtype: DType,
-    /// As the file has it, outer axes that are missing as 1.
+    rounded: bool,
+    /// Axes that the file has in the other order.
+    swapped: Option<[usize; 2]>,
+    /// What the file has of each axis, outer ones that are missing as 1.
     stored: Vec<usize>,
     /// With axes of extent 1 repeated as far as other tensors have them.
     shape: Vec<usize>,
@@ -31,13 +36,13 @@ pub struct Tensors(Vec<Tensor>);
 
 impl Tensors {
     /// Every input of the op that the file has; refuses what else it has.
-    pub fn new<'a, O: Op>(named: impl IntoIterator<Item = (String, TensorView<'a>)>) -> Result<Self> {
+    pub fn new<'a, O: Op>(named: impl IntoIterator<Item = (String, TensorView<'a>)>, axes: &Axes) -> Result<Self> {
         let mut left: BTreeMap<String, TensorView<'a>> = named.into_iter().collect();
         let inputs = || O::operands().iter().filter(|row| row.access == Access::Read || row.held);
         let mut tensors = Vec::new();
         for row in inputs() {
             match left.remove(row.name) {
-                Some(tensor) => tensors.push(Tensor::new(row, &tensor)?),
+                Some(tensor) => tensors.push(Tensor::new(row, &tensor, axes.swapped(row))?),
                 None if !row.optional && row.access == Access::Read => {
                     return Err(Error::Operand { tensor: row.name, problem: "is missing".into() }.into());
                 }
@@ -65,6 +70,11 @@ impl Tensors {
         self.0.iter().find(|tensor| tensor.row.name == name)
     }
 
+    /// The names of those that the file has in F64.
+    pub fn rounded(&self) -> Vec<&'static str> {
+        self.0.iter().filter(|tensor| tensor.rounded).map(|tensor| tensor.row.name).collect()
+    }
+
     /// Those that the op only reads.
     pub fn inputs(&self) -> impl Iterator<Item = &Tensor> {
         self.0.iter().filter(|tensor| tensor.row.access == Access::Read)
@@ -82,7 +92,9 @@ fn broadcast(tensors: &mut [Tensor]) {
         }
     }
     for tensor in tensors.iter_mut().filter(|tensor| tensor.row.broadcast) {
-        for (axis, extent) in tensor.shape.iter_mut().enumerate().filter(|(_, extent)| **extent == 1) {
+        // Matrices are repeated, and not what they consist of.
+        let own = tensor.shape.len() - if tensor.row.either_order { 2 } else { 0 };
+        for (axis, extent) in tensor.shape[..own].iter_mut().enumerate().filter(|(_, extent)| **extent == 1) {
             *extent = tensor.row.names(axis).find_map(|name| sizes.get(name)).copied().unwrap_or(1);
         }
         tensor.repeat_innermost();
@@ -90,7 +102,7 @@ fn broadcast(tensors: &mut [Tensor]) {
 }
 
 impl Tensor {
-    fn new(row: &'static Operand, tensor: &TensorView) -> Result<Self> {
+    fn new(row: &'static Operand, tensor: &TensorView, swapped: Option<[usize; 2]>) -> Result<Self> {
         let (rank, axes) = (row.rank(), tensor.shape().len());
         if axes > rank || (axes < rank && !row.broadcast) {
             let most = if row.broadcast { "at most " } else { "" };
@@ -98,8 +110,10 @@ impl Tensor {
         }
         let mut stored = vec![1; rank];
         stored[rank - axes..].copy_from_slice(tensor.shape());
+        swap(&mut stored, swapped);
         let (numbers, dtype) = load(row, tensor).with_context(|| row.name.to_owned())?;
-        Ok(Self { row, numbers, dtype, shape: stored.clone(), stored })
+        let rounded = tensor.dtype() == Dtype::F64;
+        Ok(Self { row, numbers, dtype, rounded, swapped, shape: stored.clone(), stored })
     }
 
     /// Kernels walk the innermost axis by a stride of 1, so that its one number has to stand there as often as it counts.
@@ -120,13 +134,15 @@ impl Tensor {
         }
     }
 
-    /// Its elements in row-major order, if they are floats.
+    /// Its elements in the order of the file, if they are floats.
     pub fn floats(&self) -> &[f32] {
         if let Numbers::Floats(numbers) = &self.numbers { numbers } else { &[] }
     }
 
     /// On the GPU, in the type in which the file stores it.
     pub fn upload(&self, context: &Context) -> Result<wgpu::Buffer> {
+        let count = elements(self.stored.iter().map(|&extent| extent as u64));
+        expect_room(context, self.row.name, count.saturating_mul(self.dtype.size()))?;
         Ok(match &self.numbers {
             Numbers::Floats(numbers) if self.row.kind == Kind::Float => context.upload_as(numbers, self.dtype)?,
             Numbers::Floats(numbers) => context.upload(numbers),
@@ -137,12 +153,12 @@ impl Tensor {
 
     pub fn view<'b>(&self, buffer: &'b wgpu::Buffer) -> Result<AnyView<'b>> {
         let dtype = if self.row.kind == Kind::Statistic { DType::F32 } else { self.dtype };
-        let mut strides = vec![0; self.shape.len()];
-        let mut stride = 1;
-        for axis in (0..self.shape.len()).rev() {
+        let mut strides = strides(&self.stored.iter().map(|&extent| extent as u64).collect::<Vec<_>>(), self.swapped);
+        for (axis, stride) in strides.iter_mut().enumerate() {
             // An axis that is repeated stays where it is.
-            strides[axis] = if self.stored[axis] == self.shape[axis] { stride } else { 0 };
-            stride *= self.stored[axis] as u64;
+            if self.stored[axis] != self.shape[axis] {
+                *stride = 0;
+            }
         }
         let extent = |&extent: &usize| u32::try_from(extent).with_context(|| format!("{}: {extent}", self.row.name));
         let shape = self.shape.iter().map(extent).collect::<Result<Vec<_>>>()?;
@@ -153,7 +169,10 @@ impl Tensor {
         let [mut stored, mut shape] = [[1; RANK]; 2];
         stored.copy_from_slice(&self.stored);
         shape.copy_from_slice(&self.shape);
-        Ok(HostView::new(numbers, stored)?.broadcast_to(shape))
+        swap(&mut stored, self.swapped);
+        let view = HostView::new(numbers, stored)?;
+        let view = self.swapped.map_or(view, |[a, b]| view.swap_axes(a, b));
+        Ok(view.broadcast_to(shape))
     }
 }
 
@@ -179,6 +198,21 @@ by_kind! {
     mask: Bytes, u8;
 }
 
+/// How many elements a tensor of these extents has.
+pub fn elements(extents: impl Iterator<Item = u64> + Clone) -> u64 {
+    if extents.clone().any(|extent| extent == 0) { 0 } else { extents.fold(1, u64::saturating_mul) }
+}
+
+/// Refuses a tensor that no buffer of the device could hold, by its own size.
+pub fn expect_room(context: &Context, name: &str, needed: u64) -> Result<()> {
+    let limits = context.device().limits();
+    let limit = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
+    if needed > limit {
+        return Err(Error::LimitExceeded { what: format!("{name}: bytes in one binding"), needed, limit }.into());
+    }
+    Ok(())
+}
+
 /// The numbers of a tensor, and what the GPU gets them as.
 fn load(row: &Operand, tensor: &TensorView) -> Result<(Numbers, DType)> {
     let bytes = tensor.data();
@@ -192,6 +226,14 @@ fn load(row: &Operand, tensor: &TensorView) -> Result<(Numbers, DType)> {
         }
         (Kind::Float | Kind::Statistic, Dtype::BF16) => {
             (Numbers::Floats(words(bytes).map(|word| bf16::from_le_bytes(word).to_f32()).collect()), DType::BF16)
+        }
+        (Kind::Float | Kind::Statistic, Dtype::F64) => {
+            let rounded = |number: f64| match number as f32 {
+                infinite if infinite.is_infinite() && number.is_finite() => Err(anyhow!("{number:e} does not fit f32")),
+                rounded => Ok(rounded),
+            };
+            let numbers = words(bytes).map(|word| rounded(f64::from_le_bytes(word)));
+            (Numbers::Floats(numbers.collect::<Result<_>>()?), DType::F32)
         }
         (Kind::Lengths, Dtype::U32) => (Numbers::Lengths(words(bytes).map(u32::from_le_bytes).collect()), DType::U32),
         (Kind::Lengths, Dtype::I32) => {
@@ -207,7 +249,7 @@ fn load(row: &Operand, tensor: &TensorView) -> Result<(Numbers, DType)> {
             let accepted = match kind {
                 Kind::Lengths => "U32, I32 or I64",
                 Kind::Mask => "BOOL or U8",
-                _ => "F32, F16 or BF16",
+                _ => "F32, F16, BF16 or F64",
             };
             bail!("element type: expected {accepted}, got {got:?}");
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Kernels;
 use super::problem::{Problem, Table};
-use super::shapes::{GivenNames, Shapes, check_given, sizes};
+use super::shapes::{GivenNames, Shapes, check_given, refused, sizes};
 use crate::context::Context;
 use crate::dispatch::{Plan, PlanBuilder, PlanCache, Prepared};
 use crate::dtype::DType;
@@ -61,7 +61,7 @@ impl<O: Kernels> Planner<O> {
         }
         let view = |row| tensors.iter().find(|tensor| is(row, tensor)).map(|(.., view)| *view);
         if let Some(row) = O::OPERANDS.iter().find(|row| !row.optional && view(row).is_none()) {
-            return Err(Error::Operand { tensor: row.name, problem: "is missing".into() });
+            return Err(refused(row, "is missing", false));
         }
         self.prepare(O::OPERANDS.iter().map(view).collect())
     }

@@ -215,10 +215,16 @@ pub(super) fn sizes<O: Kernels>(
 pub(super) fn check_given<O: Kernels>(config: &O::Config, given: &GivenNames) -> Result<()> {
     for row in O::OPERANDS {
         if let Some(problem) = O::refuses(config, given, row) {
-            return Err(Error::Operand { tensor: row.name, problem: problem.into() });
+            return Err(refused(row, problem, given.on_host));
         }
     }
     Ok(())
+}
+
+/// What is wrong with an operand, which may have the name of an input and be an output; to a twin all are inputs.
+pub(super) fn refused(row: &Operand, problem: &str, on_host: bool) -> Error {
+    let output = if row.access == Access::Write && !on_host { "the output " } else { "" };
+    Error::Operand { tensor: row.name, problem: format!("{output}{problem}") }
 }
 
 /// Whether a call with these inputs may have an operand.

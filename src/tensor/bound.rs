@@ -88,9 +88,6 @@ impl<'d, 'a> Operands<'d, 'a> {
         let end = begin.checked_add(length).ok_or_else(beyond)?;
         // Kernels read whole words, so the last one must exist.
         let needed = end.checked_next_multiple_of(4).ok_or_else(beyond)?;
-        if needed > buffer {
-            return Err(Error::BufferTooSmall { tensor: name, needed, got: buffer });
-        }
         let limits = &self.device.limits;
         let offset = begin - begin % u64::from(limits.min_storage_buffer_offset_alignment);
         let start = (begin - offset) / dtype.size();
@@ -102,6 +99,10 @@ impl<'d, 'a> Operands<'d, 'a> {
         let limit = limits.max_storage_buffer_binding_size;
         if size > limit {
             return Err(Error::LimitExceeded { what: format!("{name}: bytes in one binding"), needed: size, limit });
+        }
+        // Last, as no buffer is large enough for what no binding holds.
+        if needed > buffer {
+            return Err(Error::BufferTooSmall { tensor: name, needed, got: buffer });
         }
         // Two halves of a word are one place: an output is written by words.
         Ok(Place { bytes: begin - begin % 4..needed, offset, size, start: start as u32 })
@@ -267,6 +268,9 @@ mod tests {
         let device = device(GRANTED, wgpu::Features::empty());
         let short = Operands::new(&device).place("k", DType::F32, 2, Some(3), 19);
         assert!(short.unwrap_err().to_string().contains("20"), "its buffer ends before it");
+        let empty = Operands::new(&device).place("k", DType::F32, 0, Some(1 << 30), 0);
+        let refused = empty.unwrap_err().to_string();
+        assert_eq!(refused, "k: bytes in one binding: needs 4294967296, the limit is 2147483647", "and not its buffer");
     }
 
     #[test]

@@ -32,12 +32,10 @@ const LOG_ERROR: f64 = 1.0 / (1 << 20) as f64;
 pub struct Checked {
     pub rows: usize,
     pub all_rows: bool,
-    /// Largest |got − want|.
-    pub max_abs_err: f64,
-    /// Root mean square of got − want.
-    pub rms_err: f64,
-    /// What `max_abs_err` was allowed to be.
-    pub allowed: f64,
+    /// Largest |got − want|, what it was allowed to be, and the root mean square.
+    pub absolute: Errors,
+    /// The same relative to the largest |want| of these rows.
+    pub relative: Errors,
     /// Over all rows, in nats.
     pub mean_entropy: Option<f64>,
     /// What the twin took, and the multiply-adds of its truth.
@@ -49,11 +47,30 @@ pub struct Checked {
     pub first_calls: Duration,
 }
 
+/// How far off numbers are.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Errors {
+    pub max: f64,
+    pub allowed: f64,
+    pub rms: f64,
+}
+
+impl Errors {
+    /// In units of a number; what is off by nothing is so in those of 0, too.
+    fn relative_to(self, largest: f64) -> Self {
+        let ratio = |error: f64| if error == 0.0 { 0.0 } else { error / largest };
+        Self { max: ratio(self.max), allowed: ratio(self.allowed), rms: ratio(self.rms) }
+    }
+}
+
 impl std::fmt::Display for Checked {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { rows, max_abs_err, rms_err, allowed, twin_time, twin_work, first_calls, .. } = self;
+        let Self { rows, relative: Errors { max, allowed, rms }, twin_time, twin_work, first_calls, .. } = self;
         let rows = if self.all_rows { "all rows".into() } else { format!("{rows} rows") };
-        write!(f, "{rows} within {max_abs_err:.1e} of the twin (rms {rms_err:.1e}; allowed {allowed:.1e})")?;
+        write!(
+            f,
+            "{rows} off from the twin by {max:.1e} of its largest number (rms {rms:.1e}; allowed {allowed:.1e})"
+        )?;
         if let Some(entropy) = self.mean_entropy {
             write!(f, ", mean row entropy {entropy:.3} nat")?;
         }
@@ -97,16 +114,17 @@ pub fn verify(context: &Context, case: &dyn Case, tensors: &Tensors) -> Result<C
     let by_matrices = case.by_matrices();
     let [of_largest, of_rms, of_entropy] = if by_matrices { F16_PRODUCTS } else { [0.0; 3] };
     let [relative, absolute] = rounding(tensors.shape.dtype);
-    let allowed = 2.0 * naive.o + (floor + relative + of_largest) * largest(want.o.iter().copied()) + absolute;
+    let largest_o = largest(want.o.iter().copied());
+    let allowed = 2.0 * naive.o + (floor + relative + of_largest) * largest_o + absolute;
     let rms_allowed = (RMS_RATIO + floor + relative + of_rms) * root_mean_square(want.o.iter().copied()) + absolute;
-    let max_abs_err = largest(differences(&got.o, &want.o));
-    let rms_err = root_mean_square(differences(&got.o, &want.o));
-    if !(max_abs_err <= allowed && rms_err <= rms_allowed) {
+    let max = largest(differences(&got.o, &want.o));
+    let rms = root_mean_square(differences(&got.o, &want.o));
+    if !(max <= allowed && rms <= rms_allowed) {
         let worst = differences(&got.o, &want.o).enumerate().max_by(|a, b| f64::total_cmp(&a.1.abs(), &b.1.abs()));
         let (got, want) = worst.map_or((0.0, 0.0), |(index, _)| (got.o[index], want.o[index]));
         return Err(Failure::Failed(format!(
-            "differs from the twin by {max_abs_err:.2e} (allowed {allowed:.2e}), rms {rms_err:.2e} (allowed \
-             {rms_allowed:.2e}); worst: got {got}, want {want}"
+            "differs from the twin by {max:.2e} (allowed {allowed:.2e}), rms {rms:.2e} (allowed {rms_allowed:.2e}), where \
+             the largest is {largest_o:.2e}; worst: got {got}, want {want}"
         )));
     }
     let entropy_err = largest(differences(&got.entropy, &want.entropy));
@@ -117,15 +135,15 @@ pub fn verify(context: &Context, case: &dyn Case, tensors: &Tensors) -> Result<C
             "row entropy differs from the twin by {entropy_err:.2e} (allowed {entropy_allowed:.2e})"
         )));
     }
+    let errors = Errors { max, allowed, rms };
     let twin_work = parts.iter().map(|part| part.work).sum();
     let all_rows = got.o.len() == elements(tensors.shape.q());
     let rows = parts.iter().map(|part| part.rows.len()).sum();
     Ok(Checked {
         rows,
         all_rows,
-        max_abs_err,
-        rms_err,
-        allowed,
+        absolute: errors,
+        relative: errors.relative_to(largest_o),
         mean_entropy,
         twin_time,
         twin_work,
@@ -225,4 +243,17 @@ fn largest(values: impl IntoIterator<Item = f64>) -> f64 {
 fn root_mean_square(values: impl Iterator<Item = f64>) -> f64 {
     let (count, sum) = values.fold((0u64, 0.0), |(count, sum), value| (count + 1, sum + value * value));
     (sum / count.max(1) as f64).sqrt()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_are_relative_to_the_largest_number() {
+        let errors = Errors { max: 3.0, allowed: 6.0, rms: 0.5 }.relative_to(1024.0);
+        assert_eq!(errors, Errors { max: 3.0 / 1024.0, allowed: 6.0 / 1024.0, rms: 0.5 / 1024.0 });
+        let none = Errors { max: 0.0, allowed: 1e-9, rms: 0.0 }.relative_to(0.0);
+        assert_eq!(none, Errors { max: 0.0, allowed: f64::INFINITY, rms: 0.0 });
+    }
 }
