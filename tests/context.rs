@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Tensor, assert_same_bits, context, without_bounds_checks};
+use common::{Tensor, assert_same_bits, context, headless, without_bounds_checks};
 use wgpu_attention::{
     Attention, AttentionConfig, AttentionInputs, AttentionOutputs, Causal, Context, FeatureMap, GatedAttention,
     GatedAttentionConfig, GatedAttentionInputs, GatedAttentionOutputs, LinearAttention, LinearAttentionConfig,
@@ -95,7 +95,7 @@ fn held(context: &Context) -> [isize; 4] {
 
 #[test]
 fn a_repeated_call_creates_nothing_on_the_device() -> Result<()> {
-    let context = context();
+    let context = &headless();
     let [q, k, v, o] = [1, 2, 3, 4].map(|seed| context.upload(&Tensor::normal(seed, SHAPE).data));
     let [q, k, v, o] = [&q, &k, &v, &o].map(|buffer| TensorView::f32(buffer, SHAPE.map(|extent| extent as u32)));
     let attention = Attention::new(context, AttentionConfig::new())?;

@@ -10,18 +10,30 @@ use rand_distr::StandardNormal;
 use wgpu_attention::half::{bf16, f16};
 use wgpu_attention::{Context, ContextOptions, DType, HostView, TensorView};
 
-/// The context of this thread's test; a device each, so that software drivers compile on more than one core. Without an
-/// adapter the test fails.
+/// The context of this thread's test; a device each, so that software drivers compile on more than one core. SwiftShader compiles
+/// one kernel at a time and keeps none on disk: there all tests of a program share what was compiled. Without an adapter the test
+/// fails.
 pub fn context() -> &'static Context {
-    thread_local!(static CONTEXT: &'static Context = Box::leak(Box::new(headless())));
+    static FIRST: OnceLock<&'static Context> = OnceLock::new();
+    thread_local!(static CONTEXT: &'static Context = of_thread(&FIRST, || Box::leak(Box::new(headless()))));
     CONTEXT.with(|context| *context)
+}
+
+/// What is made for each thread, or the first of them where threads share.
+fn of_thread(first: &OnceLock<&'static Context>, make: fn() -> &'static Context) -> &'static Context {
+    let mut own = None;
+    let first = *first.get_or_init(|| *own.insert(make()));
+    let device = first.capabilities();
+    let shared = device.is_cpu && !device.is_llvmpipe;
+    own.unwrap_or_else(|| if shared { first } else { make() })
 }
 
 /// [`context`], and on a software driver more that get a GPU's kernels: with whatever the device grants; and on llvmpipe, which
 /// compiles faster than SwiftShader, with what every device does.
 pub fn contexts() -> Vec<(&'static str, &'static Context)> {
+    static FIRST: OnceLock<&'static Context> = OnceLock::new();
     thread_local! {
-        static AS_GPU: &'static Context = as_gpu(context());
+        static AS_GPU: &'static Context = of_thread(&FIRST, || as_gpu(context()));
         static AS_ANY_GPU: &'static Context =
             as_gpu(&device_with(wgpu::Limits::default()).expect("a device with default limits"));
     }
@@ -88,7 +100,8 @@ fn as_gpu(context: &Context) -> &'static Context {
     Box::leak(Box::new(Context::with_options(context.device().clone(), context.queue().clone(), options)))
 }
 
-fn headless() -> Context {
+/// [`context`] on a device of its own.
+pub fn headless() -> Context {
     static ANNOUNCED: Once = Once::new();
     let context = Context::headless().unwrap_or_else(|error| {
         panic!(
