@@ -52,7 +52,7 @@ operands! {
         /// Values.
         v: required float ["batch", "kv_heads", "kv_len", "v_dim"];
         /// The rows of FAVOR+.
-        projection: optional float ["features=projection_rows", "head_dim"];
+        projection: optional float ["features=projection_rows", "head_dim"].without_gradient();
         /// Visible keys per batch, in tokens.
         kv_lens: optional lengths ["batch"];
         /// Incoming state: sums of ψ(k) vᵀ.

@@ -54,6 +54,8 @@ pub struct Operand {
     pub access: Access,
     /// Whether a call may do without it.
     pub optional: bool,
+    /// Whether a loss has a gradient with respect to it: of inputs that are floats, but for those that are drawn once and stay.
+    pub gradient: bool,
     /// Whether an outer axis of extent 1 stands for any extent where a file has it so.
     pub broadcast: bool,
     /// Whether the last two axes may stand in memory in either order.
@@ -78,6 +80,7 @@ impl Operand {
             kind,
             access: Access::Read,
             optional: false,
+            gradient: matches!(kind, Kind::Float),
             broadcast: false,
             either_order: false,
             state: false,
@@ -113,7 +116,11 @@ impl Operand {
     }
 
     pub(crate) const fn written(self) -> Self {
-        Self { access: Access::Write, ..self }
+        Self { access: Access::Write, gradient: false, ..self }
+    }
+
+    pub(crate) const fn without_gradient(self) -> Self {
+        Self { gradient: false, ..self }
     }
 
     pub(crate) const fn broadcast(self) -> Self {

@@ -245,3 +245,18 @@ pub(crate) fn host_shapes<O: Kernels>(config: &O::Config, extents: &[(&'static s
     });
     sizes::<O>(config, &tensors.collect::<Vec<_>>(), true)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::op::Op;
+    use crate::{Attention, LinearAttention};
+
+    #[test]
+    fn gradients_are_those_of_floats_that_are_read() {
+        let names = |rows: &'static [crate::op::Operand]| -> Vec<&str> {
+            rows.iter().filter(|row| row.gradient).map(|row| row.name).collect()
+        };
+        assert_eq!(names(Attention::operands()), ["q", "k", "v", "bias", "row_scale"]);
+        assert_eq!(names(LinearAttention::operands()), ["q", "k", "v", "state_s", "state_z"]);
+    }
+}
