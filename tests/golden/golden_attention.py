@@ -97,7 +97,7 @@ def attention_cases():
         mask[..., 3, :] = False
         return mask
 
-    # Sizes.
+    # Sizes; of the other cases most have those of tests/attention.rs, so that a driver compiles the same kernels.
     for n in [1, 2, 17, 64, 65, 257]:
         for d in [8, 64, 128]:
             dv = d if n * d <= 2048 else 4
@@ -115,13 +115,13 @@ def attention_cases():
                   "offset_9": {"offset": 9}, "offset_far_left": {"offset": -40}, "offset_far_right": {"offset": 2000}}
     for label, causal in alignments.items():
         for n, m in [(17, 17), (5, 33), (33, 5), (1, 65), (65, 1)]:
-            yield case(f"{label}_{n}x{m}", {"causal": causal}, lambda draw: qkv(draw, n, m, d=8, dv=4))
+            yield case(f"{label}_{n}x{m}", {"causal": causal}, lambda draw: qkv(draw, n, m, d=8))
     yield case("causal_n257", {"causal": "bottom_right"}, lambda draw: qkv(draw, 257, d=8, dv=4))
     windows = [(3, None), (None, 2), (0, 0), (5, 7), (64, 0), (1000, 1000)]
     for causal in ["none", "top_left", "bottom_right"]:
         for left, right in windows:
             config = {"causal": causal, "window": {"left": left, "right": right}}
-            yield case(f"window_{causal}_{left}_{right}", config, lambda draw: qkv(draw, 21, 34, d=6, dv=4))
+            yield case(f"window_{causal}_{left}_{right}", config, lambda draw: qkv(draw, 21, 34, d=8))
     yield case("window_n257", {"causal": "top_left", "window": {"left": 31}}, lambda draw: qkv(draw, 257, d=8, dv=4))
 
     # Scales, each full and causal: under a causal mask n differs from row to row.
@@ -135,7 +135,7 @@ def attention_cases():
     for label, scale in scales.items():
         for causal in ["none", "bottom_right"]:
             def build(draw):
-                inputs = qkv(draw, 29, d=12, dv=8, heads=2)
+                inputs = qkv(draw, 29, d=8, heads=2)
                 if scale == "per_row":
                     inputs["row_scale"] = draw.normal(1, 2, 29)
                 return inputs
@@ -163,14 +163,14 @@ def attention_cases():
     for dtype in [np.uint32, np.int32, np.int64]:
         for causal in ["none", "top_left", "bottom_right"] if dtype == np.uint32 else ["bottom_right"]:
             yield case(f"kv_lens_{np.dtype(dtype).name}_{causal}", {"causal": causal}, lambda draw: qkv(
-                draw, 7, 24, d=8, dv=4, batch=6) | {"kv_lens": np.array([24, 0, 1, 7, 13, 90], dtype)})
+                draw, 7, 24, d=8, batch=6) | {"kv_lens": np.array([24, 0, 1, 7, 13, 90], dtype)})
     yield case("kv_lens_log_n_window", {"causal": "bottom_right", "scale": log_n, "window": {"left": 4}}, lambda draw: qkv(
-        draw, 9, 24, d=8, dv=4, batch=3) | {"kv_lens": np.array([24, 5, 13], np.uint32)})
+        draw, 9, 24, d=8, batch=3) | {"kv_lens": np.array([24, 5, 13], np.uint32)})
     for heads, kv_heads in [(4, 1), (4, 2), (6, 3), (9, 3)]:
         yield case(f"grouped_{heads}_{kv_heads}", {"causal": "bottom_right"}, lambda draw: qkv(
-            draw, 12, 20, d=8, dv=4, batch=2, heads=heads, kv_heads=kv_heads))
+            draw, 12, 20, d=8, batch=2, heads=heads, kv_heads=kv_heads))
     yield case("grouped_decode", {"causal": "bottom_right"}, lambda draw: qkv(
-        draw, 1, 130, d=8, dv=4, batch=2, heads=8, kv_heads=2) | {"kv_lens": np.array([130, 77], np.uint32)})
+        draw, 1, 130, d=8, batch=2, heads=8, kv_heads=2) | {"kv_lens": np.array([130, 77], np.uint32)})
     yield case("large_scores", {"scale": {"fixed": 1.0}}, lambda draw: qkv(draw, 16, d=4, scale=5000.0))
     yield case("everything", {"causal": {"offset": 6}, "window": {"left": 17, "right": 3}, "softcap": 5.0,
                               "scale": "per_row"}, lambda draw: qkv(

@@ -84,7 +84,8 @@ def gated_attention(config, v, q=None, k=None, z=None, u=None, kv_lens=None, q_l
 
 
 def gated_attention_cases():
-    def case(name, config, n, m=None, s=8, e=6, batch=1, heads=1, kv_heads=None, form="qk", gate=False, kv_lens=None,
+    # The sizes of tests/gated_attention.rs where a case is not about them, so that a driver compiles the same kernels.
+    def case(name, config, n, m=None, s=8, e=8, batch=1, heads=1, kv_heads=None, form="qk", gate=False, kv_lens=None,
              rows=None, dtype=np.float32):
         """form: qk, z (gamma alone), or z_beta."""
         draw = Draw(f"gated_attention/{name}")
@@ -128,7 +129,7 @@ def gated_attention_cases():
         for s in [8, 64] if n == 257 else [8, 64, 128]:
             # Halves keep the files small.
             dtype = np.float16 if n * s > 2048 else np.float32
-            yield case(f"size_n{n}_s{s}", v1 | {"causal": "top_left"}, n, s=s, e=4, form="z", gate=s == 8, dtype=dtype)
+            yield case(f"size_n{n}_s{s}", v1 | {"causal": "top_left"}, n, s=s, e=8 if s == 8 else 4, form="z", gate=s == 8, dtype=dtype)
     for s, e in [(1, 1), (3, 5), (37, 2), (5, 19), (73, 3)]:
         yield case(f"odd_s{s}_e{e}", {"weights": weights["v4"]}, 4, s=s, e=e, form="z_beta", gate=True)
     for label, causal in {"offset_minus_4": {"offset": -4}, "offset_9": {"offset": 9}, "top_left": "top_left",
@@ -152,10 +153,10 @@ def gated_attention_cases():
             yield case(f"mixed_{causal}_{label}_qk", config, 37)
         for chunk, n in [(1, 9), (3, 20), (64, 64), (64, 65), (64, 200), (100, 250), (256, 257), (1000, 40)]:
             config = {"mode": {"mixed_chunk": {"chunk": chunk}}, "causal": causal}
-            yield case(f"mixed_{causal}_chunk{chunk}_n{n}", config, n, s=8, e=4, form="z", gate=True)
+            yield case(f"mixed_{causal}_chunk{chunk}_n{n}", config, n, form="z", gate=True)
         config = {"mode": {"mixed_chunk": {"chunk": 8}}, "causal": causal}
         yield case(f"mixed_{causal}_kv_lens", config, 20, batch=4, kv_lens=[20, 0, 5, 19])
         yield case(f"mixed_{causal}_grouped", config, 20, heads=4, kv_heads=2)
         yield case(f"mixed_{causal}_odd", config, 20, s=21, e=18, form="z_beta")
     config = {"mode": {"mixed_chunk": {}}, "causal": "bottom_right"}
-    yield case("mixed_bottom_right_default_chunk", config, 300, s=8, e=4, form="z", gate=True)
+    yield case("mixed_bottom_right_default_chunk", config, 300, form="z", gate=True)
