@@ -61,21 +61,21 @@ operands! {
         /// Keys of the linear part of mixed chunks, unless z is given.
         k_lin: optional float ["batch", "kv_heads", "kv_len", "key_dim"].or("z");
         /// Factor of z in q.
-        gamma_q: optional float ["heads", "key_dim"].broadcast();
+        gamma_q: optional float ["heads:q_heads", "key_dim"].broadcast();
         /// Term of q.
-        beta_q: optional float ["heads", "key_dim"].broadcast().or("gamma_q");
+        beta_q: optional float ["heads:q_heads", "key_dim"].broadcast().or("gamma_q");
         /// Factor of z in k.
-        gamma_k: optional float ["heads", "key_dim"].broadcast();
+        gamma_k: optional float ["heads:q_heads", "key_dim"].broadcast();
         /// Term of k.
-        beta_k: optional float ["heads", "key_dim"].broadcast().or("gamma_k");
+        beta_k: optional float ["heads:q_heads", "key_dim"].broadcast().or("gamma_k");
         /// Factor of z in q_lin.
-        gamma_q_lin: optional float ["heads", "key_dim"].broadcast();
+        gamma_q_lin: optional float ["heads:q_heads", "key_dim"].broadcast();
         /// Term of q_lin.
-        beta_q_lin: optional float ["heads", "key_dim"].broadcast().or("gamma_q_lin");
+        beta_q_lin: optional float ["heads:q_heads", "key_dim"].broadcast().or("gamma_q_lin");
         /// Factor of z in k_lin.
-        gamma_k_lin: optional float ["heads", "key_dim"].broadcast();
+        gamma_k_lin: optional float ["heads:q_heads", "key_dim"].broadcast();
         /// Term of k_lin.
-        beta_k_lin: optional float ["heads", "key_dim"].broadcast().or("gamma_k_lin");
+        beta_k_lin: optional float ["heads:q_heads", "key_dim"].broadcast().or("gamma_k_lin");
     }
     /// The tensors that gated attention writes.
     ///

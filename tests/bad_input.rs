@@ -242,6 +242,8 @@ fn matmul_names_every_spoiled_tensor() {
         ("b: n", MatMulShapes::new(8, (1 << 30) + 1, 8)),
         ("a: k", MatMulShapes::new(8, 8, u32::MAX)),
         ("c: bytes", MatMulShapes::new(1 << 20, 1 << 20, 1)),
+        ("a: bytes", MatMulShapes::new(1 << 20, 8, 1 << 20)),
+        ("b: bytes", MatMulShapes::new(8, 1 << 20, 1 << 20)),
     ];
     for (what, shapes) in cases {
         let message = product.plan(&shapes, DType::F32).expect_err(what).to_string();

@@ -34,7 +34,7 @@ impl<O: Kernels> Planner<O> {
     pub fn prepare<'a>(&self, views: Vec<Option<AnyView<'a>>>) -> Result<Prepared<'a>> {
         let given = O::OPERANDS.iter().zip(&views).filter_map(|(row, view)| Some((row, view.as_ref()?)));
         let extents = given.map(|(row, view)| (row, view.shape().iter().map(|&extent| extent.into()).collect()));
-        let shapes = sizes::<O>(&self.config, &extents.collect::<Vec<_>>(), false)?;
+        let mut shapes = sizes::<O>(&self.config, &extents.collect::<Vec<_>>(), false)?;
         let mut operands = Operands::new(self.context.capabilities());
         let mut layouts = Vec::with_capacity(views.len());
         for (row, view) in O::OPERANDS.iter().zip(views) {
@@ -42,7 +42,11 @@ impl<O: Kernels> Planner<O> {
             if let (Some(expected), Some(got)) = (O::must_be_f32(&self.config, row.name), got) {
                 return Err(Error::DType { tensor: row.name, expected, got });
             }
-            layouts.push(operands.add(row, view)?);
+            let layout = operands.add(row, view)?;
+            if layout.is_some_and(|layout| layout.transposed) {
+                shapes.transpose(row.name);
+            }
+            layouts.push(layout);
         }
         let in_place = operands.in_place();
         let operands = operands.finish()?;
@@ -84,7 +88,7 @@ pub(crate) fn problem<O: Kernels>(
     let device = context.capabilities();
     let problem = Problem::contiguous::<O>(config, *shapes).stored::<O>(config, dtype, device)?;
     // What is broadcast may lie in a smaller buffer.
-    for (_, row, layout) in problem.given().filter(|(_, row, _)| !row.broadcast) {
+    for (_, row, layout) in problem.given().filter(|(_, row, _)| !(row.optional && row.broadcast)) {
         layout.check(row.name, &device.limits)?;
     }
     Ok(problem)

@@ -20,6 +20,8 @@ pub(crate) trait Shapes: Copy + Eq + std::hash::Hash + fmt::Debug + Send + Sync 
     fn is_transposed(&self, _operand: &str) -> bool {
         false
     }
+    /// Says so of a matrix.
+    fn transpose(&mut self, _operand: &str) {}
 }
 
 /// A field of a struct of shapes.
@@ -111,6 +113,13 @@ macro_rules! shapes {
                 match operand {
                     $($transposed => self.$flag,)*
                     _ => false,
+                }
+            }
+
+            fn transpose(&mut self, operand: &str) {
+                match operand {
+                    $($transposed => self.$flag = true,)*
+                    _ => {}
                 }
             }
         }
@@ -250,6 +259,17 @@ pub(crate) fn host_shapes<O: Kernels>(config: &O::Config, extents: &[(&'static s
 mod tests {
     use crate::op::Op;
     use crate::{Attention, LinearAttention};
+
+    #[test]
+    fn maps_of_a_shared_z_have_its_heads() {
+        use crate::{GatedAttention, GatedAttentionConfig, GatedAttentionShapes};
+        let shapes = GatedAttentionShapes::gau(2, 3, 5, 7, 11);
+        for row in GatedAttention::operands() {
+            let extents = GatedAttention::extents(&GatedAttentionConfig::new(), &shapes, row);
+            let is_map = row.name.starts_with("gamma_") || row.name.starts_with("beta_");
+            assert!(if is_map { extents == [3, 7] } else { !extents.contains(&0) }, "{}: {extents:?}", row.name);
+        }
+    }
 
     #[test]
     fn gradients_are_those_of_floats_that_are_read() {
