@@ -13,7 +13,7 @@ alias Elem = vec4<f32>; // f32 where a row starts or ends off a multiple of four
 
 const V_CHUNKS: u32 = (V_DIM + 3u) / 4u;
 const ROWS: u32 = WORKGROUP / LANES;
-const LOWEST: f32 = -3.40282347e+38; // no lse is below the lowest float
+const LOWEST: f32 = -0x1.fffffep+127; // no lse is below the lowest float
 const MINUS_INFINITY: u32 = 0xff800000u; // the lse of a part that sees no key
 
 const_assert WORKGROUP % LANES == 0u;
