@@ -201,6 +201,14 @@ impl Context {
         self.read_back(buffer)
     }
 
+    /// [`download`](Self::download) of lengths, or of numbers of classes.
+    ///
+    /// # Errors
+    /// As [`download`](Self::download).
+    pub fn download_u32(&self, buffer: &wgpu::Buffer) -> Result<Vec<u32>> {
+        self.read_back(buffer)
+    }
+
     pub(crate) fn read_back<T: Pod>(&self, buffer: &wgpu::Buffer) -> Result<Vec<T>> {
         let missing = wgpu::BufferUsages::COPY_SRC - buffer.usage();
         if !missing.is_empty() {

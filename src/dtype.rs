@@ -13,7 +13,7 @@ pub enum DType {
     F16,
     /// The upper half of an f32: its range, 7 bits of fraction.
     BF16,
-    /// 32-bit unsigned integer: lengths.
+    /// 32-bit unsigned integer: lengths, numbers of classes.
     U32,
     /// One byte; zero is false, anything else true: masks.
     Bool,

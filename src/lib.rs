@@ -82,7 +82,8 @@
 //!
 //! One major version of this crate goes with each of wgpu's, which is re-exported as [`wgpu`].
 
-/// Hands every op to a macro: its module, its type, and those of its config and its sizes. Of tests and tools that go through all.
+/// Hands every op, and every backward pass, to a macro: its module, its type, and those of its config and its sizes. Of tests and
+/// tools that go through all.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! for_all_ops {

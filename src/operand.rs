@@ -14,6 +14,8 @@ pub enum Kind {
     Statistic,
     /// Lengths, as u32.
     Lengths,
+    /// Numbers of classes, as u32, of which `u32::MAX` is none.
+    Index,
     /// Bytes, of which zero is false.
     Mask,
 }
@@ -103,6 +105,11 @@ impl Operand {
         Self::new(name, Kind::Lengths, axes)
     }
 
+    #[expect(dead_code, reason = "of losses, which come next")]
+    pub(crate) const fn index(name: &'static str, axes: &'static [&'static str]) -> Self {
+        Self::new(name, Kind::Index, axes)
+    }
+
     pub(crate) const fn mask(name: &'static str, axes: &'static [&'static str]) -> Self {
         Self::new(name, Kind::Mask, axes)
     }
@@ -182,7 +189,7 @@ impl Operand {
         match self.kind {
             Kind::Float => None,
             Kind::Statistic => Some(DType::F32),
-            Kind::Lengths => Some(DType::U32),
+            Kind::Lengths | Kind::Index => Some(DType::U32),
             Kind::Mask => Some(DType::Bool),
         }
     }
@@ -225,11 +232,11 @@ pub trait HostTensors<'a> {
     /// # Errors
     /// Whatever keeps it from being such a tensor.
     fn floats<const RANK: usize>(&self, name: &'static str) -> crate::Result<Option<HostView<'a, f32, RANK>>>;
-    /// Lengths.
+    /// Lengths, or numbers of classes.
     ///
     /// # Errors
     /// Whatever keeps it from being such a tensor.
-    fn lengths<const RANK: usize>(&self, name: &'static str) -> crate::Result<Option<HostView<'a, u32, RANK>>>;
+    fn integers<const RANK: usize>(&self, name: &'static str) -> crate::Result<Option<HostView<'a, u32, RANK>>>;
     /// Booleans.
     ///
     /// # Errors
@@ -266,11 +273,11 @@ macro_rules! host_field {
         }
     )*};
 }
-host_field!(f32: floats, u32: lengths, u8: mask);
+host_field!(f32: floats, u32: integers, u8: mask);
 
 /// Declares an op's operands: the structs of its inputs and outputs, the inputs of its twin, and `OPERANDS`, its table.
 ///
-/// A row is `field: required|optional float|statistic|lengths|mask ["axis", …]`, and the setters of [`Operand`] that apply.
+/// A row is `field: required|optional float|statistic|lengths|index|mask ["axis", …]`, and the setters of [`Operand`] that apply.
 macro_rules! operands {
     (
         $(#[$inputs_doc:meta])*
@@ -366,6 +373,7 @@ macro_rules! field {
     (optional $($required:tt)*) => { Option<$crate::operand::field!(required $($required)*)> };
     (required $l:lifetime view $axes:tt) => { $crate::operand::field!(@rank $axes [$crate::TensorView] [$l]) };
     (required $l:lifetime lengths $axes:tt) => { $crate::operand::field!(@rank $axes [$crate::HostView] [$l, u32]) };
+    (required $l:lifetime index $axes:tt) => { $crate::operand::field!(@rank $axes [$crate::HostView] [$l, u32]) };
     (required $l:lifetime mask $axes:tt) => { $crate::operand::field!(@rank $axes [$crate::HostView] [$l, u8]) };
     (required $l:lifetime $float:ident $axes:tt) => { $crate::operand::field!(@rank $axes [$crate::HostView] [$l, f32]) };
     (@rank [$a:literal] [$($view:tt)*] [$($of:tt)*]) => { $($view)*<$($of)*, 1> };

@@ -47,6 +47,9 @@ fn report(faults: &[String]) {
 const PARTS: [&str; 6] =
     ["src/{}.rs", "src/{}/plan.rs", "src/{}/reference.rs", "tests/{}.rs", "benches/{}.rs", "tests/golden/golden_{}.py"];
 
+/// What its backward pass is made of, where it has one.
+const BACKWARD_PARTS: [&str; 2] = ["src/{}/backward/plan.rs", "src/{}/backward/reference.rs"];
+
 /// Where an op is named once: the file, how its line starts, and what the line says of it.
 const MENTIONS: [(&str, &str, &str); 5] = [
     ("src/lib.rs", "            {}: ", "its row in `for_all_ops`"),
@@ -67,7 +70,9 @@ fn every_op_has_all_its_parts() {
     let mut faults = Vec::new();
     for op in ops() {
         let paths = PARTS.map(|part| part.replace("{}", &op));
-        let missing = paths.into_iter().filter(|path| !root().join(path).is_file());
+        let backward = root().join(format!("src/{op}/backward.rs")).is_file();
+        let passes = backward.then(|| BACKWARD_PARTS.map(|part| part.replace("{}", &op))).into_iter().flatten();
+        let missing = paths.into_iter().chain(passes).filter(|path| !root().join(path).is_file());
         faults.extend(missing.map(|path| format!("op `{op}`: there is no {path}")));
         for (file, start, what) in MENTIONS {
             let text = std::fs::read_to_string(root().join(file)).unwrap_or_default();

@@ -87,9 +87,12 @@ fn execute(args: &Args, out: &mut dyn Write, err: &mut dyn Write) -> anyhow::Res
     let context = Context::headless_with_matrices(&name, Default::default())?;
     let result = request.run(&context)?;
 
+    let stem = request.op.stem();
+    let (op, pass) = stem.strip_suffix("_backward").map_or((stem, "forward"), |op| (op, "backward"));
     let adapter = context.device().adapter_info();
     let mut metadata: HashMap<String, String> = [
-        ("op", request.op.stem().to_owned()),
+        ("op", op.to_owned()),
+        ("pass", pass.to_owned()),
         ("config", request.op.config()?),
         ("kernel", result.kernel.clone()),
         ("adapter", adapter.name.clone()),
@@ -144,6 +147,7 @@ fn stored(data: &[f32], dtype: DType) -> (Dtype, Vec<u8>) {
     match dtype {
         DType::F16 => (Dtype::F16, data.iter().flat_map(|&x| f16::from_f32(x).to_le_bytes()).collect()),
         DType::BF16 => (Dtype::BF16, data.iter().flat_map(|&x| bf16::from_f32(x).to_le_bytes()).collect()),
+        DType::U32 => (Dtype::U32, data.iter().flat_map(|&x| (x as u32).to_le_bytes()).collect()),
         _ => (Dtype::F32, data.iter().flat_map(|x| x.to_le_bytes()).collect()),
     }
 }

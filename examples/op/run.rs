@@ -57,7 +57,10 @@ macro_rules! ops {
             ) -> Result<Self> {
                 match stem {
                     $(stringify!($op) => Ok(Self::$Op(Box::new(Call::new(metadata, tensors)?))),)*
-                    _ => bail!("metadata: op: expected one of {}; got {stem}", [$(stringify!($op)),*].join(", ")),
+                    _ => match (stem.strip_suffix("_backward"), [$(stringify!($op)),*]) {
+                        (Some(op), all) if all.contains(&op) => bail!("metadata: pass: {op} has no backward pass"),
+                        (_, all) => bail!("metadata: op: expected one of {}; got {stem}", forward(&all).join(", ")),
+                    },
                 }
             }
 
@@ -105,6 +108,11 @@ macro_rules! ops {
 }
 wgpu_attention::for_all_ops!(ops);
 
+/// The ops without their backward passes.
+fn forward<'a>(all: &[&'a str]) -> Vec<&'a str> {
+    all.iter().copied().filter(|op| !op.ends_with("_backward")).collect()
+}
+
 /// An op, the outputs wanted of it, and what the first of them is stored as.
 pub struct Request {
     pub op: Op,
@@ -115,7 +123,7 @@ pub struct Request {
 }
 
 /// What a file's metadata may say.
-const KEYS: [&str; 6] = ["op", "config", "outputs", "output_dtype", "layout", "transpose"];
+const KEYS: [&str; 7] = ["op", "pass", "config", "outputs", "output_dtype", "layout", "transpose"];
 
 impl Request {
     /// Reads [`KEYS`] from a file's metadata, which has no others; every tensor must be one of the op's inputs.
@@ -127,7 +135,11 @@ impl Request {
             bail!("metadata: unknown key {key}; there are {}", KEYS.join(", "));
         }
         let stem = metadata.get("op").context("metadata: op is missing")?;
-        let op = Op::new(stem, metadata, tensors)?;
+        let op = match metadata.get("pass").map_or("forward", String::as_str) {
+            "forward" => Op::new(stem, metadata, tensors)?,
+            "backward" => Op::new(&format!("{stem}_backward"), metadata, tensors)?,
+            pass => bail!("metadata: pass: expected forward or backward; got {pass}"),
+        };
         let names =
             |list: &String| list.split(',').map(|name| name.trim().to_owned()).filter(|n| !n.is_empty()).collect();
         let output_dtype = output_dtype(metadata.get("output_dtype").map_or("F32", String::as_str))?;
@@ -197,7 +209,10 @@ impl Buffer {
     fn read(&self, context: &Context) -> Result<Output<f32>> {
         let mut shape: Vec<usize> = self.shape.iter().map(|&extent| extent as usize).collect();
         swap(&mut shape, self.swapped);
-        let mut data = context.download_as(&self.buffer, self.dtype)?;
+        let mut data = match self.dtype {
+            DType::U32 => context.download_u32(&self.buffer)?.into_iter().map(|number| number as f32).collect(),
+            _ => context.download_as(&self.buffer, self.dtype)?,
+        };
         let (inner, width) = (shape[shape.len() - 1], self.width as usize);
         if inner < width {
             data = data.chunks(width).flat_map(|row| &row[..inner.min(row.len())]).copied().collect();
@@ -261,7 +276,11 @@ where
         let mut outputs = Vec::new();
         for row in self.outputs(request.wanted.as_ref())? {
             let main = !row.optional && row.kind == Kind::Float;
-            let dtype = if main { request.output_dtype } else { DType::F32 };
+            let dtype = match row.kind {
+                Kind::Index => DType::U32,
+                _ if main => request.output_dtype,
+                _ => DType::F32,
+            };
             let (shape, swapped) = (O::extents(&self.config, &shapes, row), self.axes.swapped(row));
             let output = Buffer::new(context, row, shape, swapped, dtype)?;
             // What it holds before the call, if anything.

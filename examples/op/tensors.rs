@@ -14,7 +14,7 @@ use super::axes::{Axes, strides, swap};
 pub struct Tensor {
     pub row: &'static Operand,
     numbers: Numbers,
-    /// What the file stores it as; of lengths and masks, what the library does, and of F64 what that was rounded to.
+    /// What the file stores it as; of integers and masks, what the library does, and of F64 what that was rounded to.
     dtype: DType,
     rounded: bool,
     /// Axes that the file has in the other order.
@@ -27,7 +27,7 @@ pub struct Tensor {
 
 enum Numbers {
     Floats(Vec<f32>),
-    Lengths(Vec<u32>),
+    Integers(Vec<u32>),
     Bytes(Vec<u8>),
 }
 
@@ -129,7 +129,7 @@ impl Tensor {
         self.stored[inner] = times;
         match &mut self.numbers {
             Numbers::Floats(numbers) => *numbers = repeated(numbers, times),
-            Numbers::Lengths(numbers) => *numbers = repeated(numbers, times),
+            Numbers::Integers(numbers) => *numbers = repeated(numbers, times),
             Numbers::Bytes(numbers) => *numbers = repeated(numbers, times),
         }
     }
@@ -146,7 +146,7 @@ impl Tensor {
         Ok(match &self.numbers {
             Numbers::Floats(numbers) if self.row.kind == Kind::Float => context.upload_as(numbers, self.dtype)?,
             Numbers::Floats(numbers) => context.upload(numbers),
-            Numbers::Lengths(numbers) => context.upload(numbers),
+            Numbers::Integers(numbers) => context.upload(numbers),
             Numbers::Bytes(numbers) => context.upload(numbers),
         })
     }
@@ -194,7 +194,7 @@ macro_rules! by_kind {
 }
 by_kind! {
     floats: Floats, f32;
-    lengths: Lengths, u32;
+    integers: Integers, u32;
     mask: Bytes, u8;
 }
 
@@ -216,7 +216,11 @@ pub fn expect_room(context: &Context, name: &str, needed: u64) -> Result<()> {
 /// The numbers of a tensor, and what the GPU gets them as.
 fn load(row: &Operand, tensor: &TensorView) -> Result<(Numbers, DType)> {
     let bytes = tensor.data();
-    let checked = |value: i64| u32::try_from(value).with_context(|| format!("{value} does not fit u32"));
+    // Of classes, whatever is negative is none.
+    let checked = |value: i64| match row.kind {
+        Kind::Index if value < 0 => Ok(u32::MAX),
+        _ => u32::try_from(value).with_context(|| format!("{value} does not fit u32")),
+    };
     Ok(match (row.kind, tensor.dtype()) {
         (Kind::Float | Kind::Statistic, Dtype::F32) => {
             (Numbers::Floats(words(bytes).map(f32::from_le_bytes).collect()), DType::F32)
@@ -235,19 +239,21 @@ fn load(row: &Operand, tensor: &TensorView) -> Result<(Numbers, DType)> {
             let numbers = words(bytes).map(|word| rounded(f64::from_le_bytes(word)));
             (Numbers::Floats(numbers.collect::<Result<_>>()?), DType::F32)
         }
-        (Kind::Lengths, Dtype::U32) => (Numbers::Lengths(words(bytes).map(u32::from_le_bytes).collect()), DType::U32),
-        (Kind::Lengths, Dtype::I32) => {
-            let words = words(bytes).map(|word| checked(i32::from_le_bytes(word).into()));
-            (Numbers::Lengths(words.collect::<Result<_>>()?), DType::U32)
+        (Kind::Lengths | Kind::Index, Dtype::U32) => {
+            (Numbers::Integers(words(bytes).map(u32::from_le_bytes).collect()), DType::U32)
         }
-        (Kind::Lengths, Dtype::I64) => {
+        (Kind::Lengths | Kind::Index, Dtype::I32) => {
+            let words = words(bytes).map(|word| checked(i32::from_le_bytes(word).into()));
+            (Numbers::Integers(words.collect::<Result<_>>()?), DType::U32)
+        }
+        (Kind::Lengths | Kind::Index, Dtype::I64) => {
             let words = words(bytes).map(|word| checked(i64::from_le_bytes(word)));
-            (Numbers::Lengths(words.collect::<Result<_>>()?), DType::U32)
+            (Numbers::Integers(words.collect::<Result<_>>()?), DType::U32)
         }
         (Kind::Mask, Dtype::BOOL | Dtype::U8) => (Numbers::Bytes(bytes.to_vec()), DType::Bool),
         (kind, got) => {
             let accepted = match kind {
-                Kind::Lengths => "U32, I32 or I64",
+                Kind::Lengths | Kind::Index => "U32, I32 or I64",
                 Kind::Mask => "BOOL or U8",
                 _ => "F32, F16, BF16 or F64",
             };

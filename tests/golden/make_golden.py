@@ -29,7 +29,9 @@ def write(op, case, config, inputs, want):
     tensors = {name: np.ascontiguousarray(value) for name, value in inputs.items() if value is not None}
     tensors |= {f"want.{name}": np.asarray(value, np.float64) for name, value in want.items() if value is not None}
     tensors = dict(sorted(tensors.items(), key=lambda item: (-item[1].dtype.itemsize, item[0])))
-    metadata = {"op": op, "config": json.dumps(config), "made_with": json.dumps(VERSIONS)}
+    metadata = {"op": op.removesuffix("_backward"), "config": json.dumps(config), "made_with": json.dumps(VERSIONS)}
+    if op.endswith("_backward"):
+        metadata["pass"] = "backward"
     header, offset = {"__metadata__": metadata}, 0
     for name, value in tensors.items():
         header[name] = {"dtype": DTYPES[value.dtype.name], "shape": list(value.shape),
@@ -52,11 +54,12 @@ def main():
     written = set()
     scripts = sorted(path.stem for path in ROOT.glob("golden_*.py"))
     for op in (name.removeprefix("golden_") for name in scripts if name != "golden_common"):
-        cases = getattr(importlib.import_module(f"golden_{op}"), f"{op}_cases")
-        for case, config, inputs, want in cases():
-            path = write(op, case, config, inputs, want)
-            assert path not in written, path
-            written.add(path)
+        module = importlib.import_module(f"golden_{op}")
+        for name in [op, f"{op}_backward"]:
+            for case, config, inputs, want in getattr(module, f"{name}_cases", lambda: [])():
+                path = write(name, case, config, inputs, want)
+                assert path not in written, path
+                written.add(path)
         # What JAX compiled for one op's shapes is gigabytes, and of no use to the next.
         jax.clear_caches()
     for stale in set(ROOT.glob("*/*.safetensors")) - written:
