@@ -99,9 +99,15 @@ fn every_failure_has_its_message() {
         (
             "unknown-metadata",
             attention().metadata("confg", "{}"),
-            "metadata: unknown key confg; there are op, config, outputs, output_dtype, layout, transpose",
+            "metadata: unknown key confg; there are op, pass, config, outputs, output_dtype, layout, transpose",
         ),
         ("unknown-output-list", attention().metadata("output", "o"), "metadata: unknown key output;"),
+        (
+            "no-pass",
+            attention().metadata("pass", "sideways"),
+            "metadata: pass: expected forward or backward; got sideways",
+        ),
+        ("no-backward-pass", parts("{}").metadata("pass", "backward"), "metadata: pass: merge has no backward pass"),
         ("unknown-value", attention().metadata("config", r#"{"causal":true}"#), "metadata: config: "),
         ("bad-option", attention().metadata("config", r#"{"softcap":-1}"#), "option softcap: expected "),
         (
