@@ -38,7 +38,8 @@ impl View {
     fn number(&self, name: &str) -> Option<u32> {
         match self.names.iter().position(|own| *own == name) {
             Some(axis) => Some(self.strides[axis]),
-            None => (name == "start" || self.names[0].is_empty()).then_some(self.start),
+            None if matches!(self.slot, Slot::Workspace { size: 0, .. }) => Some(0),
+            None => (name == "start").then_some(self.start),
         }
     }
 }
@@ -55,8 +56,8 @@ pub(crate) trait Names {
     fn size(&self, axis: &str) -> Option<u32>;
     /// An operand that is given.
     fn named(&self, operand: &str) -> Option<View>;
-    /// Whether the op has such an operand, given or not.
-    fn knows(&self, operand: &str) -> bool;
+    /// Whether the op has such an operand, given or not, and that has such a number: `start`, or a stride.
+    fn knows(&self, operand: &str, number: &str) -> bool;
 }
 
 /// A number of a kernel's uniform.
@@ -393,13 +394,14 @@ impl<'c> PlanBuilder<'c> {
         }
         let named = |name: &str| views.iter().find(|(own, _)| *own == name).map(|(_, view)| *view);
         // Whatever is missing is a fault of the op's own, which every test of it meets.
-        let missing = |what: &str| Error::Pipeline { label: pipeline.label.clone(), message: format!("no {what}") };
+        let fault = |message| Error::Pipeline { label: pipeline.label.clone(), message };
+        let missing = |what: &str| fault(format!("no {what}"));
         let mut bindings = Vec::with_capacity(interface.bindings.len());
         for (binding, name) in &interface.bindings {
-            let view = named(name).or_else(|| self.names.named(name)).ok_or_else(|| missing(name))?;
+            let view = named(name).or_else(|| self.names.named(name));
+            let view = view.ok_or_else(|| missing(&format!("tensor for {name}")))?;
             bindings.push((*binding, view.slot));
         }
-        let divisors = specialization.divisors();
         let mut params = Vec::with_capacity(interface.params.len());
         for (field, scalar) in &interface.params {
             let given = values.iter().find(|(own, _)| own == field).map(|(_, value)| *value);
@@ -407,13 +409,17 @@ impl<'c> PlanBuilder<'c> {
             let place = || {
                 let (operand, number) = field.rsplit_once('_')?;
                 let view = named(operand).or_else(|| self.names.named(operand));
-                let absent = self.names.knows(operand).then_some(0);
-                view.map_or(absent, |view| view.number(number)).map(Value::from)
+                // What is not given, and what takes its place without having such a stride.
+                let none = || self.names.knows(operand, number).then_some(0);
+                view.and_then(|view| view.number(number)).or_else(none).map(Value::from)
             };
             let own = || ["first_workgroup", "end_workgroup"].contains(&field.as_str()).then(|| Value::from(0_u32));
             let value = given.or_else(size).or_else(place).or_else(own);
-            let Value(_, bits) = value.filter(|value| value.0 == *scalar).ok_or_else(|| missing(field))?;
-            if bits == 0 && *scalar != Scalar::F32 && divisors.contains(&field.as_str()) {
+            let Value(got, bits) = value.ok_or_else(|| missing(&format!("value of {field}")))?;
+            if got != *scalar {
+                return Err(fault(format!("{field}: expected {scalar:?}, got {got:?}")));
+            }
+            if bits == 0 && *scalar != Scalar::F32 && interface.divisors.contains(field) {
                 // No problem has such a size; were there one, its kernel would divide by it, unchecked.
                 return Err(Error::Unsupported { reasons: vec![format!("{}: {field} is 0", pipeline.label)] });
             }

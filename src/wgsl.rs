@@ -140,7 +140,7 @@ impl Specialization {
     /// that first.
     #[must_use]
     pub fn interface(&self) -> Interface {
-        let mut interface = Interface { bindings: Vec::new(), params: Vec::new() };
+        let mut interface = Interface { bindings: Vec::new(), params: Vec::new(), divisors: self.divisors() };
         let mut inside = false;
         let sources = std::iter::once(self.kernel).chain(self.fragments.iter().copied());
         for line in sources.flat_map(|source| source.text.lines()) {
@@ -169,13 +169,13 @@ impl Specialization {
     }
 
     /// The fields of the uniform that stand behind `/` or `%`.
-    #[must_use]
-    pub fn divisors(&self) -> Vec<&'static str> {
+    fn divisors(&self) -> Vec<String> {
         let sources = std::iter::once(self.kernel).chain(self.fragments.iter().copied());
         let code = sources.flat_map(|source| source.text.lines().filter_map(|line| line.split("//").next()));
         let operands = code.flat_map(|line| line.split(['/', '%']).skip(1));
         let fields = operands.filter_map(|text| text.trim_start().strip_prefix("params."));
-        fields.filter_map(|text| text.split(|c: char| !c.is_alphanumeric() && c != '_').next()).collect()
+        let names = fields.filter_map(|text| text.split(|c: char| !c.is_alphanumeric() && c != '_').next());
+        names.map(str::to_owned).collect()
     }
 
     /// Rewrites a line number of [`wgsl`](Self::wgsl) as the file and line it came from.
@@ -207,6 +207,8 @@ pub struct Interface {
     pub bindings: Vec<(u32, String)>,
     /// The fields of `Params`, the uniform at binding 0, four bytes each.
     pub params: Vec<(String, Scalar)>,
+    /// Those that stand behind `/` or `%`.
+    pub divisors: Vec<String>,
 }
 
 /// The type of a field of a uniform.

@@ -17,9 +17,9 @@ const_assert WORKGROUP % PARTS == 0u;
 struct Params {
     first_workgroup: u32, // of this dispatch
     end_workgroup: u32,
-    rows: u32, // batch * q_heads * q_len
-    q_heads: u32,
-    q_len: u32, // tokens
+    rows: u32, // batch * heads * len
+    heads: u32, // of queries
+    len: u32, // tokens
     splits: u32, // partials per row; 0 where there are no keys
     o_start: u32, // starts and strides in elements
     o_batch: u32,
@@ -83,13 +83,11 @@ fn main(
         return;
     }
 
-    let i = row % params.q_len;
-    let head = (row / params.q_len) % params.q_heads;
-    let batch = row / params.q_len / params.q_heads;
-    let base = params.o_start + batch * params.o_batch + head * params.o_head + i * params.o_row;
+    let place = row_place(row);
+    let base = params.o_start + place.batch * params.o_batch + place.head * params.o_head + place.i * params.o_row;
     store_o(base, c, own.o4 / select(own.sum, 1.0, own.sum == 0.0));
     if (c == 0u) {
-        store_statistics(batch, head, i, own.row_max, own.sum, own.weighted);
+        store_statistics(place.batch, place.head, place.i, own.row_max, own.sum, own.weighted);
     }
 }
 

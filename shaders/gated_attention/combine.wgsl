@@ -14,9 +14,9 @@ const V_CHUNKS: u32 = (V_DIM + 3u) / 4u;
 struct Params {
     first_workgroup: u32, // of this dispatch
     end_workgroup: u32,
-    rows: u32, // batch * q_heads * q_len
-    q_heads: u32,
-    q_len: u32, // tokens
+    rows: u32, // batch * heads * len
+    heads: u32, // of queries
+    len: u32, // tokens
     splits: u32, // partials per row; 0 where there are no keys
     divisor: f32, // see divisor.wgsl
     u_start: u32, // starts and strides in elements
@@ -73,11 +73,9 @@ fn main(
         o4 += shrink * partials[at + 1u + c];
     }
 
-    let i = row % params.q_len;
-    let head = (row / params.q_len) % params.q_heads;
-    let batch = row / params.q_len / params.q_heads;
-    let base = params.o_start + batch * params.o_batch + head * params.o_head + i * params.o_row;
+    let place = row_place(row);
+    let base = params.o_start + place.batch * params.o_batch + place.head * params.o_head + place.i * params.o_row;
     // 0 where no key is visible, whatever the gate holds.
-    let gated = o4 / row_divisor(visible, sum) * gate(batch, head, i, c);
+    let gated = o4 / row_divisor(visible, sum) * gate(place.batch, place.head, place.i, c);
     store_o(base, c, select(vec4(0.0), gated, visible > 0.0));
 }

@@ -79,19 +79,17 @@ fn main(
     let index = workgroup * ROWS + invocation / LANES;
     let row = min(index, params.rows - 1u); // past the last, a row is read and not written
     let lane = invocation % LANES;
-    let i = row % params.len;
-    let head = (row / params.len) % params.heads;
-    let batch = row / params.len / params.heads;
-    let o_at = params.o_start + batch * params.o_batch + head * params.o_head + i * params.o_row;
-    let first_o = params.o_parts_start + batch * params.o_parts_batch + head * params.o_parts_head
-        + i * params.o_parts_row;
-    let first_lse = params.lse_parts_start + batch * params.lse_parts_batch + head * params.lse_parts_head
-        + i * params.lse_parts_row;
+    let place = row_place(row);
+    let o_at = params.o_start + place.batch * params.o_batch + place.head * params.o_head + place.i * params.o_row;
+    let first_o = params.o_parts_start + place.batch * params.o_parts_batch + place.head * params.o_parts_head
+        + place.i * params.o_parts_row;
+    let first_lse = params.lse_parts_start + place.batch * params.lse_parts_batch
+        + place.head * params.lse_parts_head + place.i * params.lse_parts_row;
 
     // The largest lse.
     var own = MINUS_INFINITY;
     if (ACCUMULATE) {
-        own = load_lse(batch, head, i);
+        own = load_lse(place.batch, place.head, place.i);
     }
     largest = LOWEST;
     see(own);
@@ -101,12 +99,12 @@ fn main(
 
     // The sum of the weights.
     if (ACCUMULATE && own != MINUS_INFINITY) {
-        add_weight(own, load_entropy(batch, head, i));
+        add_weight(own, load_entropy(place.batch, place.head, place.i));
     }
     for (var p = 0u; p < params.parts; p++) {
         let bits = lse_parts[first_lse + p * params.lse_parts_part];
         if (bits != MINUS_INFINITY) {
-            add_weight(bits, part_entropy(p, batch, head, i));
+            add_weight(bits, part_entropy(p, place.batch, place.head, place.i));
         }
     }
 
@@ -136,12 +134,12 @@ fn main(
     workgroupBarrier();
     if (index < params.rows && lane == 0u) {
         if (seen > 1u) {
-            store_lse(batch, head, i, bitcast<u32>(largest + log(sum)));
+            store_lse(place.batch, place.head, place.i, bitcast<u32>(largest + log(sum)));
             let nats = mixed / sum + log(sum);
-            store_entropy(batch, head, i, nats - min(nats, 0.0)); // NaN stays, which max might drop
+            store_entropy(place.batch, place.head, place.i, nats - min(nats, 0.0)); // NaN stays, which max might drop
         } else {
-            store_lse(batch, head, i, select(MINUS_INFINITY, last, seen == 1u));
-            store_entropy(batch, head, i, mixed);
+            store_lse(place.batch, place.head, place.i, select(MINUS_INFINITY, last, seen == 1u));
+            store_entropy(place.batch, place.head, place.i, mixed);
         }
     }
 }

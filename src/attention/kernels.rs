@@ -144,7 +144,7 @@ pub(super) fn walk(
 /// The kernel that combines partial rows.
 pub(super) fn combine(problem: &Problem, shared: Combine) -> Specialization {
     let mut fragments = output_fragments(problem);
-    fragments.push(source!("shared/workgroup_index"));
+    fragments.extend([source!("shared/row_place"), source!("shared/workgroup_index")]);
     Specialization {
         kernel: source!("attention/combine"),
         constants: vec![
@@ -177,6 +177,8 @@ pub(super) fn values(config: &AttentionConfig, problem: &Problem, choice: &Choic
     let visibility = config.visibility();
     vec![
         ("rows", (shapes.batch * shapes.q_heads * shapes.q_len).into()),
+        ("heads", shapes.q_heads.into()),
+        ("len", shapes.q_len.into()),
         ("group", (shapes.q_heads / shapes.kv_heads).into()),
         ("row_tiles", (choice.row_tiles as u32).into()),
         ("splits", choice.splits.into()),

@@ -201,7 +201,11 @@ fn output_fragments(problem: &Problem) -> [&'static Source; 2] {
 pub(super) fn combine(config: &GatedAttentionConfig, problem: &Problem) -> Specialization {
     let weighing = Weighing::new(config, problem.shapes.key_dim);
     let mut fragments = output_fragments(problem).to_vec();
-    fragments.extend([source!("gated_attention/divisor"), source!("shared/workgroup_index")]);
+    fragments.extend([
+        source!("gated_attention/divisor"),
+        source!("shared/row_place"),
+        source!("shared/workgroup_index"),
+    ]);
     Specialization {
         kernel: source!("gated_attention/combine"),
         constants: vec![

@@ -171,7 +171,7 @@ impl Call<'_, '_> {
             self.plan.dispatch(&walk, workgroups, flops, &values, &self.views)?;
         }
 
-        values.push(("rows", (rows as u32).into()));
+        values.extend([("rows", (rows as u32).into()), ("heads", shapes.q_heads.into()), ("len", shapes.q_len.into())]);
         let workgroups = (rows * v_chunks).div_ceil(FLAT_WORKGROUP.into());
         let flops = u64::from(FLAT_WORKGROUP) * u64::from(choice.splits) * 16;
         self.plan.dispatch(&kernels::combine(self.config, self.problem), workgroups, flops, &values, &self.views)

@@ -30,6 +30,7 @@ pub(super) fn kernel(config: &MergeConfig, problem: &Problem) -> Specialization 
             pick(vec4, source!("shared/store_vec4"), source!("shared/store_scalar")),
             pick(shapes.lse, source!("merge/lse"), source!("merge/no_lse")),
             pick(shapes.entropy, source!("merge/entropy"), source!("merge/no_entropy")),
+            source!("shared/row_place"),
             source!("shared/workgroup_index"),
         ],
         storage: Vec::new(),

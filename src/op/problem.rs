@@ -74,20 +74,27 @@ impl<S: Shapes> Problem<S> {
 
     /// The rows that are given, by their place in the table.
     pub fn given(&self) -> impl Iterator<Item = (usize, &'static Operand, &Layout)> {
-        let rows = self.table.0.iter().zip(&self.layouts).enumerate();
-        rows.filter_map(|(slot, (row, layout))| Some((slot, row, layout.as_ref()?)))
+        (0..self.layouts.len()).filter_map(|slot| self.at(slot))
     }
 
-    /// The names of all operands, given or not.
+    /// The names of all operands, given or not, each once.
     pub fn names(&self) -> impl Iterator<Item = &'static str> {
-        self.table.0.iter().map(|row| row.name)
+        let rows = self.table.0;
+        rows.iter().enumerate().filter(|(slot, row)| self.slot(row.name) == Some(*slot)).map(|(_, row)| row.name)
+    }
+
+    /// The first row of a name: the input, where an output has it too.
+    fn slot(&self, name: &str) -> Option<usize> {
+        self.table.0.iter().position(|row| row.name == name)
+    }
+
+    fn at(&self, slot: usize) -> Option<(usize, &'static Operand, &Layout)> {
+        Some((slot, &self.table.0[slot], self.layouts[slot].as_ref()?))
     }
 
     fn find(&self, name: &str) -> Option<(usize, &'static Operand, &Layout)> {
-        self.given().find(|(_, row, _)| row.name == name).or_else(|| {
-            let other = self.table.0.iter().find(|row| row.name == name)?.or?;
-            self.given().find(|(_, row, _)| row.name == other)
-        })
+        let slot = self.slot(name)?;
+        self.at(slot).or_else(|| self.at(self.slot(self.table.0[slot].or?)?))
     }
 
     fn find_output(&self, name: &str) -> Option<(usize, &'static Operand, &Layout)> {
@@ -101,7 +108,7 @@ impl<S: Shapes> Problem<S> {
 
     /// Whether an operand itself is given.
     pub fn has(&self, name: &str) -> bool {
-        self.given().any(|(_, row, _)| row.name == name)
+        self.slot(name).is_some_and(|slot| self.layouts[slot].is_some())
     }
 
     pub fn output(&self, name: &str) -> Option<&Layout> {
@@ -144,12 +151,10 @@ impl<S: Shapes> Problem<S> {
         tensors.iter().fold(class, |class, name| class.stored(name, self.storage(name))).name()
     }
 
-    /// An operand's layout, to be changed by a test of kernels.
-    pub fn change(&mut self, name: &str, change: impl FnOnce(&mut Layout)) {
-        let slot = self.find(name).map(|(slot, ..)| slot);
-        if let Some(layout) = slot.and_then(|slot| self.layouts[slot].as_mut()) {
-            change(layout);
-        }
+    /// The layouts of a name, to be changed by a test of kernels.
+    pub fn change(&mut self, name: &str, change: impl Fn(&mut Layout)) {
+        let rows = self.table.0.iter().zip(&mut self.layouts).filter(|(row, _)| row.name == name);
+        rows.filter_map(|(_, layout)| layout.as_mut()).for_each(change);
     }
 }
 
@@ -168,8 +173,9 @@ impl<S: Shapes> Names for Problem<S> {
         self.view(operand)
     }
 
-    fn knows(&self, operand: &str) -> bool {
-        self.table.0.iter().any(|row| row.name == operand)
+    fn knows(&self, operand: &str, number: &str) -> bool {
+        let has = |row: &Operand| number == "start" || (0..row.rank()).any(|axis| row.stride(axis) == number);
+        self.table.0.iter().any(|row| row.name == operand && has(row))
     }
 }
 

@@ -8,7 +8,7 @@ use naga::{
 
 /// Every integer is divided by a constant above 0, or by one of the `fields` of the uniform that the host keeps from being
 /// 0: wgpu's own checks are off.
-pub fn check(module: &Module, info: &ModuleInfo, fields: &[&str]) -> Result<(), String> {
+pub fn check(module: &Module, info: &ModuleInfo, fields: &[String]) -> Result<(), String> {
     let functions = module.functions.iter().map(|(handle, function)| (Some(handle), function, &info[handle]));
     let main =
         module.entry_points.iter().enumerate().map(|(i, entry)| (None, &entry.function, info.get_entry_point(i)));
@@ -34,7 +34,7 @@ pub fn check(module: &Module, info: &ModuleInfo, fields: &[&str]) -> Result<(), 
 /// A function, and its handle if it is not the entry point.
 type Of<'a> = (Option<Handle<Function>>, &'a Function);
 
-fn is_divisor(module: &Module, fields: &[&str], of: Of<'_>, divisor: Handle<Expression>) -> bool {
+fn is_divisor(module: &Module, fields: &[String], of: Of<'_>, divisor: Handle<Expression>) -> bool {
     let (handle, function) = of;
     let also = |expression| is_divisor(module, fields, of, expression);
     let literal = |expression: &Expression| match *expression {
@@ -50,7 +50,7 @@ fn is_divisor(module: &Module, fields: &[&str], of: Of<'_>, divisor: Handle<Expr
             let variable = &module.global_variables[variable];
             let TypeInner::Struct { members, .. } = &module.types[variable.ty].inner else { return false };
             let name = members[index as usize].name.as_deref().unwrap_or_default();
-            variable.space == AddressSpace::Uniform && fields.contains(&name)
+            variable.space == AddressSpace::Uniform && fields.iter().any(|field| field == name)
         }
         Expression::Splat { value, .. } => also(value),
         Expression::Select { accept, reject, .. } => also(accept) && also(reject),
