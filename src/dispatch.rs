@@ -13,7 +13,7 @@ use crate::{Error, Result};
 /// What a binding of a step refers to.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Slot {
-    /// An operand of the op, by its row in the table.
+    /// A tensor of the op's operands, by its place among those that are given.
     Operand(usize),
     /// A region of the workspace, in bytes.
     Workspace { offset: u64, size: u64 },
@@ -188,11 +188,12 @@ pub struct Workspace {
 pub struct Prepared<'a> {
     context: Context,
     plan: Arc<Plan>,
-    operands: Vec<Option<Bound<'a>>>,
+    /// Those that are given, in the order of the table.
+    operands: Vec<Bound<'a>>,
 }
 
 impl<'a> Prepared<'a> {
-    pub(crate) fn new(context: &Context, plan: Arc<Plan>, operands: Vec<Option<Bound<'a>>>) -> Self {
+    pub(crate) fn new(context: &Context, plan: Arc<Plan>, operands: Vec<Bound<'a>>) -> Self {
         Self { context: context.clone(), plan, operands }
     }
 
@@ -253,7 +254,7 @@ impl<'a> Prepared<'a> {
             let tensors = step.bindings.iter().filter_map(|&(binding, slot)| {
                 let (buffer, offset, size) = match slot {
                     Slot::Operand(index) => {
-                        let bound = self.operands.get(index)?.as_ref()?;
+                        let bound = self.operands.get(index)?;
                         (bound.buffer, bound.offset, bound.size)
                     }
                     Slot::Workspace { offset, size } => (workspace.buffer.as_ref()?, offset, size),

@@ -13,6 +13,8 @@
 //! `record_in` never submit, poll or wait for the device. What does is of the feature `blocking`: `Context::run`, the downloads,
 //! `Context::autotune` and `Timer::pass`.
 //!
+//! Whoever has tensors by name, as bindings to another language do, finds every op behind one trait: [`op::Op`].
+//!
 //! No buffer is ever length × length, and every op has a public CPU twin in f64 that its tests compare it with.
 //!
 //! # Example

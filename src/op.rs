@@ -35,7 +35,9 @@ pub(crate) use shapes::{GivenNames, ShapeField, Shapes, SizeOf, Sizes, host_shap
 /// let o = Attention::operands().iter().find(|row| row.name == "o").expect("a row");
 /// assert_eq!(Attention::extents(&config, &shapes, o), [1, 8, 128, 64]);
 /// ```
-pub trait Op: Sized {
+///
+/// No other crate can have one: its kernels are this crate's.
+pub trait Op: sealed::Sealed + Sized {
     /// The name of its module, its shaders, its tests and its bench.
     const NAME: &'static str;
     /// What the caller wants.
@@ -91,6 +93,10 @@ pub trait Op: Sized {
     ) -> Result<Vec<(&'static str, Vec<T>)>>;
 }
 
+pub(crate) mod sealed {
+    pub trait Sealed {}
+}
+
 /// Declares an op and what all have alike: `new`, `config`, `plan`, `prepare`, `record`, `record_in`; [`Op`]; and the sizes of the
 /// twin's inputs.
 macro_rules! op {
@@ -113,7 +119,7 @@ macro_rules! op {
             /// Checks the config; compiles nothing yet.
             ///
             /// # Errors
-            /// [`Error::Config`](crate::Error::Config) naming the option.
+            /// [`Error::Config`](crate::Error::Config) naming the option. Whether the device takes it, [`plan`](Self::plan) says.
             pub fn new(context: &$crate::Context, config: $Config) -> $crate::Result<Self> {
                 <Self as $crate::op::Kernels>::check_config(&config)?;
                 Ok(Self($crate::op::Planner::new(context, config)))
@@ -128,8 +134,12 @@ macro_rules! op {
             $(#[$plan_meta])*
             ///
             /// # Errors
-            /// For shapes that do not fit together or the device; [`Error::Stride`](crate::Error::Stride) where rows of an output
-            /// in 16 bits would share a word; [`Error::Pipeline`](crate::Error::Pipeline).
+            /// [`Error::Shape`](crate::Error::Shape) and [`Error::Operand`](crate::Error::Operand) for shapes that do not fit together or
+            /// the config; [`Error::LimitExceeded`](crate::Error::LimitExceeded) and
+            /// [`Error::Unsupported`](crate::Error::Unsupported) for what the device has no room or no kernel for;
+            /// [`Error::Stride`](crate::Error::Stride) where rows of an output in 16 bits would share a word;
+            /// [`Error::DType`](crate::Error::DType) for a type that no float is stored as; [`Error::Pipeline`](crate::Error::Pipeline);
+            /// [`Error::DeviceLost`](crate::Error::DeviceLost).
             pub fn plan(
                 &self,
                 shapes: &$Shapes,
@@ -147,7 +157,7 @@ macro_rules! op {
                 inputs: $Inputs<'a>,
                 outputs: $Outputs<'a>,
             ) -> $crate::Result<$crate::Prepared<'a>> {
-                self.0.prepare(views(inputs, outputs))
+                self.0.prepare(&views(inputs, outputs))
             }
 
             /// Records the call into `encoder` as a compute pass of its own. Plans first if the shapes are new.
@@ -178,7 +188,7 @@ macro_rules! op {
         }
 
         impl HostInputs<'_> {
-            /// The problem's sizes.
+            /// The problem's sizes. Which outputs a call on the GPU has, they do not say: a twin computes them all.
             ///
             /// # Errors
             #[doc = concat!("As [`", stringify!($Op), "::prepare`](crate::", stringify!($Op), "::prepare), for what concerns shapes and which are given.")]
@@ -186,6 +196,8 @@ macro_rules! op {
                 $crate::op::host_shapes::<$Op>(config, &self.extents())
             }
         }
+
+        impl $crate::op::sealed::Sealed for $Op {}
 
         impl $crate::op::Op for $Op {
             const NAME: &'static str = <Self as $crate::op::Kernels>::NAME;

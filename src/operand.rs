@@ -42,8 +42,8 @@ pub(crate) enum Fill {
 
 /// A row of an op's table of operands.
 ///
-/// An axis is a name that has one size in a call: the first tensor that names it, in the order of the table, says which. Where a
-/// tensor stands for several, its axis is written `shown=name=name`, and gives each of the names its size; `shown:name` has a name
+/// An axis is a name that has one size in a call. What the config derives, it says; else the first required input that names it, in the
+/// order of the table, or the first that may not be broadcast, and then whatever else does. Where a tensor stands for several, its axis is written `shown=name=name`, and gives each of the names its size; `shown:name` has a name
 /// of its own that messages do not show.
 #[derive(Clone, Copy, Debug)]
 pub struct Operand {
@@ -60,6 +60,8 @@ pub struct Operand {
     pub gradient: bool,
     /// Whether an outer axis of extent 1 stands for any extent where a file has it so.
     pub broadcast: bool,
+    /// Whether a call gives a list of tensors, which are one along the first axis, in the order of the list.
+    pub list: bool,
     /// Whether the last two axes may stand in memory in either order.
     pub either_order: bool,
     /// Whether it is part of a state, whose output may lie where its input lies.
@@ -84,6 +86,7 @@ impl Operand {
             optional: false,
             gradient: matches!(kind, Kind::Float),
             broadcast: false,
+            list: false,
             either_order: false,
             state: false,
             held: false,
@@ -120,6 +123,15 @@ impl Operand {
 
     pub(crate) const fn optional(self) -> Self {
         Self { optional: true, ..self }
+    }
+
+    pub(crate) const fn list(self) -> Self {
+        Self { list: true, ..self }
+    }
+
+    #[expect(dead_code, reason = "of class weights, which come next")]
+    pub(crate) const fn optional_list(self) -> Self {
+        self.list().optional()
     }
 
     pub(crate) const fn written(self) -> Self {
@@ -174,12 +186,18 @@ impl Operand {
     }
 
     /// What an axis is called in messages.
+    ///
+    /// # Panics
+    /// Past the last.
     #[must_use]
     pub fn axis(&self, index: usize) -> &'static str {
         self.axes[index].split(['=', ':']).next().unwrap_or_default()
     }
 
     /// The names of axes whose size one of its own is.
+    ///
+    /// # Panics
+    /// Past the last.
     pub fn names(&self, index: usize) -> impl Iterator<Item = &'static str> {
         self.axes[index].rsplit(':').next().unwrap_or_default().split('=')
     }
@@ -210,18 +228,24 @@ impl Operand {
 
 /// A field of an op's inputs or outputs, given or not.
 pub(crate) trait Given<'a> {
-    fn erased(self) -> Option<AnyView<'a>>;
+    fn erased(self) -> Vec<AnyView<'a>>;
 }
 
 impl<'a, const RANK: usize> Given<'a> for TensorView<'a, RANK> {
-    fn erased(self) -> Option<AnyView<'a>> {
-        Some(self.into())
+    fn erased(self) -> Vec<AnyView<'a>> {
+        vec![self.into()]
     }
 }
 
 impl<'a, const RANK: usize> Given<'a> for Option<TensorView<'a, RANK>> {
-    fn erased(self) -> Option<AnyView<'a>> {
-        self.map(AnyView::from)
+    fn erased(self) -> Vec<AnyView<'a>> {
+        self.into_iter().map(AnyView::from).collect()
+    }
+}
+
+impl<'a, const RANK: usize> Given<'a> for &'a [TensorView<'a, RANK>] {
+    fn erased(self) -> Vec<AnyView<'a>> {
+        self.iter().copied().map(AnyView::from).collect()
     }
 }
 
@@ -277,15 +301,15 @@ host_field!(f32: floats, u32: integers, u8: mask);
 
 /// Declares an op's operands: the structs of its inputs and outputs, the inputs of its twin, and `OPERANDS`, its table.
 ///
-/// A row is `field: required|optional float|statistic|lengths|index|mask ["axis", …]`, and the setters of [`Operand`] that apply.
+/// A row is `field: required|optional|list|optional_list float|statistic|lengths|index|mask ["axis", …]`, and the setters of [`Operand`] that apply.
 macro_rules! operands {
     (
         $(#[$inputs_doc:meta])*
-        $Inputs:ident { $(#[$new_doc:meta])* $new_vis:vis fn $new:ident($($new_arg:ident: $new_rank:literal),*);
+        $Inputs:ident { $(#[$new_doc:meta])* $new_vis:vis fn $new:ident($($new_arg:ident: $($new_kind:ident)? $new_rank:literal),*);
             $($(#[$in_doc:meta])* $in:ident: $in_need:ident $in_kind:ident $in_axes:tt $(.$in_set:ident($($in_to:expr)?))*;)*
         }
         $(#[$outputs_doc:meta])*
-        $Outputs:ident { $(#[$made_doc:meta])* pub fn $made:ident($($made_arg:ident: $made_rank:literal),*);
+        $Outputs:ident { $(#[$made_doc:meta])* pub fn $made:ident($($made_arg:ident: $($made_kind:ident)? $made_rank:literal),*);
             $($(#[$out_doc:meta])* $out:ident: $out_need:ident $out_kind:ident $out_axes:tt $(.$out_set:ident($($out_to:expr)?))*;)*
         }
         $(#[$host_doc:meta])*
@@ -300,7 +324,7 @@ macro_rules! operands {
         impl<'a> $Inputs<'a> {
             $(#[$new_doc])*
             #[must_use]
-            $new_vis fn $new($($new_arg: $crate::TensorView<'a, $new_rank>),*) -> Self {
+            $new_vis fn $new($($new_arg: $crate::operand::argument!('a view $($new_kind)? $new_rank)),*) -> Self {
                 Self { $($in: $crate::operand::or_none!($in_need $in)),* }
             }
         }
@@ -314,7 +338,7 @@ macro_rules! operands {
         impl<'a> $Outputs<'a> {
             $(#[$made_doc])*
             #[must_use]
-            pub fn $made($($made_arg: $crate::TensorView<'a, $made_rank>),*) -> Self {
+            pub fn $made($($made_arg: $crate::operand::argument!('a view $($made_kind)? $made_rank)),*) -> Self {
                 Self { $($out: $crate::operand::or_none!($out_need $out)),* }
             }
         }
@@ -326,7 +350,7 @@ macro_rules! operands {
         ];
 
         /// The views of a call, in the order of the table.
-        pub(crate) fn views<'a>(inputs: $Inputs<'a>, outputs: $Outputs<'a>) -> Vec<Option<$crate::tensor::AnyView<'a>>> {
+        pub(crate) fn views<'a>(inputs: $Inputs<'a>, outputs: $Outputs<'a>) -> Vec<Vec<$crate::tensor::AnyView<'a>>> {
             use $crate::operand::Given;
             vec![$(inputs.$in.erased(),)* $(outputs.$out.erased(),)*]
         }
@@ -344,7 +368,7 @@ macro_rules! operands {
         impl<'a> HostInputs<'a> {
             $(#[$new_doc])*
             #[must_use]
-            $new_vis fn $new($($new_arg: $crate::HostView<'a, f32, $new_rank>),*) -> Self {
+            $new_vis fn $new($($new_arg: $crate::operand::argument!('a host $($new_kind)? $new_rank)),*) -> Self {
                 Self { $($in: $crate::operand::or_none!($in_need $in),)* $($held: None),* }
             }
 
@@ -370,6 +394,10 @@ pub(crate) use operands;
 
 /// The type of a field: on the device or the host, of so many axes.
 macro_rules! field {
+    (list $l:lifetime view $axes:tt) => { &$l [$crate::operand::field!(@rank $axes [$crate::TensorView] [$l])] };
+    (optional_list $l:lifetime view $axes:tt) => { $crate::operand::field!(list $l view $axes) };
+    (list $($required:tt)*) => { $crate::operand::field!(required $($required)*) };
+    (optional_list $($required:tt)*) => { $crate::operand::field!(optional $($required)*) };
     (optional $($required:tt)*) => { Option<$crate::operand::field!(required $($required)*)> };
     (required $l:lifetime view $axes:tt) => { $crate::operand::field!(@rank $axes [$crate::TensorView] [$l]) };
     (required $l:lifetime lengths $axes:tt) => { $crate::operand::field!(@rank $axes [$crate::HostView] [$l, u32]) };
@@ -386,10 +414,26 @@ macro_rules! field {
 }
 pub(crate) use field;
 
+/// The type of an argument of a constructor: `2`, or `index 2` or `list 2` where it is no float or no single tensor.
+macro_rules! argument {
+    ($l:lifetime view list $rank:literal) => { &$l [$crate::TensorView<$l, $rank>] };
+    ($l:lifetime view $($kind:ident)? $rank:literal) => { $crate::TensorView<$l, $rank> };
+    ($l:lifetime host index $rank:literal) => { $crate::HostView<$l, u32, $rank> };
+    ($l:lifetime host mask $rank:literal) => { $crate::HostView<$l, u8, $rank> };
+    ($l:lifetime host $($kind:ident)? $rank:literal) => { $crate::HostView<$l, f32, $rank> };
+}
+pub(crate) use argument;
+
 /// What a constructor of the required fields alone puts into a field.
 macro_rules! or_none {
     (required $field:ident) => {
         $field
+    };
+    (list $field:ident) => {
+        $field
+    };
+    (optional_list $field:ident) => {
+        Default::default()
     };
     (optional $field:ident) => {
         None

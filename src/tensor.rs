@@ -133,9 +133,12 @@ impl<'a> AnyView<'a> {
     /// [`Error::Shape`] for another number of axes, or of strides.
     pub fn new(buffer: &'a wgpu::Buffer, dtype: DType, shape: &[u32], strides: &[u64]) -> Result<Self> {
         let rank = shape.len();
-        if !(1..=MAX_RANK).contains(&rank) || strides.len() != rank {
-            let (expected, got) = (format!("1 to {MAX_RANK} axes, each with a stride"), rank as u64);
-            return Err(Error::Shape { tensor: "view", axis: "all", expected, got });
+        let refused = |expected, got| Error::Shape { tensor: "view", axis: "all", expected, got: got as u64 };
+        if !(1..=MAX_RANK).contains(&rank) {
+            return Err(refused(format!("1 to {MAX_RANK} axes"), rank));
+        }
+        if strides.len() != rank {
+            return Err(refused(format!("a stride for each of {rank} axes"), strides.len()));
         }
         let mut view = Self { buffer, dtype, offset: 0, rank, shape: [1; MAX_RANK], strides: [0; MAX_RANK] };
         view.shape[..rank].copy_from_slice(shape);
@@ -143,7 +146,15 @@ impl<'a> AnyView<'a> {
         Ok(view)
     }
 
-    pub(crate) fn dtype(&self) -> DType {
+    /// The same view, starting at element `offset` of the buffer.
+    #[must_use]
+    pub fn with_offset(self, offset: u64) -> Self {
+        Self { offset, ..self }
+    }
+
+    /// What its elements are stored as.
+    #[must_use]
+    pub fn dtype(&self) -> DType {
         self.dtype
     }
 
@@ -153,7 +164,9 @@ impl<'a> AnyView<'a> {
         &self.shape[..self.rank]
     }
 
-    fn strides(&self) -> &[u64] {
+    /// Strides in elements, outermost first.
+    #[must_use]
+    pub fn strides(&self) -> &[u64] {
         &self.strides[..self.rank]
     }
 
@@ -193,7 +206,13 @@ pub(crate) fn expect_rows(tensor: &str, rows: [u32; 3]) -> Result<()> {
 }
 
 /// Compares one axis with what it must be.
-pub(crate) fn expect(tensor: &'static str, axis: &'static str, got: u32, expected: u32, why: &str) -> Result<()> {
+pub(crate) fn expect(
+    tensor: &'static str,
+    axis: &'static str,
+    got: u32,
+    expected: u32,
+    why: impl std::fmt::Display,
+) -> Result<()> {
     if got == expected {
         return Ok(());
     }

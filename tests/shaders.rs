@@ -1,4 +1,4 @@
-//! Every specialization that a plan can pick, looked at without a GPU: valid, portable, and declared as in Rust.
+//! Every specialization that a plan can pick, looked at without a GPU: valid, portable, and declared so that the host fills it by name.
 #![allow(clippy::print_stderr, reason = "what is left out is counted")]
 
 #[path = "shaders/divisions.rs"]

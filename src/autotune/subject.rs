@@ -36,7 +36,7 @@ impl Subject {
         let length = op::Shapes::axis(&shapes, "kv_len").unwrap_or(0);
         let computes = problem.given().all(|(.., layout)| product(layout.shape().iter().copied()) > 0);
         let given = problem.given().filter(|_| computes);
-        let operands = given.map(|(slot, row, layout)| Tensor::new(slot, row, layout, length)).collect();
+        let operands = given.map(|(_, row, layout)| Tensor::new(row, layout, length)).collect();
         Ok(Self {
             class: O::class(&config, &problem),
             offers: O::candidates(&config, &problem, context.capabilities())?,
@@ -47,9 +47,8 @@ impl Subject {
     }
 }
 
-/// An operand, by its row in the table.
+/// An operand.
 pub(super) struct Tensor {
-    slot: usize,
     elements: u64,
     /// Of numbers; lengths and masks have types of their own.
     dtype: DType,
@@ -69,7 +68,7 @@ enum Content {
 }
 
 impl Tensor {
-    fn new(slot: usize, row: &Operand, layout: &Layout, length: u32) -> Self {
+    fn new(row: &Operand, layout: &Layout, length: u32) -> Self {
         let dtype = match layout.storage {
             Storage::Plain(dtype) => dtype,
             Storage::NativeF16 | Storage::PackedF16 => DType::F16,
@@ -82,49 +81,48 @@ impl Tensor {
             (Access::Read, Kind::Mask) => Content::Mask,
             (Access::Read, _) => Content::Numbers(row.fill),
         };
-        Self { slot, elements: product(layout.shape().iter().copied()), dtype, content }
+        Self { elements: product(layout.shape().iter().copied()), dtype, content }
     }
 }
 
 /// Operands on the device.
 pub(super) struct Tensors {
-    /// By slot.
-    buffers: Vec<Option<wgpu::Buffer>>,
+    /// In the order in which the problem has them.
+    buffers: Vec<wgpu::Buffer>,
     outputs: Vec<(usize, DType)>,
 }
 
 impl Tensors {
     pub fn new(context: &Context, operands: &[Tensor]) -> Result<Self> {
-        let slots = operands.iter().map(|operand| operand.slot + 1).max().unwrap_or(0);
-        let mut tensors = Self { buffers: vec![None; slots], outputs: Vec::new() };
-        for Tensor { slot, elements, dtype, content } in operands {
+        let mut tensors = Self { buffers: Vec::new(), outputs: Vec::new() };
+        for (slot, Tensor { elements, dtype, content }) in operands.iter().enumerate() {
             let elements = usize::try_from(*elements).unwrap_or(usize::MAX);
             let buffer = match content {
                 Content::Length(length) => context.upload(&vec![*length; elements]),
                 Content::Mask => context.upload(&content.numbers(elements, 1).map(|x| x as u8).collect::<Vec<_>>()),
+                Content::Output if *dtype == DType::U32 => context.allocate(elements),
                 Content::Output => context.upload_as(&vec![0.0; elements], *dtype)?,
-                _ => context.upload_as(&content.numbers(elements, *slot as u64).collect::<Vec<_>>(), *dtype)?,
+                _ => context.upload_as(&content.numbers(elements, slot as u64).collect::<Vec<_>>(), *dtype)?,
             };
             if buffer.size() == 0 {
                 let size = (elements as u64).saturating_mul(dtype.size());
                 let message = "the device has no room".into();
                 return Err(Error::Buffer { what: "tensor to measure with".into(), size, message });
             }
-            tensors.buffers[*slot] = Some(buffer);
-            tensors.outputs.extend((*content == Content::Output).then_some((*slot, *dtype)));
+            tensors.buffers.push(buffer);
+            tensors.outputs.extend((*content == Content::Output).then_some((slot, *dtype)));
         }
         Ok(tensors)
     }
 
     pub fn prepare(&self, context: &Context, plan: Plan) -> Prepared<'_> {
-        let operands =
-            self.buffers.iter().map(|buffer| buffer.as_ref().map(|b| Bound { buffer: b, offset: 0, size: b.size() }));
+        let operands = self.buffers.iter().map(|buffer| Bound { buffer, offset: 0, size: buffer.size() });
         Prepared::new(context, Arc::new(plan), operands.collect())
     }
 
     /// Runs a call on cleared outputs and reads them.
     pub fn results(&self, context: &Context, prepared: &Prepared<'_>) -> Result<Vec<Output>> {
-        let outputs = || self.outputs.iter().filter_map(|&(slot, dtype)| Some((self.buffers[slot].as_ref()?, dtype)));
+        let outputs = || self.outputs.iter().map(|&(slot, dtype)| (&self.buffers[slot], dtype));
         let clear = || {
             let mut encoder = context.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
             outputs().for_each(|(buffer, _)| encoder.clear_buffer(buffer, 0, None));
@@ -132,7 +130,11 @@ impl Tensors {
         };
         context.scoped(clear, Error::Readback)?;
         context.run(prepared)?;
-        outputs().map(|(buffer, dtype)| Ok((dtype, context.download_as(buffer, dtype)?))).collect()
+        let read = |(buffer, dtype)| match dtype {
+            DType::U32 => Ok((dtype, context.download_u32(buffer)?.into_iter().map(|number| number as f32).collect())),
+            _ => Ok((dtype, context.download_as(buffer, dtype)?)),
+        };
+        outputs().map(read).collect()
     }
 }
 

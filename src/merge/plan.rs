@@ -29,9 +29,7 @@ impl Kernels for Merge {
             ("entropy_parts", true, _) if !given.on_host && !given.output("entropy") => {
                 Some("is given, but the output entropy is not")
             }
-            ("entropy_parts", false, _) if given.output("entropy") => {
-                Some("is missing, but the output entropy is given")
-            }
+            ("entropy_parts", false, _) if given.output("entropy") => Some("is missing, but entropy is given"),
             ("entropy", true, _) if !given.on_host && !has_entropy => Some("is given, but entropy_parts is not"),
             ("o" | "lse" | "entropy", true, false) if held => Some("is given, but the config does not accumulate"),
             ("o", false, true) if held => Some("is missing, but accumulate goes on from it"),

@@ -9,7 +9,7 @@ use crate::context::Context;
 use crate::dispatch::{Plan, PlanBuilder, PlanCache, Prepared};
 use crate::dtype::DType;
 use crate::operand::{Access, Operand};
-use crate::tensor::{AnyView, Operands};
+use crate::tensor::{AnyView, Operands, expect};
 use crate::{Error, Result};
 
 /// An op on a device, with the plans of the problems it has met.
@@ -31,48 +31,77 @@ impl<O: Kernels> Planner<O> {
     }
 
     /// A plan of these tensors, by the rows of the table, and what it binds.
-    pub fn prepare<'a>(&self, views: Vec<Option<AnyView<'a>>>) -> Result<Prepared<'a>> {
-        let given = O::OPERANDS.iter().zip(&views).filter_map(|(row, view)| Some((row, view.as_ref()?)));
-        let extents = given.map(|(row, view)| (row, view.shape().iter().map(|&extent| extent.into()).collect()));
-        let mut shapes = sizes::<O>(&self.config, &extents.collect::<Vec<_>>(), false)?;
+    pub fn prepare<'a>(&self, views: &[Vec<AnyView<'a>>]) -> Result<Prepared<'a>> {
+        let rows = || O::OPERANDS.iter().zip(views).enumerate();
+        if let Some((_, (row, _))) = rows().find(|(_, (row, views))| !row.optional && views.is_empty()) {
+            return Err(refused(row, "is missing", false));
+        }
+        let mut extents = Vec::new();
+        for (_, (row, views)) in rows().filter(|(_, (_, views))| !views.is_empty()) {
+            extents.push((row, joined(row, views)?));
+        }
+        let mut shapes = sizes::<O>(&self.config, &extents, false)?;
         let mut operands = Operands::new(self.context.capabilities());
-        let mut layouts = Vec::with_capacity(views.len());
-        for (row, view) in O::OPERANDS.iter().zip(views) {
-            let got = view.as_ref().map(AnyView::dtype).filter(|&dtype| dtype != DType::F32);
+        let mut tensors = Vec::with_capacity(views.len());
+        for (index, row, view) in
+            rows().flat_map(|(index, (row, views))| views.iter().map(move |view| (index, row, view)))
+        {
+            let got = Some(view.dtype()).filter(|&dtype| dtype != DType::F32);
             if let (Some(expected), Some(got)) = (O::must_be_f32(&self.config, row.name), got) {
                 return Err(Error::DType { tensor: row.name, expected, got });
             }
-            let layout = operands.add(row, view)?;
-            if layout.is_some_and(|layout| layout.transposed) {
+            let layout = operands.add(row, *view)?;
+            if layout.transposed {
                 shapes.transpose(row.name);
             }
-            layouts.push(layout);
+            tensors.push((index, layout));
         }
         let in_place = operands.in_place();
         let operands = operands.finish()?;
-        let plan = self.plan_for(Problem { shapes, table: Table(O::OPERANDS), layouts, in_place })?;
+        let plan = self.plan_for(Problem { shapes, table: Table(O::OPERANDS), tensors, in_place })?;
         Ok(Prepared::new(&self.context, plan, operands))
     }
 
     /// The same of tensors by the names of their rows.
     pub fn prepare_by_name<'a>(&self, tensors: &[(&str, Access, AnyView<'a>)]) -> Result<Prepared<'a>> {
-        let is = |row: &Operand, (name, access, _): &&(&str, Access, AnyView<'a>)| {
-            (row.name, row.access) == (*name, *access)
-        };
+        let is =
+            |row: &Operand, (name, access, _): &(&str, Access, AnyView<'a>)| (row.name, row.access) == (*name, *access);
         if let Some((name, access, _)) = tensors.iter().find(|tensor| !O::OPERANDS.iter().any(|row| is(row, tensor))) {
-            let problem = format!("{} has no such operand to {access:?}: {name}", O::NAME);
-            return Err(Error::Operand { tensor: "tensors", problem });
+            let kind = if *access == Access::Read { "input" } else { "output" };
+            return Err(Error::Operand { tensor: "tensors", problem: format!("{} has no {kind} {name}", O::NAME) });
         }
-        let view = |row| tensors.iter().find(|tensor| is(row, tensor)).map(|(.., view)| *view);
-        if let Some(row) = O::OPERANDS.iter().find(|row| !row.optional && view(row).is_none()) {
-            return Err(refused(row, "is missing", false));
+        let views = |row: &Operand| -> Vec<_> {
+            tensors.iter().filter(|tensor| is(row, tensor)).map(|(.., view)| *view).collect()
+        };
+        if let Some(row) = O::OPERANDS.iter().find(|row| !row.list && views(row).len() > 1) {
+            return Err(refused(row, "is given more than once", false));
         }
-        self.prepare(O::OPERANDS.iter().map(view).collect())
+        self.prepare(&O::OPERANDS.iter().map(views).collect::<Vec<_>>())
     }
 
     fn plan_for(&self, problem: Problem<O::Shapes>) -> Result<Arc<Plan>> {
         self.plans.get_or_build(&self.context, problem, |problem| plan::<O>(&self.context, &self.config, problem))
     }
+}
+
+/// The extents of tensors that are one along their first axis.
+fn joined(row: &Operand, views: &[AnyView<'_>]) -> Result<Vec<u64>> {
+    let mut extents: Vec<u64> = views[0].shape().iter().map(|&extent| extent.into()).collect();
+    for view in &views[1..] {
+        let own = view.shape();
+        if own.len() != extents.len() {
+            let expected = format!("{} axes (as the first of the list)", extents.len());
+            return Err(Error::Shape { tensor: row.name, axis: "all", expected, got: own.len() as u64 });
+        }
+        for (axis, (&got, &first)) in own.iter().zip(views[0].shape()).enumerate().skip(1) {
+            expect(row.name, row.axis(axis), got, first, "the first of the list")?;
+        }
+        if view.dtype() != views[0].dtype() {
+            return Err(Error::DType { tensor: row.name, expected: views[0].dtype().name(), got: view.dtype() });
+        }
+        extents[0] += u64::from(own[0]);
+    }
+    Ok(extents)
 }
 
 /// Contiguous tensors of these sizes, if the op and the device take them.

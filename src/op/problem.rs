@@ -29,7 +29,8 @@ impl std::hash::Hash for Table {
 pub(crate) struct Problem<S> {
     pub shapes: S,
     pub(super) table: Table,
-    pub(super) layouts: Vec<Option<Layout>>,
+    /// The tensors that are given, each with its row, in the order of the table.
+    pub(super) tensors: Vec<(usize, Layout)>,
     /// Whether the state that comes in and the one that goes out are the same views.
     pub in_place: bool,
 }
@@ -52,49 +53,55 @@ impl<S: Shapes> Problem<S> {
             Layout { transposed, ..Layout::contiguous(&extents, Storage::Plain(row.dtype().unwrap_or(DType::F32))) }
         };
         let has = |row: &Operand| !row.optional || O::has(config, &shapes, row);
-        let layouts: Vec<_> = O::OPERANDS.iter().map(|row| has(row).then(|| layout(row))).collect();
+        let rows = O::OPERANDS.iter().enumerate().filter(|(_, row)| has(row));
+        let tensors: Vec<_> = rows.map(|(index, row)| (index, layout(row))).collect();
         let is_state = |access| {
-            let mut given = O::OPERANDS.iter().zip(&layouts).filter(|(_, layout)| layout.is_some());
-            given.any(|(row, _)| row.state && row.access == access)
+            let mut given = tensors.iter().map(|(index, _)| &O::OPERANDS[*index]);
+            given.any(|row| row.state && row.access == access)
         };
         let in_place = is_state(Access::Read) && is_state(Access::Write);
-        Self { shapes, table: Table(O::OPERANDS), layouts, in_place }
+        Self { shapes, table: Table(O::OPERANDS), tensors, in_place }
     }
 
     /// The same with floats in another type, as far as the table lets them.
     pub fn stored<O: Kernels>(mut self, config: &O::Config, dtype: DType, device: &Capabilities) -> Result<Self> {
-        for (row, layout) in self.table.0.iter().zip(&mut self.layouts) {
+        let mut tensors = Vec::with_capacity(self.tensors.len());
+        for (index, layout) in self.tensors {
+            let row = &O::OPERANDS[index];
             let as_f32 = row.dtype().is_some() || row.planned_as_f32 || O::must_be_f32(config, row.name).is_some();
-            if let (Some(layout), false) = (layout, as_f32) {
-                *layout = layout.stored(row, dtype, device)?;
-            }
+            let layout = if as_f32 { layout } else { layout.stored(row, dtype, device)? };
+            let parts = if row.list { layout.bindable_parts(&device.limits) } else { vec![layout] };
+            tensors.extend(parts.into_iter().map(|part| (index, part)));
         }
+        self.tensors = tensors;
         Ok(self)
     }
 
-    /// The rows that are given, by their place in the table.
+    /// The tensors that are given, by their place among them.
     pub fn given(&self) -> impl Iterator<Item = (usize, &'static Operand, &Layout)> {
-        (0..self.layouts.len()).filter_map(|slot| self.at(slot))
+        self.tensors.iter().enumerate().map(|(slot, (row, layout))| (slot, &self.table.0[*row], layout))
     }
 
     /// The names of all operands, given or not, each once.
     pub fn names(&self) -> impl Iterator<Item = &'static str> {
-        let rows = self.table.0;
-        rows.iter().enumerate().filter(|(slot, row)| self.slot(row.name) == Some(*slot)).map(|(_, row)| row.name)
+        let rows = self.table.0.iter().enumerate();
+        rows.filter(|(index, row)| self.row(row.name) == Some(*index)).map(|(_, row)| row.name)
     }
 
     /// The first row of a name: the input, where an output has it too.
-    fn slot(&self, name: &str) -> Option<usize> {
+    fn row(&self, name: &str) -> Option<usize> {
         self.table.0.iter().position(|row| row.name == name)
     }
 
-    fn at(&self, slot: usize) -> Option<(usize, &'static Operand, &Layout)> {
-        Some((slot, &self.table.0[slot], self.layouts[slot].as_ref()?))
+    /// The first tensor of a row.
+    fn first(&self, row: usize) -> Option<(usize, &'static Operand, &Layout)> {
+        let slot = self.tensors.iter().position(|(own, _)| *own == row)?;
+        Some((slot, &self.table.0[row], &self.tensors[slot].1))
     }
 
     fn find(&self, name: &str) -> Option<(usize, &'static Operand, &Layout)> {
-        let slot = self.slot(name)?;
-        self.at(slot).or_else(|| self.at(self.slot(self.table.0[slot].or?)?))
+        let row = self.row(name)?;
+        self.first(row).or_else(|| self.first(self.row(self.table.0[row].or?)?))
     }
 
     fn find_output(&self, name: &str) -> Option<(usize, &'static Operand, &Layout)> {
@@ -108,7 +115,7 @@ impl<S: Shapes> Problem<S> {
 
     /// Whether an operand itself is given.
     pub fn has(&self, name: &str) -> bool {
-        self.slot(name).is_some_and(|slot| self.layouts[slot].is_some())
+        self.row(name).is_some_and(|row| self.first(row).is_some())
     }
 
     pub fn output(&self, name: &str) -> Option<&Layout> {
@@ -117,7 +124,8 @@ impl<S: Shapes> Problem<S> {
 
     /// Whether every row of these starts at a multiple of four elements and has a multiple of four; those not given, too.
     pub fn is_vec4(&self, names: &[&str]) -> bool {
-        names.iter().filter_map(|name| self.get(name)).all(Layout::is_vec4)
+        let rows: Vec<_> = names.iter().filter_map(|name| Some(self.tensors[self.find(name)?.0].0)).collect();
+        self.tensors.iter().filter(|(row, _)| rows.contains(row)).all(|(_, layout)| layout.is_vec4())
     }
 
     /// How an operand is stored.
@@ -132,6 +140,13 @@ impl<S: Shapes> Problem<S> {
 
     pub fn output_view(&self, name: &str) -> Option<View> {
         self.find_output(name).map(view)
+    }
+
+    /// The tensors of a list, in order, and what kernels call by the name of each.
+    #[expect(dead_code, reason = "of class weights, which come next")]
+    pub fn list(&self, name: &str) -> impl Iterator<Item = (&Layout, View)> {
+        let own = self.given().filter(move |(_, row, _)| row.name == name);
+        own.map(|(slot, row, layout)| (layout, view((slot, row, layout))))
     }
 
     /// Bytes of every operand once; a repeated axis counts once.
@@ -153,8 +168,8 @@ impl<S: Shapes> Problem<S> {
 
     /// The layouts of a name, to be changed by a test of kernels.
     pub fn change(&mut self, name: &str, change: impl Fn(&mut Layout)) {
-        let rows = self.table.0.iter().zip(&mut self.layouts).filter(|(row, _)| row.name == name);
-        rows.filter_map(|(_, layout)| layout.as_mut()).for_each(change);
+        let own = self.tensors.iter_mut().filter(|(row, _)| self.table.0[*row].name == name);
+        own.for_each(|(_, layout)| change(layout));
     }
 }
 

@@ -157,10 +157,28 @@ impl GivenNames {
     }
 }
 
-/// The size of each axis, and the first tensor to name it.
+/// What says the size of an axis.
+#[derive(Clone, Copy, Debug)]
+enum Why {
+    /// An axis of a tensor.
+    Tensor(&'static str, &'static str),
+    /// The config.
+    Derived(&'static str),
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tensor(axis, tensor) => write!(f, "the {axis} of {tensor}"),
+            Self::Derived(why) => f.write_str(why),
+        }
+    }
+}
+
+/// The size of each axis, and what says it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sizes {
-    known: Vec<(&'static str, u32, String)>,
+    known: Vec<(&'static str, u32, Why)>,
     pub given: GivenNames,
 }
 
@@ -185,14 +203,14 @@ impl Sizes {
             })?;
             for name in row.names(index) {
                 if let Some((_, size, why)) = self.known.iter().find(|(known, ..)| *known == name) {
-                    expect(tensor, axis, extent, *size, why)?;
+                    expect(tensor, axis, extent, *size, *why)?;
                     continue;
                 }
                 let (size, why) = match O::derived(config, &|axis| self.get(axis), name) {
-                    Some((size, why)) => (size, why.to_owned()),
-                    None => (extent, format!("the {axis} of {tensor}")),
+                    Some((size, why)) => (size, Why::Derived(why)),
+                    None => (extent, Why::Tensor(axis, tensor)),
                 };
-                expect(tensor, axis, extent, size, &why)?;
+                expect(tensor, axis, extent, size, why)?;
                 self.known.push((name, size, why));
             }
         }

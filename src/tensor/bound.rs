@@ -34,7 +34,7 @@ struct Checked<'a> {
 /// An op's operands, by the rows of its table: each is checked against the device and, at the end, against each other.
 pub(crate) struct Operands<'d, 'a> {
     device: &'d Capabilities,
-    given: Vec<Option<Checked<'a>>>,
+    given: Vec<Checked<'a>>,
 }
 
 impl<'d, 'a> Operands<'d, 'a> {
@@ -42,12 +42,8 @@ impl<'d, 'a> Operands<'d, 'a> {
         Self { device, given: Vec::new() }
     }
 
-    /// The next row's view, if there is one: element type, strides, bounds, usage, limits.
-    pub fn add(&mut self, row: &'static Operand, view: Option<AnyView<'a>>) -> Result<Option<Layout>> {
-        let Some(view) = view else {
-            self.given.push(None);
-            return Ok(None);
-        };
+    /// A view of a row: element type, strides, bounds, usage, limits.
+    pub fn add(&mut self, row: &'static Operand, view: AnyView<'a>) -> Result<Layout> {
         let transposed = row.either_order && view.is_transposed();
         let view = if transposed { swapped(view) } else { view };
         let last = view.rank - 1;
@@ -75,8 +71,8 @@ impl<'d, 'a> Operands<'d, 'a> {
         let layout = Layout::new(start, view.rank, view.shape, view.strides, Storage::Plain(view.dtype));
         let layout = Layout { transposed, ..layout };
         let layout = if row.dtype().is_none() { layout.stored(row, view.dtype, self.device)? } else { layout };
-        self.given.push(Some(Checked { row, view, bytes, bound }));
-        Ok(Some(layout))
+        self.given.push(Checked { row, view, bytes, bound });
+        Ok(layout)
     }
 
     /// Where a view's elements lie, from element `first` of a buffer of `buffer` bytes on.
@@ -110,22 +106,21 @@ impl<'d, 'a> Operands<'d, 'a> {
 
     /// Whether every tensor of a state goes out as the view as which it came in.
     pub fn in_place(&self) -> bool {
-        let states = || self.given.iter().flatten().filter(|checked| checked.row.state);
+        let states = || self.given.iter().filter(|checked| checked.row.state);
         let mut inputs = states().filter(|checked| checked.row.access == Access::Read).peekable();
         inputs.peek().is_some() && inputs.all(|input| states().any(|other| is_in_place(input, other)))
     }
 
-    /// Checks the operands against each other and hands them out by row.
-    pub fn finish(self) -> Result<Vec<Option<Bound<'a>>>> {
-        let given: Vec<&Checked> = self.given.iter().flatten().collect();
-        for (i, &a) in given.iter().enumerate() {
-            for &b in &given[i + 1..] {
+    /// Checks the operands against each other and hands them out in order.
+    pub fn finish(self) -> Result<Vec<Bound<'a>>> {
+        for (i, a) in self.given.iter().enumerate() {
+            for b in &self.given[i + 1..] {
                 if let Some((output, reason, other)) = conflict(a, b) {
                     return Err(Error::Aliased { output: output.row.name, reason, other: other.row.name });
                 }
             }
         }
-        Ok(self.given.into_iter().map(|checked| Some(checked?.bound)).collect())
+        Ok(self.given.into_iter().map(|checked| checked.bound).collect())
     }
 }
 
@@ -289,6 +284,22 @@ mod tests {
         assert!(check([1, 1, (1 << 23) - 1, 64]).is_ok());
         assert!(check([1, 1, 1 << 23, 64]).is_err());
         assert!(check([u32::MAX; 4]).is_err(), "the product does not wrap");
+    }
+
+    #[test]
+    fn lists_are_cut_where_a_binding_ends() {
+        let cut = |shape: [u32; 2], limit| -> Vec<u32> {
+            let parts = Layout::contiguous(&shape, F32).bindable_parts(&limits(limit));
+            assert!(parts.iter().all(|part| part.shape[1] == shape[1] && part.check("w", &limits(limit)).is_ok()));
+            parts.iter().map(|part| part.shape[0]).collect()
+        };
+        assert_eq!(cut([10, 4], 160), [10]);
+        assert_eq!(cut([10, 4], 159), [9, 1]);
+        assert_eq!(cut([10, 4], 48), [3, 3, 3, 1]);
+        assert_eq!(cut([0, 4], 48), [0], "an empty one is there");
+        assert_eq!(cut([u32::MAX, 0], 48), [u32::MAX]);
+        let classes = cut([1_000_000, 512], 128 << 20);
+        assert_eq!((classes.len(), classes.iter().sum()), (16, 1_000_000));
     }
 
     #[test]

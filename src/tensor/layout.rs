@@ -106,6 +106,21 @@ impl Layout {
         Ok(())
     }
 
+    /// A list of tensors that together are this one, cut along the first axis where one binding does not hold it.
+    pub fn bindable_parts(self, limits: &wgpu::Limits) -> Vec<Self> {
+        let most = limits.max_storage_buffer_binding_size / self.storage.size();
+        let row = product(self.shape[1..self.rank].iter().copied());
+        let rows = most.checked_div(row).unwrap_or(u64::MAX).clamp(1, u32::MAX.into()) as u32;
+        let whole = self.shape[0];
+        let first = (0..whole.max(1)).step_by(rows as usize);
+        let part = |first: u32| {
+            let mut part = self;
+            part.shape[0] = rows.min(whole - first);
+            part
+        };
+        first.map(part).collect()
+    }
+
     /// Bytes of its elements; a repeated axis counts once.
     pub fn bytes(&self) -> u64 {
         let own = (0..self.rank).filter(|&axis| self.strides[axis] > 0).map(|axis| self.shape[axis]);
