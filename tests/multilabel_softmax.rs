@@ -5,6 +5,8 @@ mod case;
 mod common;
 #[path = "multilabel_softmax/refusals.rs"]
 mod refusals;
+#[path = "multilabel_softmax/twin.rs"]
+mod twin;
 
 use case::{Case, find};
 use common::{any, assert_same_bits, context, own_and_any_gpu};

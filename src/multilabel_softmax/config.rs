@@ -100,7 +100,7 @@ impl MultilabelSoftmaxConfig {
 
     pub(super) fn check(&self) -> Result<()> {
         match self.threshold {
-            Threshold::Fixed(number) if !(number.abs() <= MOST) => {
+            Threshold::Fixed(number) if !(-MOST..=MOST).contains(&number) => {
                 let (option, expected) = ("threshold", "a number between -1e37 and 1e37");
                 Err(Error::Config { option, expected, got: number.to_string() })
             }

@@ -9,152 +9,126 @@ pub(super) const WORKGROUP: u32 = 256;
 /// Invocations that put a row's partial sums together.
 const COMBINE: u32 = 64;
 
-/// How a kernel of either pass finds labels, mask and threshold, and whether four classes of a row at once.
+/// A file of this op, by the pieces of its name.
+macro_rules! own {
+    ($($name:literal),*) => {{
+        static SOURCE: $crate::wgsl::Source = $crate::wgsl::Source {
+            path: concat!("multilabel_softmax/", $($name),*),
+            text: include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/multilabel_softmax/", $($name,)* ".wgsl")),
+        };
+        &SOURCE
+    }};
+}
+pub(super) use own;
+
+/// The file of something that may be missing.
+macro_rules! optional {
+    ($given:expr, $name:literal) => {
+        if $given { own!($name) } else { own!("no_", $name) }
+    };
+}
+pub(super) use optional;
+
+/// The file that reads or writes four classes of a row.
+macro_rules! fours {
+    ($vec4:expr, $name:literal) => {
+        if $vec4 { own!($name, "_vec4") } else { own!($name, "_scalar") }
+    };
+}
+pub(super) use fours;
+
+/// How the kernels of either pass find scores, labels, mask and threshold, and whether four classes of a row at once.
 pub(super) struct Forms {
     pub vec4: bool,
+    pub labels: &'static Source,
     fragments: Vec<&'static Source>,
 }
 
 impl Forms {
     pub fn new<S: Shapes>(config: &MultilabelSoftmaxConfig, problem: &op::Problem<S>) -> Self {
-        let each = problem.shapes.axis("thresholds") != Some(1);
+        let each = config.threshold == Threshold::Tensor && problem.shapes.axis("thresholds") != Some(1);
         let by_class =
             ["scores", "labels", "soft_labels", "mask", "predictions", "probabilities", "dscores", "dsoft_labels"];
-        let thresholds: &[&str] = if each { &["threshold"] } else { &[] };
-        let vec4 = problem.is_vec4(&by_class) && problem.is_vec4(thresholds);
+        let vec4 = problem.is_vec4(&by_class) && (!each || problem.is_vec4(&["threshold"]));
         let labels = match config.labels {
-            Labels::Bitmap => source!("multilabel_softmax/labels"),
-            Labels::Indices | Labels::Offsets => source!("multilabel_softmax/label_bits"),
-            Labels::Soft => pick(
-                vec4,
-                source!("multilabel_softmax/soft_labels_vec4"),
-                source!("multilabel_softmax/soft_labels_scalar"),
-            ),
-            Labels::None => source!("multilabel_softmax/no_labels"),
+            Labels::Bitmap => own!("labels"),
+            Labels::Indices | Labels::Offsets => own!("label_bits"),
+            Labels::Soft => fours!(vec4, "soft_labels"),
+            Labels::None => own!("no_labels"),
         };
         let threshold = match config.threshold {
-            Threshold::Fixed(_) => source!("multilabel_softmax/no_threshold"),
-            Threshold::Tensor if vec4 && each => source!("multilabel_softmax/threshold_vec4"),
-            Threshold::Tensor => source!("multilabel_softmax/threshold_scalar"),
+            Threshold::Fixed(_) => own!("no_threshold"),
+            Threshold::Tensor => fours!(vec4 && each, "threshold"),
         };
-        let fragments = vec![
-            source!("multilabel_softmax/classes"),
-            pick(vec4, source!("multilabel_softmax/scores_vec4"), source!("multilabel_softmax/scores_scalar")),
-            labels,
-            pick(problem.has("mask"), source!("multilabel_softmax/mask"), source!("multilabel_softmax/no_mask")),
-            threshold,
-        ];
-        Self { vec4, fragments }
+        let mask = optional!(problem.has("mask"), "mask");
+        Self { vec4, labels, fragments: vec![own!("classes"), fours!(vec4, "scores"), mask, threshold] }
     }
 
     /// A kernel over `[rows, classes]`, with these fragments more.
     pub fn kernel(&self, kernel: &'static Source, lanes: u32, more: &[&'static Source]) -> Specialization {
-        Specialization {
-            kernel,
-            constants: vec![
-                ("WORKGROUP", Constant::U32(WORKGROUP)),
-                ("LANES", Constant::U32(lanes)),
-                ("VEC4", Constant::Bool(self.vec4)),
-                ("Elem", Constant::Type(pick(self.vec4, "vec4<f32>", "f32"))),
-            ],
-            fragments: [&self.fragments[..], more, &[source!("shared/workgroup_index")]].concat(),
-            storage: Vec::new(),
-        }
+        let mut own = plain(kernel, WORKGROUP, &[&self.fragments[..], more].concat());
+        own.constants.extend([
+            ("LANES", Constant::U32(lanes)),
+            ("VEC4", Constant::Bool(self.vec4)),
+            ("Elem", Constant::Type(if self.vec4 { "vec4<f32>" } else { "f32" })),
+        ]);
+        own
     }
 }
 
-pub(super) fn pick<T>(on: bool, yes: T, no: T) -> T {
-    if on { yes } else { no }
-}
-
-fn lse(problem: &Problem) -> &'static Source {
-    pick(problem.has("lse_neg"), source!("multilabel_softmax/lse"), source!("multilabel_softmax/no_lse"))
+/// A kernel of so many invocations.
+pub(super) fn plain(kernel: &'static Source, workgroup: u32, fragments: &[&'static Source]) -> Specialization {
+    Specialization {
+        kernel,
+        constants: vec![("WORKGROUP", Constant::U32(workgroup))],
+        fragments: [fragments, &[source!("shared/workgroup_index")]].concat(),
+        storage: Vec::new(),
+    }
 }
 
 /// The sums of rows, or of their parts.
 pub(super) fn rows(forms: &Forms, problem: &Problem, split: Split) -> Specialization {
-    let write = match split.parts {
-        1 => &[source!("multilabel_softmax/write_loss"), lse(problem)][..],
-        _ => &[source!("multilabel_softmax/write_partial")],
-    };
-    let more = [&[source!("multilabel_softmax/params"), source!("multilabel_softmax/sums")], write].concat();
-    forms.kernel(source!("multilabel_softmax/rows"), split.lanes, &more).of(problem, &[])
+    let mut more = vec![own!("params"), own!("sums"), forms.labels];
+    match split.parts {
+        1 => more.extend([own!("write_loss"), optional!(problem.has("lse_neg"), "lse")]),
+        _ => more.push(own!("write_partial")),
+    }
+    forms.kernel(own!("rows"), split.lanes, &more).of(problem, &[])
 }
 
 /// The sums of rows from those of their parts.
 pub(super) fn combine(problem: &Problem) -> Specialization {
-    Specialization {
-        kernel: source!("multilabel_softmax/combine"),
-        constants: vec![("WORKGROUP", Constant::U32(COMBINE))],
-        fragments: vec![
-            source!("multilabel_softmax/params"),
-            source!("multilabel_softmax/sums"),
-            source!("multilabel_softmax/write_loss"),
-            lse(problem),
-            source!("shared/workgroup_index"),
-        ],
-        storage: Vec::new(),
-    }
+    let lse = optional!(problem.has("lse_neg"), "lse");
+    plain(own!("combine"), COMBINE, &[own!("params"), own!("sums"), own!("write_loss"), lse])
 }
 
 /// Predictions and probabilities.
 pub(super) fn predict(forms: &Forms, problem: &Problem, split: Split) -> Specialization {
-    let predictions = match (problem.has("predictions"), forms.vec4) {
-        (false, _) => source!("multilabel_softmax/no_predictions"),
-        (true, false) => source!("multilabel_softmax/predictions_scalar"),
-        (true, true) => source!("multilabel_softmax/predictions_vec4"),
-    };
-    let probabilities = match (problem.has("probabilities"), forms.vec4) {
-        (false, _) => source!("multilabel_softmax/no_probabilities"),
-        (true, false) => source!("multilabel_softmax/probabilities_scalar"),
-        (true, true) => source!("multilabel_softmax/probabilities_vec4"),
-    };
-    let own = Forms {
-        fragments: forms
-            .fragments
-            .iter()
-            .map(|&own| if forms.fragments[2] == own { source!("multilabel_softmax/no_labels") } else { own })
-            .collect(),
-        ..*forms
-    };
-    let more = [source!("multilabel_softmax/params"), predictions, probabilities];
-    own.kernel(source!("multilabel_softmax/predict"), split.lanes, &more).of(problem, &[])
+    let [of_classes, likely] = ["predictions", "probabilities"].map(|name| problem.has(name));
+    let predictions = if of_classes { fours!(forms.vec4, "predictions") } else { own!("no_predictions") };
+    let probabilities = if likely { fours!(forms.vec4, "probabilities") } else { own!("no_probabilities") };
+    let more = [own!("params"), own!("no_labels"), predictions, probabilities];
+    forms.kernel(own!("predict"), split.lanes, &more).of(problem, &[])
 }
 
 /// The bits of the labels that are listed.
 pub(super) fn set_bits<S: Shapes>(problem: &op::Problem<S>) -> Specialization {
-    let listed = problem.has("label_offsets");
-    Specialization {
-        kernel: source!("multilabel_softmax/set_bits"),
-        constants: vec![("WORKGROUP", Constant::U32(WORKGROUP))],
-        fragments: vec![
-            pick(listed, source!("multilabel_softmax/offsets"), source!("multilabel_softmax/indices")),
-            source!("shared/workgroup_index"),
-        ],
-        storage: Vec::new(),
-    }
+    let lists = if problem.has("label_offsets") { own!("offsets") } else { own!("indices") };
+    plain(own!("set_bits"), WORKGROUP, &[lists])
 }
 
 /// Sums of numbers in the workspace, the last of which is an operand.
 pub(super) fn sum<S: Shapes>(problem: &op::Problem<S>, last: Option<&'static str>) -> Specialization {
     let sums = last.map(|name| ("sums", problem.storage(name)));
-    Specialization {
-        kernel: source!("multilabel_softmax/sum"),
-        constants: vec![("WORKGROUP", Constant::U32(WORKGROUP))],
-        fragments: vec![source!("shared/workgroup_index")],
-        storage: Vec::new(),
-    }
-    .of(problem, sums.as_slice())
+    plain(own!("sum"), WORKGROUP, &[]).of(problem, sums.as_slice())
 }
 
 /// Every form of labels and threshold, with classes of one invocation, of some in fours and not, and of more than a workgroup.
 pub(super) fn every_form() -> impl Iterator<Item = (MultilabelSoftmaxConfig, u32)> {
     let labels = [Labels::Bitmap, Labels::Indices, Labels::Offsets, Labels::Soft];
-    let thresholds = [Threshold::Fixed(0.0), Threshold::Tensor];
-    let forms = labels.into_iter().flat_map(move |labels| thresholds.map(|threshold| (labels, threshold)));
-    forms.flat_map(|(labels, threshold)| {
-        [1, 5, 24, 1 << 14].map(|classes| (MultilabelSoftmaxConfig::new().labels(labels).threshold(threshold), classes))
-    })
+    let configs = labels.map(|labels| MultilabelSoftmaxConfig::new().labels(labels));
+    let configs = configs.into_iter().flat_map(|config| [config, config.threshold(Threshold::Tensor)]);
+    configs.flat_map(|config| [1, 5, 24, 1 << 14].map(|classes| (config, classes)))
 }
 
 /// Every specialization that a plan can pick; of the classes that share a row, some.
@@ -164,32 +138,18 @@ pub fn specializations() -> Vec<Specialization> {
     let mut found = Vec::new();
     for (config, classes) in every_form() {
         for flags in 0..16_u32 {
-            let on = |bit: u32| flags >> bit & 1 == 1;
-            let shapes = MultilabelSoftmaxShapes {
-                thresholds: pick(classes == 24, 1, classes),
-                mask: on(0),
-                lse: on(1),
-                predictions: on(2),
-                probabilities: on(3),
-                ..MultilabelSoftmaxShapes::new(2, classes)
-            };
+            let [mask, lse, predictions, probabilities] = [0, 1, 2, 3].map(|bit| flags >> bit & 1 == 1);
+            let thresholds = if classes == 24 { 1 } else { classes };
+            let shapes = MultilabelSoftmaxShapes::new(2, classes);
+            let shapes = MultilabelSoftmaxShapes { thresholds, mask, lse, predictions, probabilities, ..shapes };
             let mut problem = Problem::contiguous::<MultilabelSoftmax>(&config, shapes);
             for start in [0, 1] {
                 problem.change("scores", |layout| layout.start = start);
-                let forms = Forms::new(&config, &problem);
-                let split = Split::of_sums(2, classes);
-                found.extend([rows(&forms, &problem, split), set_or_sum(&config, &problem)]);
-                found.extend((split.parts > 1).then(|| combine(&problem)));
-                found.extend((on(2) || on(3)).then(|| predict(&forms, &problem, Split::of_elements(classes))));
+                let (forms, split) = (Forms::new(&config, &problem), Split::of_sums(2, classes));
+                found.extend([rows(&forms, &problem, split), combine(&problem), sum(&problem, Some("loss"))]);
+                found.extend([set_bits(&problem), predict(&forms, &problem, Split::of_elements(classes))]);
             }
         }
     }
     wgsl::distinct(found)
-}
-
-fn set_or_sum(config: &MultilabelSoftmaxConfig, problem: &Problem) -> Specialization {
-    match config.labels {
-        Labels::Indices | Labels::Offsets => set_bits(problem),
-        _ => sum(problem, Some("loss")),
-    }
 }

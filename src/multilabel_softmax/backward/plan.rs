@@ -1,6 +1,6 @@
 //! In what dispatches the backward pass runs, and its kernels.
 
-use super::super::kernels::{Forms, WORKGROUP, every_form, pick, sum};
+use super::super::kernels::{Forms, WORKGROUP, every_form, fours, optional, own, plain, sum};
 use super::super::plan::{BUSY, RowBlocks, Split, add_up};
 use super::super::shapes::check;
 use super::super::{Labels, MultilabelSoftmaxConfig, Threshold};
@@ -9,7 +9,7 @@ use crate::dispatch::{Plan, PlanBuilder};
 use crate::op::{self, GivenNames, Kernels, Operand, Shapes, SizeOf};
 use crate::tensor::product;
 use crate::tuning::NoOffer;
-use crate::wgsl::{self, Constant, Specialization, source};
+use crate::wgsl::{self, Specialization};
 use crate::{Error, Result};
 
 type Problem = op::Problem<MultilabelSoftmaxBackwardShapes>;
@@ -34,17 +34,12 @@ impl Kernels for MultilabelSoftmaxBackward {
     }
 
     fn refuses(config: &MultilabelSoftmaxConfig, given: &GivenNames, row: &Operand) -> Option<&'static str> {
-        let gradients = ["dscores", "dsoft_labels", "dthreshold"];
+        let own = |name| given.has(row) && config.has(name) == Some(false);
+        let none = || !["dscores", "dsoft_labels", "dthreshold"].iter().any(|name| given.output(name));
         match row.name {
-            "dscores" if !given.on_host && !gradients.iter().any(|name| given.output(name)) => {
-                Some("is missing, and so is every other gradient")
-            }
-            "dsoft_labels" if given.has(row) && config.has("soft_labels") == Some(false) => {
-                Some("is given, but the config's labels are not soft")
-            }
-            "dthreshold" if given.has(row) && config.has("threshold") == Some(false) => {
-                Some("is given, but the config's threshold is a fixed number")
-            }
+            "dscores" if !given.on_host && none() => Some("is missing, and so is every other gradient"),
+            "dsoft_labels" if own("soft_labels") => Some("is given, but the config's labels are not soft"),
+            "dthreshold" if own("threshold") => Some("is given, but the config's threshold is a fixed number"),
             _ => config.refuses(given, row),
         }
     }
@@ -71,76 +66,31 @@ impl Kernels for MultilabelSoftmaxBackward {
     }
 }
 
-/// Which gradients there are, and how they come about.
-#[derive(Clone, Copy)]
-struct Wanted {
-    /// Those of classes, one by one.
-    elements: bool,
-    /// One threshold's, from rows alone.
-    one: bool,
-    /// One a class.
-    each: bool,
-}
-
-impl Wanted {
-    fn of(problem: &Problem) -> Self {
-        let [threshold, one] = [problem.has("dthreshold"), problem.shapes.thresholds == 1];
-        Self {
-            elements: problem.has("dscores") || problem.has("dsoft_labels"),
-            one: threshold && one,
-            each: threshold && !one,
-        }
-    }
+/// Whether the gradient of a threshold is wanted that is one number, which comes of rows alone, and of one a class.
+fn thresholds(problem: &Problem) -> (bool, bool) {
+    let [wanted, one] = [problem.has("dthreshold"), problem.shapes.thresholds == 1];
+    (wanted && one, wanted && !one)
 }
 
 /// What rows need: both logarithms, and the gradient that comes in.
-fn row_states(problem: &Problem, wanted: Wanted) -> Specialization {
-    Specialization {
-        kernel: source!("multilabel_softmax/backward_rows"),
-        constants: vec![("WORKGROUP", Constant::U32(WORKGROUP))],
-        fragments: vec![
-            pick(
-                wanted.one,
-                source!("multilabel_softmax/backward_row_sums"),
-                source!("multilabel_softmax/no_backward_row_sums"),
-            ),
-            source!("shared/workgroup_index"),
-        ],
-        storage: Vec::new(),
-    }
-    .of(problem, &[])
+fn row_states(problem: &Problem) -> Specialization {
+    let sums = optional!(thresholds(problem).0, "backward_row_sums");
+    plain(own!("backward_rows"), WORKGROUP, &[sums]).of(problem, &[])
 }
 
 /// The gradients of classes.
-fn elements(forms: &Forms, problem: &Problem, wanted: Wanted, split: Split) -> Specialization {
-    let dscores = match (problem.has("dscores"), forms.vec4) {
-        (false, _) => source!("multilabel_softmax/no_dscores"),
-        (true, false) => source!("multilabel_softmax/dscores_scalar"),
-        (true, true) => source!("multilabel_softmax/dscores_vec4"),
-    };
-    let dsoft_labels = match (problem.has("dsoft_labels"), forms.vec4) {
-        (false, _) => source!("multilabel_softmax/no_dsoft_labels"),
-        (true, false) => source!("multilabel_softmax/dsoft_labels_scalar"),
-        (true, true) => source!("multilabel_softmax/dsoft_labels_vec4"),
-    };
-    let sums = pick(
-        wanted.each,
-        source!("multilabel_softmax/backward_class_sums"),
-        source!("multilabel_softmax/no_backward_class_sums"),
-    );
-    let more = [source!("multilabel_softmax/backward_params"), dscores, dsoft_labels, sums];
-    forms.kernel(source!("multilabel_softmax/backward"), split.lanes, &more).of(problem, &[])
+fn elements(forms: &Forms, problem: &Problem, split: Split) -> Specialization {
+    let [scores, soft] = ["dscores", "dsoft_labels"].map(|name| problem.has(name));
+    let dscores = if scores { fours!(forms.vec4, "dscores") } else { own!("no_dscores") };
+    let dsoft_labels = if soft { fours!(forms.vec4, "dsoft_labels") } else { own!("no_dsoft_labels") };
+    let sums = optional!(thresholds(problem).1, "backward_class_sums");
+    let more = [own!("backward_params"), forms.labels, dscores, dsoft_labels, sums];
+    forms.kernel(own!("backward"), split.lanes, &more).of(problem, &[])
 }
 
 /// The gradient of a class's threshold from its sums over some rows each.
-fn thresholds(problem: &Problem) -> Specialization {
-    Specialization {
-        kernel: source!("multilabel_softmax/backward_thresholds"),
-        constants: vec![("WORKGROUP", Constant::U32(WORKGROUP))],
-        fragments: vec![source!("shared/workgroup_index")],
-        storage: Vec::new(),
-    }
-    .of(problem, &[])
+fn of_each(problem: &Problem) -> Specialization {
+    plain(own!("backward_thresholds"), WORKGROUP, &[]).of(problem, &[])
 }
 
 /// Rows that a workgroup walks: four for each invocation, or with a sum over rows so many that the sums are few.
@@ -154,62 +104,53 @@ fn rows_of_a_workgroup(rows: u32, split: Split, each: bool) -> u32 {
 /// Compiles the kernels and lays out their dispatches.
 fn build(mut plan: PlanBuilder<'_>, config: &MultilabelSoftmaxConfig, problem: &Problem) -> Result<Plan> {
     let MultilabelSoftmaxBackwardShapes { rows, classes, .. } = problem.shapes;
-    let wanted = Wanted::of(problem);
-    let forms = Forms::new(config, problem);
-    let split = Split::of_elements(classes);
-    let by_class = wanted.elements || wanted.each;
-    let labels = if by_class { config.labels } else { Labels::None };
-    let blocks = RowBlocks::new(&mut plan, labels, rows, classes)?;
-    let walked = rows_of_a_workgroup(blocks.most, split, wanted.each);
+    let (one, each) = thresholds(problem);
+    let by_class = each || problem.has("dscores") || problem.has("dsoft_labels");
+    let (forms, split) = (Forms::new(config, problem), Split::of_elements(classes));
+    let blocks = RowBlocks::new(&mut plan, if by_class { config.labels } else { Labels::None }, rows, classes)?;
+    let walked = rows_of_a_workgroup(blocks.most, split, each);
     // Each range of rows adds its own to the sums over all.
     let count = |per: u32| blocks.ranges().map(|(first, end)| (end - first).div_ceil(per)).sum::<u32>();
     let (row_sums, class_sums) = (count(WORKGROUP), count(walked));
     let mut views = vec![("row_states", plan.workspace("row states", 16 * u64::from(blocks.most))?)];
     views.extend(blocks.bits.map(|view| ("label_bits", view)));
-    if wanted.one {
-        views.push(("row_sums", plan.workspace("sums of rows", 4 * u64::from(row_sums))?));
-    }
-    if wanted.each {
+    let of_rows = if one { Some(plan.workspace("sums of rows", 4 * u64::from(row_sums))?) } else { None };
+    views.extend(of_rows.map(|view| ("row_sums", view)));
+    if each {
         let bytes = 16 * product([class_sums, classes.div_ceil(4)]);
         views.push(("class_sums", plan.workspace("sums of classes", bytes)?));
     }
-    let (mut first_row_sum, mut first_class_sum) = (0_u32, 0_u32);
+    let (mut row_sum, mut class_sum) = (0_u32, 0_u32);
     for (first, end) in blocks.ranges() {
-        let values = [
-            ("first_row", first.into()),
-            ("end_row", end.into()),
-            ("first_sum", first_row_sum.into()),
-            ("factor", (config.factor(rows) as f32).into()),
-        ];
+        let range = [("first_row", first.into()), ("end_row", end.into())];
+        let own = [("first_sum", row_sum.into()), ("factor", (config.factor(rows) as f32).into())];
         let workgroups = (end - first).div_ceil(WORKGROUP);
-        plan.dispatch(&row_states(problem, wanted), workgroups.into(), 8 * u64::from(WORKGROUP), &values, &views)?;
-        first_row_sum += workgroups;
+        let flops = product([8, WORKGROUP]);
+        plan.dispatch(&row_states(problem), workgroups.into(), flops, &[range, own].concat(), &views)?;
+        row_sum += workgroups;
         if by_class {
             blocks.set_bits(&mut plan, problem, (first, end))?;
-            let values = [
+            let own = [
                 ("fixed_threshold", config.fixed_threshold().into()),
-                ("first_row", first.into()),
-                ("end_row", end.into()),
                 ("bit_words", blocks.words.into()),
                 ("parts", split.parts.into()),
                 ("rows_of_a_workgroup", walked.into()),
-                ("first_sum", first_class_sum.into()),
+                ("first_sum", class_sum.into()),
             ];
             let groups = (end - first).div_ceil(walked);
-            let flops = product([16, 4 * split.lanes, walked]);
-            let kernel = elements(&forms, problem, wanted, split);
-            plan.dispatch(&kernel, u64::from(groups) * u64::from(split.parts), flops, &values, &views)?;
-            first_class_sum += groups;
+            let (workgroups, flops) = (product([groups, split.parts]), product([16, 4 * split.lanes, walked]));
+            let values = [&range[..], &own].concat();
+            plan.dispatch(&elements(&forms, problem, split), workgroups, flops, &values, &views)?;
+            class_sum += groups;
         }
     }
-    if let (true, Some((_, sums))) = (wanted.one, views.iter().find(|(name, _)| *name == "row_sums")) {
-        add_up(&mut plan, problem, (*sums, row_sums), "dthreshold", 1.0)?;
+    if let Some(sums) = of_rows {
+        add_up(&mut plan, problem, (sums, row_sums), "dthreshold", 1.0)?;
     }
-    if wanted.each {
-        let values = [("sums", class_sums.into())];
-        let workgroups = classes.div_ceil(4).div_ceil(WORKGROUP);
+    if each {
+        let workgroups = classes.div_ceil(4 * WORKGROUP);
         let flops = product([4 * WORKGROUP, class_sums]);
-        plan.dispatch(&thresholds(problem), workgroups.into(), flops, &values, &views)?;
+        plan.dispatch(&of_each(problem), workgroups.into(), flops, &[("sums", class_sums.into())], &views)?;
     }
     let reason = format!("{} invocations share a row, and walk {walked} rows", split.lanes);
     plan.finish(product([12, rows, classes]), problem.bytes(), reason)
@@ -222,23 +163,18 @@ pub fn specializations() -> Vec<Specialization> {
     let mut found = Vec::new();
     for (config, classes) in every_form() {
         for flags in 0..16_u32 {
-            let on = |bit: u32| flags >> bit & 1 == 1;
-            let shapes = MultilabelSoftmaxBackwardShapes {
-                thresholds: pick(classes > 1, classes, 1),
-                mask: on(0),
-                dscores: on(1),
-                dsoft_labels: on(2) && config.labels == Labels::Soft,
-                dthreshold: on(3) && config.threshold == Threshold::Tensor,
-                ..MultilabelSoftmaxBackwardShapes::new(2, classes)
-            };
-            let split = Split::of_elements(classes);
-            let mut problem = Problem::contiguous::<MultilabelSoftmaxBackward>(&config, shapes);
-            for start in [0, 1] {
+            let [mask, dscores, dsoft_labels, dthreshold] = [0, 1, 2, 3].map(|bit| flags >> bit & 1 == 1);
+            let dsoft_labels = dsoft_labels && config.labels == Labels::Soft;
+            let dthreshold = dthreshold && config.threshold == Threshold::Tensor;
+            let shapes = MultilabelSoftmaxBackwardShapes::new(2, classes);
+            let shapes = MultilabelSoftmaxBackwardShapes { mask, dscores, dsoft_labels, dthreshold, ..shapes };
+            for (thresholds, start) in [(1, 0), (1, 1), (classes, 0), (classes, 1)] {
+                let shapes = MultilabelSoftmaxBackwardShapes { thresholds, ..shapes };
+                let mut problem = Problem::contiguous::<MultilabelSoftmaxBackward>(&config, shapes);
                 problem.change("scores", |layout| layout.start = start);
-                let (forms, wanted) = (Forms::new(&config, &problem), Wanted::of(&problem));
-                found.extend([row_states(&problem, wanted), elements(&forms, &problem, wanted, split)]);
-                found.extend(wanted.each.then(|| thresholds(&problem)));
-                found.extend(wanted.one.then(|| sum(&problem, Some("dthreshold"))));
+                let forms = Forms::new(&config, &problem);
+                found.extend([row_states(&problem), elements(&forms, &problem, Split::of_elements(classes))]);
+                found.extend([of_each(&problem), sum(&problem, Some("dthreshold"))]);
             }
         }
     }
