@@ -209,6 +209,13 @@ fn a_broken_row_stays_alone() {
         case.soft[9] = soft;
         case.check(&format!("a label of {soft}"));
     }
+    // A threshold that is no number breaks every row in which its class takes part.
+    for thresholds in [1, 7] {
+        let mut case =
+            Case::new(config(Labels::Soft), 5, 7).threshold(thresholds).mask(|row, class| row != 3 || class == 2);
+        case.threshold[0] = f32::NAN;
+        case.check("a threshold");
+    }
     // Offsets that fall, or pass the end.
     let mut case = Case::new(config(Labels::Offsets), 6, 40);
     (case.offsets[3], case.offsets[6]) = (case.offsets[1], case.list.len() as u32 + 1);
