@@ -7,6 +7,7 @@
 //! | [`GatedAttention`] | the gated attention unit: relu² and its relatives, maps and gate, in one kernel | n² (n in mixed chunks) |
 //! | [`MatMul`] | matrix products, batched, transposes by stride, with bias and activation: what projections need | m n k |
 //! | [`Merge`] | partial attention results with their log-sum-exp into one: for keys in several places | n |
+//! | [`MultilabelSoftmax`] | softmax and cross-entropy for any number of labels a row, hard or soft, and their gradients | n |
 //!
 //! The crate runs on any device that wgpu offers, with no optional feature. It takes your [`Device`](wgpu::Device) and
 //! [`Queue`](wgpu::Queue) once, and then records into your encoder, on your buffers: an op's `plan`, `prepare`, `record` and
@@ -96,6 +97,8 @@ macro_rules! for_all_ops {
             linear_attention: LinearAttention(LinearAttentionConfig, LinearAttentionShapes),
             matmul: MatMul(MatMulConfig, MatMulShapes),
             merge: Merge(MergeConfig, MergeShapes),
+            multilabel_softmax: MultilabelSoftmax(MultilabelSoftmaxConfig, MultilabelSoftmaxShapes),
+            multilabel_softmax_backward: MultilabelSoftmaxBackward(MultilabelSoftmaxConfig, MultilabelSoftmaxBackwardShapes),
         }
     };
 }
@@ -116,6 +119,7 @@ pub mod linear_attention;
 pub mod matmul;
 mod matrices;
 pub mod merge;
+pub mod multilabel_softmax;
 pub mod op;
 mod operand;
 mod pipelines;
@@ -152,6 +156,13 @@ pub use linear_attention::{
 pub use matmul::{Activation, MatMul, MatMulConfig, MatMulInputs, MatMulOutputs, MatMulShapes};
 pub use matrices::{Matrices, MatrixSizes};
 pub use merge::{Merge, MergeConfig, MergeInputs, MergeOutputs, MergeShapes};
+#[doc(hidden)]
+pub use multilabel_softmax::backward as multilabel_softmax_backward;
+pub use multilabel_softmax::{
+    MultilabelSoftmax, MultilabelSoftmaxBackward, MultilabelSoftmaxBackwardInputs, MultilabelSoftmaxBackwardShapes,
+    MultilabelSoftmaxConfig, MultilabelSoftmaxGradients, MultilabelSoftmaxInputs, MultilabelSoftmaxOutputs,
+    MultilabelSoftmaxShapes,
+};
 pub use tensor::TensorView;
 #[cfg(feature = "blocking")]
 pub use timer::Timer;

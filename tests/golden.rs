@@ -91,6 +91,16 @@ fn floors(op: &str, config: &Value, inputs: &BTreeMap<&str, &TensorView>) -> [f6
         // As in tests/merge.rs, for a spread of lse of at most 16.
         return [ULP * (8.0 + 4.0 * 16.0), 33.0 / f64::from(1 << 20)];
     }
+    if op.starts_with("multilabel_softmax") {
+        // As in tests/multilabel_softmax.rs; sums over rows count for all, and so does the largest exponent.
+        let (rows, classes) = (inputs["scores"].shape()[0] as f64, inputs["scores"].shape()[1] as f64);
+        let lse = ULP * (8.0 + 2.0 * (classes + 1.0).ln()) + 1.0 / f64::from(1 << 21);
+        let weight = lse + 2.0 * ULP * (largest("scores") + largest("threshold") + 84.0);
+        return match inputs.contains_key("dloss") {
+            true => [weight, 2.0 * weight * largest("dloss") * rows],
+            false => [16.0 * ULP, 2.0 * lse * rows],
+        };
+    }
     let (keys, width) =
         (inputs["v"].shape()[2] as f64, inputs.get("q").or(inputs.get("z")).map_or(1, |t| t.shape()[3]));
     let mapped = |side: &str| match inputs.contains_key("z") {

@@ -55,7 +55,7 @@ fn specializations() -> Vec<Specialization> {
 
 /// Its floats in 16 bits.
 fn stored(specialization: &Specialization, turn: usize) -> Specialization {
-    const FLOATS: [&str; 19] = [
+    const FLOATS: [&str; 28] = [
         "q",
         "k",
         "v",
@@ -75,6 +75,15 @@ fn stored(specialization: &Specialization, turn: usize) -> Specialization {
         "projection",
         "state_s",
         "state_z",
+        "scores",
+        "soft_labels",
+        "threshold",
+        "predictions",
+        "probabilities",
+        "dloss",
+        "dscores",
+        "dsoft_labels",
+        "dthreshold",
     ];
     let text = specialization.wgsl();
     let storage = FLOATS.into_iter().filter_map(|name| {

@@ -39,7 +39,8 @@ fn usual(axis: &str) -> u32 {
     match axis {
         "batch" => 1,
         "parts" => 2,
-        "m" => 4096,
+        "m" | "rows" => 4096,
+        "classes" | "thresholds" => 1000,
         "n" | "k" => 512,
         axis if axis == "heads" || axis.ends_with("_heads") => 8,
         axis if axis == "len" || axis.ends_with("_len") => 4096,
