@@ -56,6 +56,7 @@ impl Chart<'_> {
             .configure_mesh()
             .label_style(("sans-serif", TEXT - 4))
             .axis_desc_style(("sans-serif", TEXT))
+            .x_label_formatter(&f64::to_string)
             .x_desc(self.x)
             .y_desc(self.y)
             .light_line_style(TRANSPARENT)

@@ -39,9 +39,4 @@ impl Verses {
     pub fn feature(&self, verse: usize) -> &[f32] {
         &self.features[verse * WIDTH..][..WIDTH]
     }
-
-    /// How many chapters there are.
-    pub fn chapter_count(&self) -> u32 {
-        self.chapters.last().map_or(0, |last| last + 1)
-    }
 }
