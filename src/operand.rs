@@ -16,6 +16,8 @@ pub enum Kind {
     Lengths,
     /// Numbers of classes, as u32, of which `u32::MAX` is none.
     Index,
+    /// Words of 32 bits that count nothing: keys of random numbers, seeds.
+    Bits,
     /// Bytes, of which zero is false.
     Mask,
 }
@@ -105,9 +107,12 @@ impl Operand {
         Self::new(name, Kind::Lengths, axes)
     }
 
-    #[expect(dead_code, reason = "of losses, which come next")]
     pub(crate) const fn index(name: &'static str, axes: &'static [&'static str]) -> Self {
         Self::new(name, Kind::Index, axes)
+    }
+
+    pub(crate) const fn bits(name: &'static str, axes: &'static [&'static str]) -> Self {
+        Self::new(name, Kind::Bits, axes)
     }
 
     pub(crate) const fn mask(name: &'static str, axes: &'static [&'static str]) -> Self {
@@ -189,7 +194,7 @@ impl Operand {
         match self.kind {
             Kind::Float => None,
             Kind::Statistic => Some(DType::F32),
-            Kind::Lengths | Kind::Index => Some(DType::U32),
+            Kind::Lengths | Kind::Index | Kind::Bits => Some(DType::U32),
             Kind::Mask => Some(DType::Bool),
         }
     }
@@ -232,7 +237,7 @@ pub trait HostTensors<'a> {
     /// # Errors
     /// Whatever keeps it from being such a tensor.
     fn floats<const RANK: usize>(&self, name: &'static str) -> crate::Result<Option<HostView<'a, f32, RANK>>>;
-    /// Lengths, or numbers of classes.
+    /// Lengths, numbers of classes, or words of bits.
     ///
     /// # Errors
     /// Whatever keeps it from being such a tensor.
@@ -277,11 +282,11 @@ host_field!(f32: floats, u32: integers, u8: mask);
 
 /// Declares an op's operands: the structs of its inputs and outputs, the inputs of its twin, and `OPERANDS`, its table.
 ///
-/// A row is `field: required|optional float|statistic|lengths|index|mask ["axis", …]`, and the setters of [`Operand`] that apply.
+/// A row is `field: required|optional float|statistic|lengths|index|bits|mask ["axis", …]`, and the setters of [`Operand`] that apply.
 macro_rules! operands {
     (
         $(#[$inputs_doc:meta])*
-        $Inputs:ident { $(#[$new_doc:meta])* $new_vis:vis fn $new:ident($($new_arg:ident: $new_rank:literal),*);
+        $Inputs:ident { $(#[$new_doc:meta])* $new_vis:vis fn $new:ident($($new_arg:ident: $new_rank:literal $($new_of:ident)?),*);
             $($(#[$in_doc:meta])* $in:ident: $in_need:ident $in_kind:ident $in_axes:tt $(.$in_set:ident($($in_to:expr)?))*;)*
         }
         $(#[$outputs_doc:meta])*
@@ -344,7 +349,9 @@ macro_rules! operands {
         impl<'a> HostInputs<'a> {
             $(#[$new_doc])*
             #[must_use]
-            $new_vis fn $new($($new_arg: $crate::HostView<'a, f32, $new_rank>),*) -> Self {
+            $new_vis fn $new(
+                $($new_arg: $crate::HostView<'a, $crate::operand::element!($($new_of)?), $new_rank>),*
+            ) -> Self {
                 Self { $($in: $crate::operand::or_none!($in_need $in),)* $($held: None),* }
             }
 
@@ -374,6 +381,7 @@ macro_rules! field {
     (required $l:lifetime view $axes:tt) => { $crate::operand::field!(@rank $axes [$crate::TensorView] [$l]) };
     (required $l:lifetime lengths $axes:tt) => { $crate::operand::field!(@rank $axes [$crate::HostView] [$l, u32]) };
     (required $l:lifetime index $axes:tt) => { $crate::operand::field!(@rank $axes [$crate::HostView] [$l, u32]) };
+    (required $l:lifetime bits $axes:tt) => { $crate::operand::field!(@rank $axes [$crate::HostView] [$l, u32]) };
     (required $l:lifetime mask $axes:tt) => { $crate::operand::field!(@rank $axes [$crate::HostView] [$l, u8]) };
     (required $l:lifetime $float:ident $axes:tt) => { $crate::operand::field!(@rank $axes [$crate::HostView] [$l, f32]) };
     (@rank [$a:literal] [$($view:tt)*] [$($of:tt)*]) => { $($view)*<$($of)*, 1> };
@@ -385,6 +393,17 @@ macro_rules! field {
     };
 }
 pub(crate) use field;
+
+/// What the twin has a required tensor hold: f32, unless the constructor names another type after its rank.
+macro_rules! element {
+    () => {
+        f32
+    };
+    ($of:ident) => {
+        $of
+    };
+}
+pub(crate) use element;
 
 /// What a constructor of the required fields alone puts into a field.
 macro_rules! or_none {

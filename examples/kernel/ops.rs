@@ -41,6 +41,8 @@ fn usual(axis: &str) -> u32 {
         "parts" => 2,
         "m" => 4096,
         "n" | "k" => 512,
+        "rows" | "columns" => 4096,
+        "taus" => 1,
         axis if axis == "heads" || axis.ends_with("_heads") => 8,
         axis if axis == "len" || axis.ends_with("_len") => 4096,
         _ => 64,
