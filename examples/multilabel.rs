@@ -25,6 +25,7 @@ use chart::{Chart, Line};
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use model::{BATCH, Loss, Model};
+use plotters::chart::SeriesLabelPosition::LowerRight;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
@@ -145,7 +146,7 @@ fn multilabel(options: &Options) -> Result<()> {
         })
         .collect();
     let title = format!("Which of the {} commonest words a verse holds: macro F1 on other chapters", options.words);
-    let svg = Chart { title: &title, x: "epochs", y: "macro F1", lines: &lines }.svg()?;
+    let svg = Chart { title: &title, x: "epochs", y: "macro F1", lines: &lines, names: LowerRight }.svg()?;
     std::fs::write(&options.out, svg).with_context(|| options.out.display().to_string())?;
     writeln!(out, "\nFigure: {}", options.out.display())?;
     Ok(())

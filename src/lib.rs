@@ -5,6 +5,7 @@
 //! | [`Attention`] | softmax attention, with every entropy-invariant scale, log-sum-exp and row entropy | n² |
 //! | [`LinearAttention`] | attention by feature maps and cumulative sums, with states in and out | n |
 //! | [`GatedAttention`] | the gated attention unit: relu² and its relatives, maps and gate, in one kernel | n² (n in mixed chunks) |
+//! | [`GumbelSoftmax`] | samples of categorical distributions, relaxed or not, with noise that is a function of a key; and its gradient | n |
 //! | [`MatMul`] | matrix products, batched, transposes by stride, with bias and activation: what projections need | m n k |
 //! | [`Merge`] | partial attention results with their log-sum-exp into one: for keys in several places | n |
 //! | [`MultilabelSoftmax`] | softmax and cross-entropy for any number of labels a row, hard or soft, and their gradients | n |
@@ -94,6 +95,8 @@ macro_rules! for_all_ops {
         $then! {
             attention: Attention(AttentionConfig, AttentionShapes),
             gated_attention: GatedAttention(GatedAttentionConfig, GatedAttentionShapes),
+            gumbel_softmax: GumbelSoftmax(GumbelSoftmaxConfig, GumbelSoftmaxShapes),
+            gumbel_softmax_backward: GumbelSoftmaxBackward(GumbelSoftmaxConfig, GumbelSoftmaxBackwardShapes),
             linear_attention: LinearAttention(LinearAttentionConfig, LinearAttentionShapes),
             matmul: MatMul(MatMulConfig, MatMulShapes),
             merge: Merge(MergeConfig, MergeShapes),
@@ -114,6 +117,7 @@ mod dispatch;
 mod dtype;
 mod error;
 pub mod gated_attention;
+pub mod gumbel_softmax;
 mod host;
 pub mod linear_attention;
 pub mod matmul;
@@ -147,6 +151,12 @@ pub use error::{Error, Result};
 pub use gated_attention::{
     Divisor, GatedAttention, GatedAttentionConfig, GatedAttentionInputs, GatedAttentionOutputs, GatedAttentionShapes,
     GauMode, GauWeights, LinearDivisor, QuadraticDivisor,
+};
+#[doc(hidden)]
+pub use gumbel_softmax::backward as gumbel_softmax_backward;
+pub use gumbel_softmax::{
+    GumbelKind, GumbelSoftmax, GumbelSoftmaxBackward, GumbelSoftmaxBackwardInputs, GumbelSoftmaxBackwardShapes,
+    GumbelSoftmaxConfig, GumbelSoftmaxGradients, GumbelSoftmaxInputs, GumbelSoftmaxOutputs, GumbelSoftmaxShapes,
 };
 pub use host::HostView;
 pub use linear_attention::{

@@ -16,6 +16,8 @@ pub enum Kind {
     Lengths,
     /// Numbers of classes, as u32, of which `u32::MAX` is none.
     Index,
+    /// Words of 32 bits that count nothing: keys of random numbers, seeds.
+    Bits,
     /// Bytes, of which zero is false.
     Mask,
 }
@@ -112,6 +114,10 @@ impl Operand {
         Self::new(name, Kind::Index, axes)
     }
 
+    pub(crate) const fn bits(name: &'static str, axes: &'static [&'static str]) -> Self {
+        Self::new(name, Kind::Bits, axes)
+    }
+
     pub(crate) const fn mask(name: &'static str, axes: &'static [&'static str]) -> Self {
         Self::new(name, Kind::Mask, axes)
     }
@@ -206,7 +212,7 @@ impl Operand {
         match self.kind {
             Kind::Float => None,
             Kind::Statistic => Some(DType::F32),
-            Kind::Lengths | Kind::Index => Some(DType::U32),
+            Kind::Lengths | Kind::Index | Kind::Bits => Some(DType::U32),
             Kind::Mask => Some(DType::Bool),
         }
     }
@@ -255,7 +261,7 @@ pub trait HostTensors<'a> {
     /// # Errors
     /// Whatever keeps it from being such a tensor.
     fn floats<const RANK: usize>(&self, name: &'static str) -> crate::Result<Option<HostView<'a, f32, RANK>>>;
-    /// Lengths, or numbers of classes.
+    /// Lengths, numbers of classes, or words of bits.
     ///
     /// # Errors
     /// Whatever keeps it from being such a tensor.
@@ -300,7 +306,7 @@ host_field!(f32: floats, u32: integers, u8: mask);
 
 /// Declares an op's operands: the structs of its inputs and outputs, the inputs of its twin, and `OPERANDS`, its table.
 ///
-/// A row is `field: required|optional|list|optional_list float|statistic|lengths|index|mask ["axis", …]`, and the setters of [`Operand`] that apply.
+/// A row is `field: required|optional|list|optional_list float|statistic|lengths|index|bits|mask ["axis", …]`, and the setters of [`Operand`] that apply.
 macro_rules! operands {
     (
         $(#[$inputs_doc:meta])*
@@ -401,6 +407,7 @@ macro_rules! field {
     (required $l:lifetime view $axes:tt) => { $crate::operand::field!(@rank $axes [$crate::TensorView] [$l]) };
     (required $l:lifetime lengths $axes:tt) => { $crate::operand::field!(@rank $axes [$crate::HostView] [$l, u32]) };
     (required $l:lifetime index $axes:tt) => { $crate::operand::field!(@rank $axes [$crate::HostView] [$l, u32]) };
+    (required $l:lifetime bits $axes:tt) => { $crate::operand::field!(@rank $axes [$crate::HostView] [$l, u32]) };
     (required $l:lifetime mask $axes:tt) => { $crate::operand::field!(@rank $axes [$crate::HostView] [$l, u8]) };
     (required $l:lifetime $float:ident $axes:tt) => { $crate::operand::field!(@rank $axes [$crate::HostView] [$l, f32]) };
     (@rank [$a:literal] [$($view:tt)*] [$($of:tt)*]) => { $($view)*<$($of)*, 1> };
@@ -418,6 +425,7 @@ macro_rules! argument {
     ($l:lifetime view list $rank:literal) => { &$l [$crate::TensorView<$l, $rank>] };
     ($l:lifetime view $($kind:ident)? $rank:literal) => { $crate::TensorView<$l, $rank> };
     ($l:lifetime host index $rank:literal) => { $crate::HostView<$l, u32, $rank> };
+    ($l:lifetime host bits $rank:literal) => { $crate::HostView<$l, u32, $rank> };
     ($l:lifetime host mask $rank:literal) => { $crate::HostView<$l, u8, $rank> };
     ($l:lifetime host $($kind:ident)? $rank:literal) => { $crate::HostView<$l, f32, $rank> };
 }

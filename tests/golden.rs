@@ -101,6 +101,19 @@ fn floors(op: &str, config: &Value, inputs: &BTreeMap<&str, &TensorView>) -> [f6
             false => [16.0 * ULP, 2.0 * lse * rows],
         };
     }
+    if let Some(logits) = inputs.get("logits") {
+        // As in tests/gumbel_softmax.rs: two logarithms, and an exponential of scores over the temperature.
+        let number = |name: &str| config[name].as_f64().unwrap_or(1.0);
+        let taus = inputs.get("tau").map_or_else(|| vec![number("tau")], |tau| floats(tau));
+        let least = taus.into_iter().fold(f64::INFINITY, f64::min);
+        let most = floats(logits).into_iter().filter(|x| x.is_finite()).fold(0.0, |most: f64, x| most.max(x.abs()));
+        let off = (3.0 * 23.0 + 2.0 * (most + 23.0)) * ULP / 2.0 + 1.0 / f64::from(1 << 20);
+        let floor = 2.0 * off / least + 16.0 * ULP;
+        let dy = inputs.get("dy").map_or(0.0, |dy| floats(dy).into_iter().fold(0.0, |most: f64, x| most.max(x.abs())));
+        let [rows, columns] = [logits.shape()[0] as f64, logits.shape()[1] as f64];
+        let gradient = 2.0 * floor * dy / least * rows * (1.0 + columns.ln());
+        return [floor, gradient.max(1.0 / f64::from(1 << 20))];
+    }
     let (keys, width) =
         (inputs["v"].shape()[2] as f64, inputs.get("q").or(inputs.get("z")).map_or(1, |t| t.shape()[3]));
     let mapped = |side: &str| match inputs.contains_key("z") {
@@ -203,6 +216,11 @@ fn kernel_is_right(case: &Case) {
         assert!(verdict.holds(), "{label}: {}: {verdict}", output.name);
     }
     for Output { name, shape, data, dtype } in &run.outputs {
+        if *dtype == DType::U32 {
+            let want: Vec<u32> = case.want[*name].iter().map(|&want| want as u32).collect();
+            assert_eq!(data.iter().map(|&got| got as u32).collect::<Vec<_>>(), want, "{label}: {name} {shape:?}");
+            continue;
+        }
         assert_eq!(*dtype, DType::F32, "{label}: {name}");
         let of_this =
             |outputs: &Vec<Output<f32>>| outputs.iter().find(|output| output.name == *name).unwrap().data.clone();

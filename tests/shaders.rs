@@ -18,6 +18,7 @@ use naga::proc::BoundsCheckPolicy::{Restrict, Unchecked};
 use naga::valid::{Capabilities, ModuleInfo};
 use naga::{AddressSpace, Module, TypeInner};
 use wgpu_attention::introspect::{Constant, Interface, Scalar, Specialization, Storage};
+use wgpu_attention::op::{Kind, Op};
 
 /// What a default device grants, whatever it runs on.
 const STORAGE_BINDINGS: usize = 8;
@@ -53,40 +54,23 @@ fn specializations() -> Vec<Specialization> {
     all
 }
 
+/// What kernels call operands that are floats: by their rows, but for those that stand for several of them.
+fn floats() -> Vec<&'static str> {
+    macro_rules! operands {
+        ($($op:ident: $Op:ident($_Config:ident, $_Shapes:ident),)*) => {
+            [$(<wgpu_attention::$Op as Op>::operands()),*].concat()
+        };
+    }
+    let all = wgpu_attention::for_all_ops!(operands);
+    let names = all.iter().filter(|row| row.kind == Kind::Float).map(|row| row.name);
+    let names: BTreeSet<_> = names.chain(["query_gamma", "query_beta", "key_gamma", "key_beta"]).collect();
+    names.into_iter().collect()
+}
+
 /// Its floats in 16 bits.
 fn stored(specialization: &Specialization, turn: usize) -> Specialization {
-    const FLOATS: [&str; 28] = [
-        "q",
-        "k",
-        "v",
-        "o",
-        "bias",
-        "row_scale",
-        "a",
-        "b",
-        "c",
-        "u",
-        "q_lin",
-        "query_gamma",
-        "query_beta",
-        "key_gamma",
-        "key_beta",
-        "o_parts",
-        "projection",
-        "state_s",
-        "state_z",
-        "scores",
-        "soft_labels",
-        "threshold",
-        "predictions",
-        "probabilities",
-        "dloss",
-        "dscores",
-        "dsoft_labels",
-        "dthreshold",
-    ];
     let text = specialization.wgsl();
-    let storage = FLOATS.into_iter().filter_map(|name| {
+    let storage = floats().into_iter().filter_map(|name| {
         let line = text.lines().find(|line| line.contains(&format!("> {name}: array<")))?;
         let written = line.contains("read_write");
         let fours = line.contains("vec4") || line.contains("Elem") && text.contains("alias Elem = vec4");

@@ -42,6 +42,8 @@ fn usual(axis: &str) -> u32 {
         "m" | "rows" => 4096,
         "classes" | "thresholds" => 1000,
         "n" | "k" => 512,
+        "columns" => 4096,
+        "taus" => 1,
         axis if axis == "heads" || axis.ends_with("_heads") => 8,
         axis if axis == "len" || axis.ends_with("_len") => 4096,
         _ => 64,

@@ -239,21 +239,21 @@ fn load(row: &Operand, tensor: &TensorView) -> Result<(Numbers, DType)> {
             let numbers = words(bytes).map(|word| rounded(f64::from_le_bytes(word)));
             (Numbers::Floats(numbers.collect::<Result<_>>()?), DType::F32)
         }
-        (Kind::Lengths | Kind::Index, Dtype::U32) => {
+        (Kind::Lengths | Kind::Index | Kind::Bits, Dtype::U32) => {
             (Numbers::Integers(words(bytes).map(u32::from_le_bytes).collect()), DType::U32)
         }
-        (Kind::Lengths | Kind::Index, Dtype::I32) => {
+        (Kind::Lengths | Kind::Index | Kind::Bits, Dtype::I32) => {
             let words = words(bytes).map(|word| checked(i32::from_le_bytes(word).into()));
             (Numbers::Integers(words.collect::<Result<_>>()?), DType::U32)
         }
-        (Kind::Lengths | Kind::Index, Dtype::I64) => {
+        (Kind::Lengths | Kind::Index | Kind::Bits, Dtype::I64) => {
             let words = words(bytes).map(|word| checked(i64::from_le_bytes(word)));
             (Numbers::Integers(words.collect::<Result<_>>()?), DType::U32)
         }
         (Kind::Mask, Dtype::BOOL | Dtype::U8) => (Numbers::Bytes(bytes.to_vec()), DType::Bool),
         (kind, got) => {
             let accepted = match kind {
-                Kind::Lengths | Kind::Index => "U32, I32 or I64",
+                Kind::Lengths | Kind::Index | Kind::Bits => "U32, I32 or I64",
                 Kind::Mask => "BOOL or U8",
                 _ => "F32, F16, BF16 or F64",
             };

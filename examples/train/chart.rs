@@ -27,6 +27,8 @@ pub struct Chart<'a> {
     pub x: &'a str,
     pub y: &'a str,
     pub lines: &'a [Line],
+    /// Where the lines leave room for their names.
+    pub names: SeriesLabelPosition,
 }
 
 impl Chart<'_> {
@@ -70,7 +72,7 @@ impl Chart<'_> {
         }
         chart
             .configure_series_labels()
-            .position(SeriesLabelPosition::LowerRight)
+            .position(self.names.clone())
             .background_style(WHITE.mix(0.85))
             .label_font(("sans-serif", TEXT - 2))
             .legend_area_size(40)

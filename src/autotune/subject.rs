@@ -77,7 +77,7 @@ impl Tensor {
         let content = match (row.access, row.kind) {
             (Access::Write, _) => Content::Output,
             (Access::Read, Kind::Lengths) => Content::Length(length),
-            (Access::Read, Kind::Index) => Content::Length(0),
+            (Access::Read, Kind::Index | Kind::Bits) => Content::Length(0),
             (Access::Read, Kind::Mask) => Content::Mask,
             (Access::Read, _) => Content::Numbers(row.fill),
         };

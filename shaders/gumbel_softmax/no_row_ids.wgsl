@@ -1,0 +1,4 @@
+// Optional operand, off: a row is known by its place.
+fn id_of(row: u32) -> u32 {
+    return row;
+}
