@@ -123,12 +123,13 @@ pub(super) fn sum<S: Shapes>(problem: &op::Problem<S>, last: Option<&'static str
     plain(own!("sum"), WORKGROUP, &[]).of(problem, sums.as_slice())
 }
 
-/// Every form of labels and threshold, with classes of one invocation, of some in fours and not, and of more than a workgroup.
+/// Every form of labels and threshold, with classes of some invocations and of more than a workgroup, one form with one class too.
 pub(super) fn every_form() -> impl Iterator<Item = (MultilabelSoftmaxConfig, u32)> {
     let labels = [Labels::Bitmap, Labels::Indices, Labels::Offsets, Labels::Soft];
     let configs = labels.map(|labels| MultilabelSoftmaxConfig::new().labels(labels));
     let configs = configs.into_iter().flat_map(|config| [config, config.threshold(Threshold::Tensor)]);
-    configs.flat_map(|config| [1, 5, 24, 1 << 14].map(|classes| (config, classes)))
+    let one = std::iter::once((MultilabelSoftmaxConfig::new(), 1));
+    one.chain(configs.flat_map(|config| [24, 1 << 14].map(|classes| (config, classes))))
 }
 
 /// Every specialization that a plan can pick; of the classes that share a row, some.
