@@ -461,7 +461,7 @@ fn what_does_not_fit_is_refused() {
     let forward = GumbelSoftmax::new(context, config).expect("a config");
     let outputs = GumbelSoftmaxOutputs::new(TensorView::f32(&y, [3, 4]));
     let refused = |inputs, outputs, words: &[&str]| {
-        let error = forward.prepare(inputs, outputs).err().expect("refused").to_string();
+        let error = forward.prepare(inputs, outputs).expect_err("refused").to_string();
         assert!(words.iter().all(|word| error.contains(word)), "{error}");
     };
     forward.prepare(inputs, outputs).expect("as it should be");
