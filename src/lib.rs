@@ -6,6 +6,7 @@
 //! | [`LinearAttention`] | attention by feature maps and cumulative sums, with states in and out | n |
 //! | [`GatedAttention`] | the gated attention unit: relu² and its relatives, maps and gate, in one kernel | n² (n in mixed chunks) |
 //! | [`MatMul`] | matrix products, batched, transposes by stride, with bias and activation: what projections need | m n k |
+//! | [`Softmax`] | softmax and log-softmax of rows, with log-sum-exp and entropy, and their gradients: [`SoftmaxBackward`] | n |
 //! | [`Merge`] | partial attention results with their log-sum-exp into one: for keys in several places | n |
 //!
 //! The crate runs on any device that wgpu offers, with no optional feature. It takes your [`Device`](wgpu::Device) and
@@ -94,6 +95,8 @@ macro_rules! for_all_ops {
             linear_attention: LinearAttention(LinearAttentionConfig, LinearAttentionShapes),
             matmul: MatMul(MatMulConfig, MatMulShapes),
             merge: Merge(MergeConfig, MergeShapes),
+            softmax: Softmax(SoftmaxConfig, SoftmaxShapes),
+            softmax_backward: SoftmaxBackward(SoftmaxConfig, SoftmaxBackwardShapes),
         }
     };
 }
@@ -120,6 +123,7 @@ mod pipelines;
 mod quirks;
 pub mod reference;
 mod row_kernel;
+pub mod softmax;
 mod storage;
 mod tensor;
 #[cfg(feature = "blocking")]
@@ -150,6 +154,12 @@ pub use linear_attention::{
 pub use matmul::{Activation, MatMul, MatMulConfig, MatMulInputs, MatMulOutputs, MatMulShapes};
 pub use matrices::{Matrices, MatrixSizes};
 pub use merge::{Merge, MergeConfig, MergeInputs, MergeOutputs, MergeShapes};
+#[doc(hidden)]
+pub use softmax::backward as softmax_backward;
+pub use softmax::{
+    Softmax, SoftmaxBackward, SoftmaxBackwardInputs, SoftmaxBackwardShapes, SoftmaxConfig, SoftmaxGradients,
+    SoftmaxInputs, SoftmaxOutputs, SoftmaxScale, SoftmaxShapes,
+};
 pub use tensor::TensorView;
 #[cfg(feature = "blocking")]
 pub use timer::Timer;

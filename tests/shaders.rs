@@ -55,7 +55,7 @@ fn specializations() -> Vec<Specialization> {
 
 /// Its floats in 16 bits.
 fn stored(specialization: &Specialization, turn: usize) -> Specialization {
-    const FLOATS: [&str; 19] = [
+    const FLOATS: [&str; 23] = [
         "q",
         "k",
         "v",
@@ -75,6 +75,10 @@ fn stored(specialization: &Specialization, turn: usize) -> Specialization {
         "projection",
         "state_s",
         "state_z",
+        "x",
+        "p",
+        "dp",
+        "dx",
     ];
     let text = specialization.wgsl();
     let storage = FLOATS.into_iter().filter_map(|name| {
