@@ -158,7 +158,7 @@ pub use merge::{Merge, MergeConfig, MergeInputs, MergeOutputs, MergeShapes};
 pub use softmax::backward as softmax_backward;
 pub use softmax::{
     Softmax, SoftmaxBackward, SoftmaxBackwardInputs, SoftmaxBackwardShapes, SoftmaxConfig, SoftmaxGradients,
-    SoftmaxInputs, SoftmaxOutputs, SoftmaxScale, SoftmaxShapes,
+    SoftmaxInputs, SoftmaxKind, SoftmaxOutputs, SoftmaxScale, SoftmaxShapes,
 };
 pub use tensor::TensorView;
 #[cfg(feature = "blocking")]

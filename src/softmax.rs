@@ -8,7 +8,7 @@ pub mod reference;
 mod shapes;
 
 pub use backward::{SoftmaxBackward, SoftmaxBackwardInputs, SoftmaxGradients};
-pub use config::{SoftmaxConfig, SoftmaxScale};
+pub use config::{SoftmaxConfig, SoftmaxKind, SoftmaxScale};
 #[doc(hidden)]
 pub use kernels::specializations;
 pub use shapes::{SoftmaxBackwardShapes, SoftmaxShapes};
@@ -71,7 +71,7 @@ op! {
     /// s_j = λ x_j;   lse = log Σ exp s_j;   log p_j = s_j − lse;   entropy = −Σ p_j log p_j
     /// ```
     ///
-    /// λ is what the [`SoftmaxScale`] says, times `row_scale`, and the sums are over the columns that take part. A row of at most 4096
+    /// Of another [`SoftmaxKind`], exp is another function. λ is what the [`SoftmaxScale`] says, times `row_scale`, and the sums are over the columns that take part. A row of at most 4096
     /// columns is read once, a longer one twice; p is written once. Few long rows are split over workgroups.
     ///
     /// ```no_run

@@ -36,9 +36,15 @@ fn rows_of_every_width() {
 
 #[test]
 fn long_rows_whole_and_split() {
-    for (rows, columns, flags) in
-        [(3, 4097, 0), (3, 9001, 29), (600, 8192, 0), (3, 16_384, 63), (4, 40_003, 23), (1, 65_536, 63)]
-    {
+    for (rows, columns, flags) in [
+        (3, 4097, 0),
+        (3, 9001, 29),
+        (600, 8192, 0),
+        (3, 16_384, 63),
+        (4, 40_003, 23),
+        (1, 65_536, 63),
+        (2, 20_000, 95),
+    ] {
         let mut case = Case::new(rows, columns).options(flags);
         case.naive_runs = 3;
         case.check("long");
@@ -56,7 +62,7 @@ fn a_million_columns() {
 
 #[test]
 fn every_option() {
-    for flags in [0, 7, 9, 18, 28, 37, 42, 51, 54, 63] {
+    for flags in [0, 7, 9, 18, 28, 37, 42, 51, 54, 63, 64, 87, 95, 127] {
         Case::new(5, 12).options(flags).check_on(context(), "short", &[flags % 2 == 0]);
         Case::new(3, 5000).options(flags).check_on(context(), "long", &[flags % 3 == 0]);
     }

@@ -21,10 +21,11 @@ fn write_quad(quad: Quad) {
         return;
     }
     let below = scores(quad) - found.largest;
+    let weights = weights_of(below);
     if (LOG) {
-        store_p(quad.columns, select(vec4(minus_infinity()), below - found.log_sum, quad.seen), inside);
+        store_p(quad.columns, select(vec4(minus_infinity()), logs_of(below, weights) - found.log_sum, quad.seen), inside);
     } else {
-        store_p(quad.columns, select(vec4(0.0), exp(below) * found.inverse, quad.seen), inside);
+        store_p(quad.columns, select(vec4(0.0), weights * found.inverse, quad.seen), inside);
     }
 }
 

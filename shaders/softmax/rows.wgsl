@@ -1,4 +1,4 @@
-// Softmax of rows, or its gradient: the statistics of a row, and what follows from them column by column.
+// Softmax or Taylor softmax of rows, or its gradient: the statistics of a row, and what follows from them column by column.
 //
 // LANES invocations own a row, or one of its splits, and take QUADS fours of columns each at a time. Where KEPT, those are the whole
 // row and stay in registers. Else the row is read twice: for its statistics, which are kept as they go relative to the largest
@@ -13,6 +13,7 @@ const KEPT: bool = false;
 const REDUCE: bool = true;
 const APPLY: bool = true;
 const COUNT: bool = false; // whether the scale takes the number of columns that the mask leaves
+const TAYLOR: bool = false; // whether a weight is 1 + s + s*s/2, and not exp(s)
 const LOG: bool = false; // whether p is log p
 const ENTROPY: bool = false; // whether anything takes the entropy
 alias Elem = vec4<f32>; // f32 where a row starts or ends off a multiple of four
@@ -69,15 +70,15 @@ struct Quad {
     dp: vec4<f32>, // what comes in backward; 0 in forward
 }
 
-// Of scores s = scale * x, in units of exp(largest).
+// Of scores s = scale * x, in units of exp(largest); where TAYLOR, which no score is subtracted from, largest is 0.
 struct Statistics {
     largest: f32,
-    sum: f32, // of exp(s - largest); 0 where no column is seen
-    weighted: f32, // the same times s - largest
-    incoming: f32, // the same times dp; where LOG, the sum of dp in units of 1
+    sum: f32, // of the weights of s - largest; 0 where no column is seen
+    weighted: f32, // of weights times their logarithms
+    incoming: f32, // of weights times dp; where LOG, the sum of dp in units of 1
 }
 
-const NOTHING: Statistics = Statistics(LOWEST, 0.0, 0.0, 0.0);
+const NOTHING: Statistics = Statistics(select(LOWEST, 0.0, TAYLOR), 0.0, 0.0, 0.0);
 
 var<workgroup> shared_numbers: array<vec4<f32>, WORKGROUP>;
 
@@ -180,22 +181,53 @@ fn load_quad(columns: vec4<u32>, end: u32) -> Quad {
 // Scores of a quad. The comparison is false for NaN, which stays.
 fn scores(quad: Quad) -> vec4<f32> {
     let s = scale * quad.x;
+    if (TAYLOR) {
+        return s;
+    }
     return select(s, vec4(LOWEST), (s < vec4(LOWEST)) | !quad.seen);
+}
+
+// The weights of scores, less the largest.
+fn weights_of(below: vec4<f32>) -> vec4<f32> {
+    if (TAYLOR) {
+        return 1.0 + below * (1.0 + 0.5 * below);
+    }
+    return exp(below);
+}
+
+// Their logarithms.
+fn logs_of(below: vec4<f32>, weights: vec4<f32>) -> vec4<f32> {
+    if (TAYLOR) {
+        return log(weights);
+    }
+    return below;
+}
+
+// The derivatives of their logarithms.
+fn growth_of(below: vec4<f32>, weights: vec4<f32>) -> vec4<f32> {
+    if (TAYLOR) {
+        return (1.0 + below) / weights;
+    }
+    return vec4(1.0);
 }
 
 // The statistics with what has been loaded.
 fn take_in(before: Statistics) -> Statistics {
-    var largest = vec4(before.largest);
-    for (var i = 0u; i < QUADS; i++) { // unroll
-        largest = max(largest, scores(quads[i]));
+    var found = before;
+    if (!TAYLOR) {
+        var largest = vec4(before.largest);
+        for (var i = 0u; i < QUADS; i++) { // unroll
+            largest = max(largest, scores(quads[i]));
+        }
+        found = shrunk(before, max(max(largest.x, largest.y), max(largest.z, largest.w)));
     }
-    var found = shrunk(before, max(max(largest.x, largest.y), max(largest.z, largest.w)));
     for (var i = 0u; i < QUADS; i++) { // unroll
         let below = scores(quads[i]) - found.largest;
-        let weights = select(vec4(0.0), exp(below), quads[i].seen);
+        let of_seen = weights_of(below);
+        let weights = select(vec4(0.0), of_seen, quads[i].seen);
         found.sum += total(weights);
         if (ENTROPY) {
-            found.weighted += total(weights * below);
+            found.weighted += total(weights * logs_of(below, of_seen));
         }
         found.incoming += total(select(weights, vec4(1.0), vec4(LOG)) * quads[i].dp);
     }
@@ -208,6 +240,9 @@ fn total(numbers: vec4<f32>) -> f32 {
 
 // The statistics in units of exp(largest), which is none below their own.
 fn shrunk(from_own: Statistics, largest: f32) -> Statistics {
+    if (TAYLOR) {
+        return from_own;
+    }
     let below = from_own.largest - largest;
     let shrink = exp(below);
     let sum = shrink * from_own.sum;
@@ -270,7 +305,8 @@ fn sum_over_lanes(from_own: f32) -> f32 {
     return own;
 }
 
-// Columns of the row that the mask leaves: f32 counts 2^24 of them one by one, so u32 passes as two halves of 16 bits.
+// Columns of the row that the mask leaves. An f32 counts to 2^24, which no row is wider than that is not split: a wider one's number
+// passes in two halves of 16 bits.
 fn visible_columns() -> u32 {
     var n = 0u;
     if (APPLY) {
@@ -278,10 +314,10 @@ fn visible_columns() -> u32 {
             let columns = columns_of(first);
             n += count_seen(columns, columns < vec4(params.columns));
         }
-    } else {
-        for (var s = lane; s < params.splits; s += LANES) {
-            n += counted(s);
-        }
+        return u32(sum_over_lanes(f32(n)));
+    }
+    for (var s = lane; s < params.splits; s += LANES) {
+        n += counted(s);
     }
     let low = sum_over_lanes(f32(n & 0xffffu));
     let high = sum_over_lanes(f32(n >> 16u));

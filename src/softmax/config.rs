@@ -83,6 +83,23 @@ impl SoftmaxScale {
     }
 }
 
+/// What a row's scaled scores become.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case", deny_unknown_fields)
+)]
+pub enum SoftmaxKind {
+    /// exp(s_j) / Σ exp(s).
+    #[default]
+    Softmax,
+    /// f(s_j) / Σ f(s) with f(s) = 1 + s + s²/2, which is nowhere below ½; `lse` is log Σ f(s). Scores are to lie within ±10¹⁸: none is
+    /// subtracted from them, as f knows no shift. De Brébisson and Vincent, "An Exploration of Softmax Alternatives Belonging to the Spherical
+    /// Loss Family", 2016, section 3.2; Su Jianlin, kexue.fm/archives/10145.
+    Taylor,
+}
+
 /// The softmax of rows. Plain data; the kernel, the backward pass and the CPU twins read the same value.
 ///
 /// ```
@@ -98,6 +115,8 @@ impl SoftmaxScale {
     serde(rename_all = "snake_case", deny_unknown_fields, default)
 )]
 pub struct SoftmaxConfig {
+    /// Default: the softmax itself.
+    pub kind: SoftmaxKind,
     /// Default: a temperature of 1.
     pub scale: SoftmaxScale,
     /// Whether `p` is log p. Default: p itself.
@@ -109,6 +128,12 @@ impl SoftmaxConfig {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Sets what scores become.
+    #[must_use]
+    pub fn kind(self, kind: SoftmaxKind) -> Self {
+        Self { kind, ..self }
     }
 
     /// Sets the scale.

@@ -1,7 +1,7 @@
 //! The kernels of the softmax and of its backward pass: the source of each specialization.
 
 use super::backward::{self, SoftmaxBackward};
-use super::{Softmax, SoftmaxBackwardShapes, SoftmaxConfig, SoftmaxScale, SoftmaxShapes};
+use super::{Softmax, SoftmaxBackwardShapes, SoftmaxConfig, SoftmaxKind, SoftmaxScale, SoftmaxShapes};
 use crate::op::{Problem, Shapes};
 use crate::wgsl::{self, Constant, Source, Specialization, source};
 
@@ -48,6 +48,7 @@ pub(super) struct Walk {
     pub vec4: bool,
     pub mask: bool,
     pub row_scale: bool,
+    pub taylor: bool,
     pub log: bool,
     /// Whether the number of columns that the mask leaves is counted.
     pub count: bool,
@@ -70,6 +71,7 @@ impl Walk {
             vec4,
             mask: shapes.mask,
             row_scale: shapes.row_scale.is_some(),
+            taylor: config.kind == SoftmaxKind::Taylor,
             log: config.log,
             count: shapes.mask && config.scale.terms().log_n,
             entropy: shapes.entropy,
@@ -93,6 +95,7 @@ impl Walk {
             vec4,
             mask: shapes.mask,
             row_scale: shapes.row_scale.is_some(),
+            taylor: config.kind == SoftmaxKind::Taylor,
             log: config.log,
             count: shapes.mask && config.scale.terms().log_n,
             entropy: shapes.dentropy,
@@ -140,6 +143,7 @@ impl Walk {
                 ("REDUCE", Constant::Bool(reduce)),
                 ("APPLY", Constant::Bool(apply)),
                 ("COUNT", Constant::Bool(self.count && reduce)),
+                ("TAYLOR", Constant::Bool(self.taylor)),
                 ("LOG", Constant::Bool(self.log)),
                 ("ENTROPY", Constant::Bool(self.entropy)),
                 ("Elem", Constant::Type(if self.vec4 { "vec4<f32>" } else { "f32" })),
@@ -188,15 +192,16 @@ fn kernels<S: Shapes>(
 #[must_use]
 pub fn specializations() -> Vec<Specialization> {
     let mut found = vec![count()];
-    for flags in 0..1u32 << 6 {
+    for flags in 0..1u32 << 7 {
         let on = |bit: u32| flags >> bit & 1 == 1;
         let (lse, entropy) = (on(0), on(1));
         let row_scale = on(3).then_some(1);
         let shapes = SoftmaxShapes { mask: on(2), row_scale, lse, entropy, ..SoftmaxShapes::new(2, 64) };
         let scale = if on(4) { SoftmaxScale::KappaLogN { kappa: 1.0 } } else { SoftmaxScale::default() };
-        let config = SoftmaxConfig::new().scale(scale).log(on(5));
+        let kind = if on(6) { SoftmaxKind::Taylor } else { SoftmaxKind::Softmax };
+        let config = SoftmaxConfig::new().kind(kind).scale(scale).log(on(5));
         let mut problem = Problem::contiguous::<Softmax>(&config, shapes);
-        let few = [0, 6].contains(&flags.count_ones()) || [0b00_0100, 0b11_0111].contains(&flags);
+        let few = [0, 0b100, 0b11_0111, 0b11_1111, 0b111_1111].contains(&flags);
         kernels(&mut found, &mut problem, few, |problem| Walk::forward(&config, problem));
     }
     wgsl::distinct(found)
@@ -207,7 +212,7 @@ pub fn specializations() -> Vec<Specialization> {
 #[must_use]
 pub fn backward_specializations() -> Vec<Specialization> {
     let mut found = vec![count(), sum()];
-    for flags in 0..1u32 << 9 {
+    for flags in 0..1u32 << 10 {
         let on = |bit: u32| flags >> bit & 1 == 1;
         let shapes = SoftmaxBackwardShapes {
             mask: on(0),
@@ -220,11 +225,12 @@ pub fn backward_specializations() -> Vec<Specialization> {
             ..SoftmaxBackwardShapes::new(2, 64)
         };
         let scale = if on(7) { SoftmaxScale::KappaLogN { kappa: 1.0 } } else { SoftmaxScale::default() };
-        let config = SoftmaxConfig::new().scale(scale).log(on(8));
+        let kind = if on(9) { SoftmaxKind::Taylor } else { SoftmaxKind::Softmax };
+        let config = SoftmaxConfig::new().kind(kind).scale(scale).log(on(8));
         // What most ask for; and beside it and all there is, each option and each pair.
         let plain = 0b0010_0100;
-        let few = [plain, plain | 1, 0b1_1111_1111].contains(&flags);
-        let apart = (flags ^ plain).count_ones().min(9 - flags.count_ones());
+        let few = [plain, plain | 1, 0b1_1111_1111, 0b11_1111_1111].contains(&flags);
+        let apart = (flags ^ plain).count_ones().min(10 - flags.count_ones());
         if apart <= 2 && backward::plan::makes_sense(&shapes) {
             let mut problem = Problem::contiguous::<SoftmaxBackward>(&config, shapes);
             kernels(&mut found, &mut problem, few, |problem| Walk::backward(&config, problem));

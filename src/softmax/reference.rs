@@ -1,6 +1,6 @@
 //! The CPU twin of the softmax: plain loops over the formula.
 
-use super::SoftmaxConfig;
+use super::{SoftmaxConfig, SoftmaxKind};
 use crate::Result;
 use crate::host::HostView;
 use crate::reference::{Real, SumOrder};
@@ -31,6 +31,8 @@ pub(super) struct Row<T> {
     /// log p and p of each column that takes part.
     pub log_p: Vec<T>,
     pub p: Vec<T>,
+    /// The derivative of the logarithm of each weight.
+    pub growth: Vec<T>,
     pub lse: T,
     pub entropy: T,
 }
@@ -51,25 +53,38 @@ impl<T: Real> Row<T> {
         });
         // A score of minus infinity takes no part, but counts in n.
         seen.retain(|&j| x.at([row, j]) != f32::NEG_INFINITY);
+        let taylor = config.kind == SoftmaxKind::Taylor;
         let lowest = T::new(LOWEST_SCORE);
         let score = |&j: &usize| {
             let s = scale * T::new(x.at([row, j]).into());
-            if s < lowest { lowest } else { s }
+            if s < lowest && !taylor { lowest } else { s }
         };
         let scores: Vec<T> = seen.iter().map(score).collect();
-        let (minus_infinity, zero) = (T::new(f64::NEG_INFINITY), T::new(0.0));
+        let (minus_infinity, zero, one) = (T::new(f64::NEG_INFINITY), T::new(0.0), T::new(1.0));
         let Some(largest) = scores.iter().copied().reduce(Real::max) else {
-            return Self { seen, term, scale, log_p: vec![], p: vec![], lse: minus_infinity, entropy: zero };
+            let (lse, entropy, none) = (minus_infinity, zero, Vec::new);
+            return Self { seen, term, scale, log_p: none(), p: none(), growth: none(), lse, entropy };
         };
-        let weights: Vec<T> = scores.iter().map(|&s| (s - largest).exp()).collect();
+        let largest = if taylor { zero } else { largest };
+        // Weights, their logarithms, and the derivatives of those.
+        let weigh = |&s: &T| match taylor {
+            true => {
+                let weight = one + s * (one + T::new(0.5) * s);
+                (weight, weight.ln(), (one + s) / weight)
+            }
+            false => ((s - largest).exp(), s - largest, one),
+        };
+        let weights: Vec<(T, T, T)> = scores.iter().map(weigh).collect();
         let (mut sum, mut weighted) = (zero, zero);
         for index in order.indices(seen.len()) {
-            sum += weights[index];
-            weighted += weights[index] * (scores[index] - largest);
+            let (weight, log, _) = weights[index];
+            sum += weight;
+            weighted += weight * log;
         }
-        let log_p = scores.iter().map(|&s| s - largest - sum.ln()).collect();
-        let p = weights.iter().map(|&weight| weight / sum).collect();
-        Self { seen, term, scale, log_p, p, lse: largest + sum.ln(), entropy: sum.ln() - weighted / sum }
+        let log_p = weights.iter().map(|&(_, log, _)| log - sum.ln()).collect();
+        let p = weights.iter().map(|&(weight, ..)| weight / sum).collect();
+        let growth = weights.iter().map(|&(.., growth)| growth).collect();
+        Self { seen, term, scale, log_p, p, growth, lse: largest + sum.ln(), entropy: sum.ln() - weighted / sum }
     }
 }
 
@@ -138,6 +153,17 @@ mod tests {
         let config = SoftmaxConfig::new().scale(SoftmaxScale::KappaLogN { kappa: 1.0 });
         let lse = softmax(&config, &inputs).expect("a softmax").lse;
         close(&lse, &[(1.0 + 2.0_f64.ln().mul_add(3.0_f64.ln(), 0.0).exp()).ln(), 2.0 * 3.0_f64.ln() + 2.0_f64.ln()]);
+    }
+
+    #[test]
+    fn taylor_by_hand() {
+        let x = [0.0, 2.0, -1.0];
+        let config = SoftmaxConfig::new().kind(SoftmaxKind::Taylor);
+        let out = softmax(&config, &HostInputs::new(HostView::new(&x, [1, 3]).expect("a row"))).expect("a softmax");
+        let p = [2.0 / 13.0, 10.0 / 13.0, 1.0 / 13.0];
+        close(&out.p, &p);
+        close(&out.lse, &[6.5_f64.ln()]);
+        close(&out.entropy, &[-p.iter().map(|p: &f64| p * p.ln()).sum::<f64>()]);
     }
 
     #[test]

@@ -32,6 +32,9 @@ def softmax(config, x, mask=None, row_scale=None):
     # Twice where: nothing that is hidden reaches a gradient.
     scores = scale[:, None] * jnp.where(seen, x, 0.0)
     masked = jnp.where(seen, scores, jnp.where(some[:, None], -jnp.inf, 0.0))
+    if config.get("kind", "softmax") == "taylor":
+        masked = jnp.where(seen, jnp.log(1 + scores + scores**2 / 2), masked)
+        scores = masked
     lse = jax.nn.logsumexp(masked, axis=1)
     log_p = jnp.where(seen, scores - lse[:, None], 0.0)
     p = jnp.where(seen, jnp.exp(log_p), 0.0)
@@ -49,6 +52,8 @@ OPTIONS = {
     "fixed_row_scale": ({"scale": {"fixed": -1.5}}, "mask", "rows"),
     "log_n": ({"scale": {"log_n": {"base": 512.0, "floor": 16}}, "log": True}, "mask", None),
     "kappa_log_n": ({"scale": {"kappa_log_n": {"kappa": 0.4}}}, "mask", "one"),
+    "taylor": ({"kind": "taylor"}, "mask", "rows"),
+    "taylor_log": ({"kind": "taylor", "scale": {"temperature": 0.7}, "log": True}, "", None),
     "log_n_inference": ({"scale": {"log_n_inference": {"train_len": 64}}, "log": True}, "mask", "rows"),
 }
 # Of the two long shapes, which are read twice and split, one each.

@@ -5,7 +5,7 @@ use wgpu_attention::softmax::backward::reference as backward_reference;
 use wgpu_attention::softmax::reference::{HostInputs, softmax, softmax_in};
 use wgpu_attention::{
     Context, DType, Error, HostView, Softmax, SoftmaxBackward, SoftmaxBackwardInputs, SoftmaxConfig, SoftmaxGradients,
-    SoftmaxInputs, SoftmaxOutputs, SoftmaxScale, TensorView,
+    SoftmaxInputs, SoftmaxKind, SoftmaxOutputs, SoftmaxScale, TensorView,
 };
 
 use crate::common::{Expected, NAIVE_RUNS, Placed, Placement, Tensor, ULP, context, rounding};
@@ -72,7 +72,8 @@ impl Case {
         let on = |bit: usize| flags >> bit & 1 == 1;
         let scale = if on(0) { KAPPA } else { SoftmaxScale::Temperature(0.8) };
         let scales = [Scales::None, Scales::PerRow, Scales::None, Scales::One][flags >> 4 & 3];
-        let config = self.config.scale(scale).log(on(1));
+        let kind = if on(6) { SoftmaxKind::Taylor } else { SoftmaxKind::Softmax };
+        let config = self.config.kind(kind).scale(scale).log(on(1));
         Self { config, masked: on(2), scales, lse: on(3), entropy: !on(3) || on(4), ..self }.hide_junk()
     }
 

@@ -50,7 +50,7 @@ pub fn softmax_backward_in<T: Real>(
                 let common = dlse - incoming - dentropy * (row.log_p[j] + row.entropy);
                 // Where p is 0, log p may be anything.
                 let common = if row.p[j].to_f64() == 0.0 { zero } else { row.p[j] * common };
-                if config.log { dp(j) + common } else { row.p[j] * dp(j) + common }
+                row.growth[j] * if config.log { dp(j) + common } else { row.p[j] * dp(j) + common }
             })
             .collect();
         let mut gradient = vec![zero; shapes.columns as usize];
@@ -87,7 +87,7 @@ pub(super) fn by_name<T: Real>(
 mod tests {
     use super::*;
     use crate::softmax::reference::{HostInputs as Forward, softmax};
-    use crate::{HostView, SoftmaxScale};
+    use crate::{HostView, SoftmaxKind, SoftmaxScale};
 
     const ROWS: usize = 3;
     const COLUMNS: usize = 7;
@@ -117,8 +117,16 @@ mod tests {
         (mask[3], mask[15]) = (0, 0);
         let [dp, dlse, dentropy] =
             [(2, ROWS * COLUMNS), (3, ROWS), (4, ROWS)].map(|(seed, count)| numbers(seed, count));
-        for (log, count) in [(false, ROWS), (true, ROWS), (false, 1), (true, 1)] {
-            let config = SoftmaxConfig::new().scale(SoftmaxScale::KappaLogN { kappa: 1.5 }).log(log);
+        use SoftmaxKind::{Softmax, Taylor};
+        for (kind, log, count) in [
+            (Softmax, false, ROWS),
+            (Softmax, true, ROWS),
+            (Softmax, false, 1),
+            (Softmax, true, 1),
+            (Taylor, false, ROWS),
+            (Taylor, true, 1),
+        ] {
+            let config = SoftmaxConfig::new().kind(kind).scale(SoftmaxScale::KappaLogN { kappa: 1.5 }).log(log);
             let scales: Vec<f32> = numbers(5, count).iter().map(|x| 1.0 + x).collect();
             let mut inputs = HostInputs::of(HostView::new(&x, [ROWS, COLUMNS]).expect("rows"));
             inputs.mask = Some(HostView::new(&mask, [ROWS, COLUMNS]).expect("a mask"));
