@@ -6,7 +6,7 @@
 //! | [`LinearAttention`] | attention by feature maps and cumulative sums, with states in and out | n |
 //! | [`GatedAttention`] | the gated attention unit: relu² and its relatives, maps and gate, in one kernel | n² (n in mixed chunks) |
 //! | [`MatMul`] | matrix products, batched, transposes by stride, with bias and activation: what projections need | m n k |
-//! | [`Softmax`] | softmax and log-softmax of rows, with log-sum-exp and entropy, and their gradients: [`SoftmaxBackward`] | n |
+//! | [`Softmax`] | softmax and Taylor softmax of rows, with log-sum-exp and entropy, and their gradients: [`SoftmaxBackward`] | n |
 //! | [`Merge`] | partial attention results with their log-sum-exp into one: for keys in several places | n |
 //!
 //! The crate runs on any device that wgpu offers, with no optional feature. It takes your [`Device`](wgpu::Device) and

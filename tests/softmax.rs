@@ -164,6 +164,9 @@ fn ten_thousand_stays_finite_and_right() {
     case.x[40..60].fill(f32::MIN);
     let p = &case.run(false)[0].2;
     assert!(p[..40].iter().all(|p| (p - 0.025).abs() < 1e-6) && p[40..60].iter().all(|p| *p == 0.0), "{p:?}");
+    case.dentropy.fill(1e3);
+    let dx = &case.run_backward(false)[0].2;
+    assert!(dx.iter().all(|dx| dx.is_finite()) && dx[40..60].iter().all(|dx| *dx == 0.0), "{dx:?}");
 }
 
 #[test]

@@ -1,7 +1,8 @@
-// The gradients of a softmax, from the statistics of the row: with t = log p, and times the derivative of a weight's logarithm, which is
-// 1 unless TAYLOR, ds = p * (dp - sum(p * dp) + dlse - dentropy * (t + entropy)), or, where LOG, dp - p * (sum(dp) - dlse + dentropy * (t + entropy)).
-// The sum of ds over the row is dlse, unless TAYLOR. So dscale, the sum of ds * x, is that of ds * (x - center) plus dlse * center: without what
-// all x of the row have in level, few digits are lost.
+// The gradients of a softmax, from the statistics of the row. With t = log p,
+//     ds = p * (dp - sum(p * dp) + dlse - dentropy * (t + entropy))
+// or, where LOG, dp - p * (sum(dp) - dlse + dentropy * (t + entropy)); where TAYLOR, times the derivative of a weight's logarithm.
+// A softmax's ds add up to dlse: dscale, which is sum(ds * x), is sum(ds * (x - center)) + dlse * center, and what all x of the row
+// have in common costs no digits.
 var<private> found: Row;
 var<private> shift: f32; // dlse less the sum of what comes in
 var<private> dentropy_own: f32;
@@ -36,7 +37,9 @@ fn write_quad(quad: Quad) {
     let p = weights * found.inverse;
     var level = vec4(shift);
     if (ENTROPY) {
-        level -= dentropy_own * (logs_of(below, weights) - found.log_sum + found.entropy);
+        // Where p is 0, its logarithm may be any, but not so large that a product overflows.
+        let logs = max(logs_of(below, weights) - found.log_sum, vec4(-200.0));
+        level -= dentropy_own * (logs + found.entropy);
     }
     var ds = p * (quad.dp + level);
     if (LOG) {

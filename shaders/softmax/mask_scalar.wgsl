@@ -5,11 +5,7 @@ fn mask_byte(at: u32) -> bool {
     return ((mask[at / 4u] >> (8u * (at % 4u))) & 0xffu) != 0u;
 }
 
-fn mask_at(columns: vec4<u32>, inside: vec4<bool>) -> vec4<bool> {
+fn mask_at(columns: vec4<u32>) -> vec4<bool> {
     let at = vec4(params.mask_start + row * params.mask_rows) + columns;
-    var seen = vec4(mask_byte(at.x), false, false, false);
-    if (inside.y) { seen.y = mask_byte(at.y); }
-    if (inside.z) { seen.z = mask_byte(at.z); }
-    if (inside.w) { seen.w = mask_byte(at.w); }
-    return seen;
+    return vec4(mask_byte(at.x), mask_byte(at.y), mask_byte(at.z), mask_byte(at.w));
 }

@@ -3,6 +3,6 @@ fn columns_of(first: u32) -> vec4<u32> {
     return vec4(first + 4u * lane) + vec4(0u, 1u, 2u, 3u);
 }
 
-fn load_x(columns: vec4<u32>, inside: vec4<bool>) -> vec4<f32> {
+fn load_x(columns: vec4<u32>) -> vec4<f32> {
     return x[(params.x_start + row * params.x_rows + columns.x) / 4u];
 }

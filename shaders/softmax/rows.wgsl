@@ -167,14 +167,13 @@ fn load(first: u32, end: u32) {
 fn load_quad(columns: vec4<u32>, end: u32) -> Quad {
     var quad: Quad;
     quad.columns = columns;
-    let inside = columns < vec4(end);
-    if (inside.x) {
-        let found = load_x(columns, inside);
-        // A column that is not seen takes part in nothing, whatever it holds.
-        quad.seen = inside & mask_at(columns, inside) & (bitcast<vec4<u32>>(found) != vec4(MINUS_INFINITY));
-        quad.x = select(vec4(0.0), found, quad.seen);
-        quad.dp = select(vec4(0.0), load_dp(columns, inside), quad.seen);
-    }
+    // Past the last column the last is read again: without a branch, all loads are under way at once.
+    let at = min(columns, vec4(params.columns - 1u));
+    let found = load_x(at);
+    // A column that is not seen takes part in nothing, whatever it holds.
+    quad.seen = (columns < vec4(end)) & mask_at(at) & (bitcast<vec4<u32>>(found) != vec4(MINUS_INFINITY));
+    quad.x = select(vec4(0.0), found, quad.seen);
+    quad.dp = select(vec4(0.0), load_dp(at), quad.seen);
     return quad;
 }
 
@@ -312,7 +311,9 @@ fn visible_columns() -> u32 {
     if (APPLY) {
         for (var first = 0u; first < params.columns; first += 4u * LANES) {
             let columns = columns_of(first);
-            n += count_seen(columns, columns < vec4(params.columns));
+            let left = mask_at(min(columns, vec4(params.columns - 1u)));
+            let ones = select(vec4(0u), vec4(1u), left & (columns < vec4(params.columns)));
+            n += ones.x + ones.y + ones.z + ones.w;
         }
         return u32(sum_over_lanes(f32(n)));
     }
@@ -322,12 +323,4 @@ fn visible_columns() -> u32 {
     let low = sum_over_lanes(f32(n & 0xffffu));
     let high = sum_over_lanes(f32(n >> 16u));
     return u32(low) + (u32(high) << 16u);
-}
-
-fn count_seen(columns: vec4<u32>, inside: vec4<bool>) -> u32 {
-    if (!inside.x) {
-        return 0u;
-    }
-    let ones = select(vec4(0u), vec4(1u), inside & mask_at(columns, inside));
-    return ones.x + ones.y + ones.z + ones.w;
 }
