@@ -8,7 +8,7 @@ pub mod reference;
 mod shapes;
 
 pub use config::{AttentionConfig, Causal, Scale, Window};
-pub(crate) use config::{UNBOUNDED, Visibility, config_error};
+pub(crate) use config::{ScaleTerms, UNBOUNDED, Visibility, config_error};
 #[doc(hidden)]
 pub use kernels::specializations;
 pub use shapes::AttentionShapes;

@@ -152,7 +152,8 @@ impl Plan {
         self.flops
     }
 
-    /// The fewest bytes a kernel could move: every operand once.
+    /// The fewest bytes a kernel could move: every operand once. Of a softmax and its backward pass, what theirs move, which read long
+    /// rows twice.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.bytes

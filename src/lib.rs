@@ -7,6 +7,7 @@
 //! | [`GatedAttention`] | the gated attention unit: relu² and its relatives, maps and gate, in one kernel | n² (n in mixed chunks) |
 //! | [`GumbelSoftmax`] | samples of categorical distributions, relaxed or not, with noise that is a function of a key; and its gradient | n |
 //! | [`MatMul`] | matrix products, batched, transposes by stride, with bias and activation: what projections need | m n k |
+//! | [`Softmax`] | softmax and Taylor softmax of rows, with log-sum-exp and entropy, and their gradients: [`SoftmaxBackward`] | n |
 //! | [`Merge`] | partial attention results with their log-sum-exp into one: for keys in several places | n |
 //! | [`MultilabelSoftmax`] | softmax and cross-entropy for any number of labels a row, hard or soft, and their gradients | n |
 //!
@@ -102,6 +103,8 @@ macro_rules! for_all_ops {
             merge: Merge(MergeConfig, MergeShapes),
             multilabel_softmax: MultilabelSoftmax(MultilabelSoftmaxConfig, MultilabelSoftmaxShapes),
             multilabel_softmax_backward: MultilabelSoftmaxBackward(MultilabelSoftmaxConfig, MultilabelSoftmaxBackwardShapes),
+            softmax: Softmax(SoftmaxConfig, SoftmaxShapes),
+            softmax_backward: SoftmaxBackward(SoftmaxConfig, SoftmaxBackwardShapes),
         }
     };
 }
@@ -130,6 +133,7 @@ mod pipelines;
 mod quirks;
 pub mod reference;
 mod row_kernel;
+pub mod softmax;
 mod storage;
 mod tensor;
 #[cfg(feature = "blocking")]
@@ -172,6 +176,12 @@ pub use multilabel_softmax::{
     MultilabelSoftmax, MultilabelSoftmaxBackward, MultilabelSoftmaxBackwardInputs, MultilabelSoftmaxBackwardShapes,
     MultilabelSoftmaxConfig, MultilabelSoftmaxGradients, MultilabelSoftmaxInputs, MultilabelSoftmaxOutputs,
     MultilabelSoftmaxShapes,
+};
+#[doc(hidden)]
+pub use softmax::backward as softmax_backward;
+pub use softmax::{
+    Softmax, SoftmaxBackward, SoftmaxBackwardInputs, SoftmaxBackwardShapes, SoftmaxConfig, SoftmaxGradients,
+    SoftmaxInputs, SoftmaxKind, SoftmaxOutputs, SoftmaxScale, SoftmaxShapes,
 };
 pub use tensor::TensorView;
 #[cfg(feature = "blocking")]

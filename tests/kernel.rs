@@ -17,12 +17,13 @@ fn shaders() -> PathBuf {
 }
 
 /// Every op there is, by its folder of kernels, and every backward pass.
-fn ops() -> Vec<String> {
+fn ops() -> Vec<&'static str> {
     let folders = std::fs::read_dir(shaders()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let mut ops: Vec<_> = folders.filter(|name| name != "shared").collect();
     ops.sort();
-    assert_eq!(ops, cli::ops::NAMES.iter().copied().filter(|name| !name.ends_with("_backward")).collect::<Vec<_>>());
-    cli::ops::NAMES.iter().map(|&name| name.to_owned()).collect()
+    let forward = cli::ops::NAMES.iter().filter(|name| !name.ends_with("_backward"));
+    assert_eq!(ops, forward.copied().collect::<Vec<_>>());
+    cli::ops::NAMES.to_vec()
 }
 
 /// Exit code, standard output, standard error.
@@ -88,7 +89,7 @@ fn expect_files(text: &str) {
 fn every_op_shows_its_plan_and_the_wgsl_of_each_kernel() {
     for op in ops() {
         for options in [vec![], vec!["--subgroup", "32"], vec!["--dtype", "f16", "--workgroup-kib", "32"]] {
-            let call = |more: &[&str]| on_gpu(&[&[op.as_str()], options.as_slice(), more].concat());
+            let call = |more: &[&str]| on_gpu(&[&[op], options.as_slice(), more].concat());
             let summary = call(&[]);
             assert!(summary.starts_with(&format!("{op} on an assumed GPU: ")), "{summary}");
             for heading in ["config", "shapes"] {
@@ -127,9 +128,9 @@ fn every_op_shows_its_plan_and_the_wgsl_of_each_kernel() {
 #[test]
 fn every_op_is_translated() {
     for op in ops() {
-        for kernel in 1..=kernels(&on_gpu(&[&op])) {
+        for kernel in 1..=kernels(&on_gpu(&[op])) {
             let kernel = kernel.to_string();
-            let args = |language| [op.as_str(), "--kernel", &kernel, language];
+            let args = |language| [op, "--kernel", &kernel, language];
             let (msl, hlsl) = (on_gpu(&args("--msl")), on_gpu(&args("--hlsl")));
             assert!(msl.contains("kernel void main_("), "{msl}");
             assert!(hlsl.contains("[numthreads("), "{hlsl}");

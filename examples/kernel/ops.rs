@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
-use wgpu_attention::op::Op;
+use wgpu_attention::op::{Access, Op};
 use wgpu_attention::{Context, DType, Plan};
 
 /// A config and sizes, as JSON with every default filled in, and the op that they are of.
@@ -34,7 +34,7 @@ macro_rules! ops {
 }
 wgpu_attention::for_all_ops!(ops);
 
-/// The size of an axis in a usual call: 4096 tokens of 8 heads, 64 wide. What the caller says changes it.
+/// The size of an axis in a usual call: 4096 tokens of 8 heads, 64 wide; 4096 rows of 4096 columns. What the caller says changes it.
 fn usual(axis: &str) -> u32 {
     match axis {
         "batch" => 1,
@@ -57,7 +57,7 @@ impl Call {
         O::Shapes: Default + Serialize + DeserializeOwned + 'static,
     {
         let config: O::Config = serde_json::from_str(config).context("config")?;
-        let shapes: O::Shapes = sizes(shapes).context("shapes")?;
+        let shapes: O::Shapes = sizes(shapes, &gradients::<O>(&config)).context("shapes")?;
         Ok(Self {
             config: serde_json::to_string(&config)?,
             shapes: serde_json::to_string(&shapes)?,
@@ -72,12 +72,25 @@ impl Call {
     }
 }
 
-/// The sizes of a usual call, with the fields that an object names as it has them.
-fn sizes<S: Default + Serialize + DeserializeOwned>(fields: &str) -> Result<S> {
+/// The gradients that a backward pass takes and gives where nothing else is optional: without any, there is none.
+fn gradients<O: Op>(config: &O::Config) -> Vec<&'static str> {
+    let of_backward = O::operands().iter().filter(|_| O::NAME.ends_with("_backward"));
+    let optional: Vec<_> = of_backward.filter(|row| row.optional && row.name.starts_with('d')).collect();
+    let inputs = O::operands().iter().filter(|row| row.access == Access::Read && !row.optional);
+    let inputs: Vec<_> = inputs.chain(optional.iter().copied()).map(|row| row.name).collect();
+    optional.into_iter().filter(|row| O::takes(config, &inputs, row)).map(|row| row.name).collect()
+}
+
+/// The sizes of a usual call, with these operands, and with the fields that an object names as it has them.
+fn sizes<S: Default + Serialize + DeserializeOwned>(fields: &str, given: &[&str]) -> Result<S> {
     let fields: Map<String, Value> = serde_json::from_str(fields)?;
     let mut all = serde_json::to_value(S::default())?;
     let all_fields = all.as_object_mut().context("no object")?;
     all_fields.iter_mut().filter(|(_, value)| value.is_number()).for_each(|(axis, value)| *value = usual(axis).into());
+    all_fields
+        .iter_mut()
+        .filter(|(name, _)| given.contains(&name.as_str()))
+        .for_each(|(_, value)| *value = true.into());
     all_fields.extend(fields);
     Ok(serde_json::from_value(all)?)
 }

@@ -299,6 +299,20 @@ impl Placed {
         TensorView::new(&self.buffer, self.dtype, [b, l, c]).with_offset(self.offset as u64).with_strides([sb, sl, 1])
     }
 
+    /// The last two axes of a tensor of one head and one batch.
+    pub fn matrix_view(&self) -> TensorView<'_, 2> {
+        assert_eq!(self.shape[..2], [1, 1], "one batch, one head");
+        let [_, _, rows, columns] = self.shape.map(|x| x as u32);
+        let strides = [self.strides[2] as u64, 1];
+        TensorView::new(&self.buffer, self.dtype, [rows, columns]).with_offset(self.offset as u64).with_strides(strides)
+    }
+
+    /// The last axis alone.
+    pub fn numbers_view(&self) -> TensorView<'_, 1> {
+        assert_eq!(self.shape[..3], [1; 3], "one row");
+        TensorView::new(&self.buffer, self.dtype, [self.shape[3] as u32]).with_offset(self.offset as u64)
+    }
+
     /// The tensor's elements; checks that nothing else was written.
     pub fn read(&self, context: &Context, what: &str) -> Vec<f32> {
         let mut all = context.download_as(&self.buffer, self.dtype).expect("the output reads back");

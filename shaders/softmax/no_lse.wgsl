@@ -1,0 +1,3 @@
+// Optional output, off: no log-sum-exp.
+fn store_lse(bits: u32) {
+}

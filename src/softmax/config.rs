@@ -1,0 +1,158 @@
+//! What the caller asks of a softmax, and of its backward pass.
+
+use crate::Result;
+use crate::attention::{ScaleTerms, config_error};
+
+/// What a row's scores are multiplied with, before they are multiplied with `row_scale`, if that is given. n is the row's own
+/// number of columns that the mask leaves; log is natural.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case", deny_unknown_fields)
+)]
+pub enum SoftmaxScale {
+    /// 1/τ; τ above 0.
+    Temperature(f32),
+    /// A given number, of either sign.
+    Fixed(f32),
+    /// log(max(n, floor)) / log(base): 1 at n = base. Su Jianlin, kexue.fm/archives/8823.
+    LogN {
+        /// The number of columns at which the scale is 1; above 1.
+        base: f32,
+        /// Rows of fewer columns are scaled as if they had this many; at least 1.
+        floor: u32,
+    },
+    /// κ log(n): the entropy-invariant scale of kexue.fm/archives/8823, and Scalable-Softmax (Nakanishi, 2025, arXiv 2501.19399).
+    KappaLogN {
+        /// κ, independent of n. One that is learned is `row_scale`, with κ = 1 here.
+        kappa: f32,
+    },
+    /// max(1, log(n)/log(train_len)): for a model trained with scale 1 on rows of this length. kexue.fm/archives/9708.
+    LogNInference {
+        /// The length in training; at least 2.
+        train_len: u32,
+    },
+}
+
+impl Default for SoftmaxScale {
+    fn default() -> Self {
+        Self::Temperature(1.0)
+    }
+}
+
+impl SoftmaxScale {
+    /// The scale as attention has its own.
+    pub(super) fn terms(self) -> ScaleTerms {
+        let constant = |factor| ScaleTerms { log_n: false, factor, floor: 1, least: 0.0 };
+        let log_n = |factor| ScaleTerms { log_n: true, ..constant(factor) };
+        match self {
+            Self::Temperature(tau) => constant(1.0 / f64::from(tau)),
+            Self::Fixed(scale) => constant(scale.into()),
+            Self::LogN { base, floor } => ScaleTerms { floor, ..log_n(1.0 / f64::from(base).ln()) },
+            Self::KappaLogN { kappa } => log_n(kappa.into()),
+            Self::LogNInference { train_len } => {
+                let least = f64::from(train_len).ln();
+                ScaleTerms { least, ..log_n(1.0 / least) }
+            }
+        }
+    }
+
+    fn check(self) -> Result<()> {
+        let expect = |option, holds: bool, expected, got: &dyn std::fmt::Display| {
+            if holds { Ok(()) } else { Err(config_error(option, expected, got)) }
+        };
+        match self {
+            // Of less, the scale is no f32.
+            Self::Temperature(tau) => {
+                let is_one = tau.is_finite() && tau >= f32::MIN_POSITIVE;
+                expect("scale.temperature", is_one, "a finite number above 0, and no subnormal one", &tau)
+            }
+            Self::Fixed(scale) => expect("scale.fixed", scale.is_finite(), "a finite number", &scale),
+            Self::LogN { base, floor } => {
+                expect("scale.log_n.base", base.is_finite() && base > 1.0, "a finite number above 1", &base)?;
+                expect("scale.log_n.floor", floor > 0, "at least 1", &floor)
+            }
+            Self::KappaLogN { kappa } => {
+                expect("scale.kappa_log_n.kappa", kappa.is_finite(), "a finite number", &kappa)
+            }
+            Self::LogNInference { train_len } => {
+                expect("scale.log_n_inference.train_len", train_len > 1, "at least 2", &train_len)
+            }
+        }
+    }
+}
+
+/// What a row's scaled scores become.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case", deny_unknown_fields)
+)]
+pub enum SoftmaxKind {
+    /// exp(s_j) / Σ exp(s).
+    #[default]
+    Softmax,
+    /// f(s_j) / Σ f(s) with f(s) = 1 + s + s²/2, which is nowhere below ½; `lse` is log Σ f(s). Scores are to lie within ±10¹⁸: none is
+    /// subtracted from them, as f knows no shift. De Brébisson and Vincent, "An Exploration of Softmax Alternatives Belonging to the Spherical
+    /// Loss Family", 2016, section 3.2; Su Jianlin, kexue.fm/archives/10145.
+    Taylor,
+}
+
+/// The softmax of rows. Plain data; the kernel, the backward pass and the CPU twins read the same value.
+///
+/// ```
+/// use wgpu_attention::{SoftmaxConfig, SoftmaxScale};
+/// let config = SoftmaxConfig::new().scale(SoftmaxScale::Temperature(0.5)).log(true);
+/// assert!(config.check().is_ok() && config.log);
+/// assert!(SoftmaxConfig::new().scale(SoftmaxScale::Temperature(0.0)).check().is_err());
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case", deny_unknown_fields, default)
+)]
+pub struct SoftmaxConfig {
+    /// Default: the softmax itself.
+    pub kind: SoftmaxKind,
+    /// Default: a temperature of 1.
+    pub scale: SoftmaxScale,
+    /// Whether `p` is log p. Default: p itself.
+    pub log: bool,
+}
+
+impl SoftmaxConfig {
+    /// p at a temperature of 1.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets what scores become.
+    #[must_use]
+    pub fn kind(self, kind: SoftmaxKind) -> Self {
+        Self { kind, ..self }
+    }
+
+    /// Sets the scale.
+    #[must_use]
+    pub fn scale(self, scale: SoftmaxScale) -> Self {
+        Self { scale, ..self }
+    }
+
+    /// Sets whether `p` is log p.
+    #[must_use]
+    pub fn log(self, log: bool) -> Self {
+        Self { log, ..self }
+    }
+
+    /// Refuses values that mean nothing.
+    ///
+    /// # Errors
+    /// [`Error::Config`](crate::Error::Config) naming the option.
+    pub fn check(&self) -> Result<()> {
+        self.scale.check()
+    }
+}
