@@ -135,8 +135,8 @@ pub(super) fn is_prepared<S: Shapes>(config: &GumbelSoftmaxConfig, problem: &Pro
 /// What forward does where it walks columns.
 pub(super) fn forward(config: &GumbelSoftmaxConfig, problem: &Problem<GumbelSoftmaxShapes>) -> Walk {
     let shapes = &problem.shapes;
-    let mut write = vec![pick(shapes.index, source!("gumbel_softmax/index"), source!("gumbel_softmax/no_index"))];
-    if shapes.y || shapes.noise {
+    let mut write = vec![pick(problem.has("index"), source!("gumbel_softmax/index"), source!("gumbel_softmax/no_index"))];
+    if problem.has("y") || shapes.noise {
         let fours = pick(
             problem.is_vec4(&["y"]),
             source!("gumbel_softmax/store_y_vec4"),
@@ -148,7 +148,7 @@ pub(super) fn forward(config: &GumbelSoftmaxConfig, problem: &Problem<GumbelSoft
             GumbelKind::Sample => source!("gumbel_softmax/no_y"),
         };
         write.push(y);
-        write.extend(shapes.y.then_some(fours));
+        write.extend(problem.has("y").then_some(fours));
         write.push(pick(shapes.noise, source!("gumbel_softmax/noise"), source!("gumbel_softmax/no_noise")));
         write.push(source!("gumbel_softmax/write"));
     } else {
@@ -159,7 +159,7 @@ pub(super) fn forward(config: &GumbelSoftmaxConfig, problem: &Problem<GumbelSoft
         prepared: is_prepared(config, problem),
         sums: source!("gumbel_softmax/sums"),
         terms: vec![source!("gumbel_softmax/terms")],
-        rescored: config.kind == GumbelKind::Soft && shapes.y,
+        rescored: config.kind == GumbelKind::Soft,
         write,
     }
 }
@@ -177,8 +177,7 @@ pub fn specializations() -> Vec<Specialization> {
             let config = GumbelSoftmaxConfig::new().kind(kind).top_k(on(3).then_some(1));
             let sample = kind == GumbelKind::Sample;
             let shapes = GumbelSoftmaxShapes {
-                y: !sample,
-                index: sample || on(0),
+                index: on(0),
                 noise: on(1),
                 mask: on(2),
                 taus: (on(4) && !sample).then_some(2),

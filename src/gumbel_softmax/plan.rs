@@ -41,8 +41,13 @@ impl Kernels for GumbelSoftmax {
         words(axis)
     }
 
-    fn has(_: &GumbelSoftmaxConfig, shapes: &GumbelSoftmaxShapes, row: &Operand) -> bool {
-        if row.name == "tau" { shapes.taus.is_some() } else { shapes.has(row.name) }
+    fn has(config: &GumbelSoftmaxConfig, shapes: &GumbelSoftmaxShapes, row: &Operand) -> bool {
+        match row.name {
+            "tau" => shapes.taus.is_some(),
+            "y" => config.kind != GumbelKind::Sample,
+            "index" => shapes.index || config.kind == GumbelKind::Sample,
+            name => shapes.has(name),
+        }
     }
 
     fn build(
@@ -54,7 +59,7 @@ impl Kernels for GumbelSoftmax {
         let shapes = &problem.shapes;
         let walk = kernels::forward(config, problem);
         let absent = ["dy", "dlogits", "dtau_rows"].map(|name| (name, View::NOWHERE));
-        let call = Call { rows: shapes.rows, columns: shapes.columns, all: shapes.y || shapes.noise, views: &absent };
+        let call = Call { rows: shapes.rows, columns: shapes.columns, all: problem.has("y") || shapes.noise, views: &absent };
         let reason = build(&mut plan, config, problem, &walk, &call)?;
         plan.finish(product([8, shapes.rows, shapes.columns]), problem.bytes(), reason)
     }

@@ -6,7 +6,7 @@ use crate::tensor::expect_within;
 use crate::{Error, Result};
 
 shapes! {
-    /// The sizes of Gumbel-softmax and which optional tensors it has.
+    /// The sizes of Gumbel-softmax and which optional tensors it has. Whether there is a y, the config says.
     pub struct GumbelSoftmaxShapes {
         /// Distributions, at most 2³⁰; 0 is nothing to do.
         rows: u32 = "rows",
@@ -20,9 +20,7 @@ shapes! {
         seeds: bool = "seeds",
         /// Whether `row_ids` is given.
         row_ids: bool = "row_ids",
-        /// Whether `y` is asked for.
-        y: bool = "y",
-        /// Whether `index` is asked for.
+        /// Whether `index` is asked for, besides y; a sample is nothing else.
         index: bool = "index",
         /// Whether `noise` is asked for.
         noise: bool = "noise",
@@ -57,10 +55,10 @@ const MOST_ROWS: u32 = 1 << 30;
 const MOST_COLUMNS: u32 = 1 << 30;
 
 impl GumbelSoftmaxShapes {
-    /// So many rows of so many classes, nothing optional but y.
+    /// So many rows of so many classes, nothing optional.
     #[must_use]
     pub fn new(rows: u32, columns: u32) -> Self {
-        Self { rows, columns, y: true, ..Self::default() }
+        Self { rows, columns, ..Self::default() }
     }
 
     /// Whether there is nothing to compute.

@@ -147,8 +147,11 @@ pub fn specializations() -> Vec<Specialization> {
             let mut problem = Problem::contiguous::<GumbelSoftmaxBackward>(&config, shapes);
             for start in 0..2 {
                 ["logits", "dy", "dlogits"].iter().for_each(|name| problem.change(name, |layout| layout.start = start));
-                let walk = walk(&config, &problem);
-                found.extend([walk.rows(&problem), walk.slices(&problem), walk.combine(&problem)]);
+                // With and without what a row has of its own.
+                for prepared in [shapes.taus.is_some(), true] {
+                    let walk = Walk { prepared, ..walk(&config, &problem) };
+                    found.extend([walk.rows(&problem), walk.slices(&problem), walk.combine(&problem)]);
+                }
             }
         }
     }
