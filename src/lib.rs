@@ -5,6 +5,7 @@
 //! | [`Attention`] | softmax attention, with every entropy-invariant scale, log-sum-exp and row entropy | n² |
 //! | [`LinearAttention`] | attention by feature maps and cumulative sums, with states in and out | n |
 //! | [`GatedAttention`] | the gated attention unit: relu² and its relatives, maps and gate, in one kernel | n² (n in mixed chunks) |
+//! | [`MarginSoftmax`] | the loss of margin softmax over normalised features and class weights, without its logits | rows × classes |
 //! | [`MatMul`] | matrix products, batched, transposes by stride, with bias and activation: what projections need | m n k |
 //! | [`Merge`] | partial attention results with their log-sum-exp into one: for keys in several places | n |
 //!
@@ -94,6 +95,7 @@ macro_rules! for_all_ops {
             attention: Attention(AttentionConfig, AttentionShapes),
             gated_attention: GatedAttention(GatedAttentionConfig, GatedAttentionShapes),
             linear_attention: LinearAttention(LinearAttentionConfig, LinearAttentionShapes),
+            margin_softmax: MarginSoftmax(MarginSoftmaxConfig, MarginSoftmaxShapes),
             matmul: MatMul(MatMulConfig, MatMulShapes),
             merge: Merge(MergeConfig, MergeShapes),
         }
@@ -113,6 +115,7 @@ mod error;
 pub mod gated_attention;
 mod host;
 pub mod linear_attention;
+pub mod margin_softmax;
 pub mod matmul;
 mod matrices;
 pub mod merge;
@@ -148,6 +151,9 @@ pub use host::HostView;
 pub use linear_attention::{
     FeatureMap, LinearAttention, LinearAttentionConfig, LinearAttentionInputs, LinearAttentionOutputs,
     LinearAttentionShapes, LinearMode, Normalization,
+};
+pub use margin_softmax::{
+    MarginSoftmax, MarginSoftmaxConfig, MarginSoftmaxInputs, MarginSoftmaxOutputs, MarginSoftmaxShapes,
 };
 pub use matmul::{Activation, MatMul, MatMulConfig, MatMulInputs, MatMulOutputs, MatMulShapes};
 pub use matrices::{Matrices, MatrixSizes};

@@ -108,7 +108,6 @@ impl Operand {
         Self::new(name, Kind::Lengths, axes)
     }
 
-    #[expect(dead_code, reason = "of losses, which come next")]
     pub(crate) const fn index(name: &'static str, axes: &'static [&'static str]) -> Self {
         Self::new(name, Kind::Index, axes)
     }

@@ -91,6 +91,16 @@ fn floors(op: &str, config: &Value, inputs: &BTreeMap<&str, &TensorView>) -> [f6
         // As in tests/merge.rs, for a spread of lse of at most 16.
         return [ULP * (8.0 + 4.0 * 16.0), 33.0 / f64::from(1 << 20)];
     }
+    if op == "margin_softmax" {
+        // As in tests/margin_softmax.rs.
+        let number = |name: &str, default| config[name].as_f64().unwrap_or(default);
+        let normalized = config["normalize"].as_bool().unwrap_or(true);
+        let size = if normalized { 32.0 } else { widest("features") * widest("weights") };
+        let classes = inputs["weights"].shape()[0] as f64;
+        let rows = if config["reduction"] == "sum" { inputs["labels"].shape()[0] as f64 } else { 1.0 };
+        let logits = 2.0 * size * ULP * number("scale", 64.0) * (1.0 + classes.ln());
+        return [8.0 * ULP, rows * (1.0 / f64::from(1 << 19) + logits)];
+    }
     let (keys, width) =
         (inputs["v"].shape()[2] as f64, inputs.get("q").or(inputs.get("z")).map_or(1, |t| t.shape()[3]));
     let mapped = |side: &str| match inputs.contains_key("z") {
@@ -193,6 +203,12 @@ fn kernel_is_right(case: &Case) {
         assert!(verdict.holds(), "{label}: {}: {verdict}", output.name);
     }
     for Output { name, shape, data, dtype } in &run.outputs {
+        if *dtype == DType::U32 {
+            // Numbers of classes are right or wrong.
+            let got: Vec<f64> = data.iter().map(|&x| x.into()).collect();
+            assert_eq!(got, case.want[*name], "{label}: {name}");
+            continue;
+        }
         assert_eq!(*dtype, DType::F32, "{label}: {name}");
         let of_this =
             |outputs: &Vec<Output<f32>>| outputs.iter().find(|output| output.name == *name).unwrap().data.clone();

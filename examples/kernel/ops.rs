@@ -39,6 +39,9 @@ fn usual(axis: &str) -> u32 {
     match axis {
         "batch" => 1,
         "parts" => 2,
+        "rows" => 256,
+        "classes" => 10_000,
+        "dim" => 512,
         "m" => 4096,
         "n" | "k" => 512,
         axis if axis == "heads" || axis.ends_with("_heads") => 8,
