@@ -11,11 +11,12 @@ pub use backward::{
     MultilabelSoftmaxBackward, MultilabelSoftmaxBackwardInputs, MultilabelSoftmaxBackwardShapes,
     MultilabelSoftmaxGradients,
 };
-pub use config::{Labels, MultilabelSoftmaxConfig, Reduction, Threshold};
+pub use config::{Labels, MultilabelSoftmaxConfig, Threshold};
 #[doc(hidden)]
 pub use kernels::specializations;
 pub use shapes::MultilabelSoftmaxShapes;
 
+use crate::Reduction;
 use crate::TensorView;
 use crate::op::op;
 use crate::operand::{Fill, operands};

@@ -11,7 +11,8 @@ mod twin;
 use case::{Case, find};
 use common::{any, assert_same_bits, context, own_and_any_gpu};
 use proptest::prelude::*;
-use wgpu_attention::multilabel_softmax::{Labels, Reduction, Threshold};
+use wgpu_attention::Reduction;
+use wgpu_attention::multilabel_softmax::{Labels, Threshold};
 use wgpu_attention::{Context, ContextOptions, DType, MultilabelSoftmaxConfig};
 
 const LABELS: [Labels; 4] = [Labels::Bitmap, Labels::Indices, Labels::Offsets, Labels::Soft];

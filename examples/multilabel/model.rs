@@ -3,7 +3,8 @@
 use anyhow::Result;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use wgpu_attention::multilabel_softmax::{Labels, Reduction};
+use wgpu_attention::Reduction;
+use wgpu_attention::multilabel_softmax::Labels;
 use wgpu_attention::{
     Context, MatMul, MatMulConfig, MatMulInputs, MatMulOutputs, MultilabelSoftmax, MultilabelSoftmaxBackward,
     MultilabelSoftmaxBackwardInputs, MultilabelSoftmaxConfig, MultilabelSoftmaxGradients, MultilabelSoftmaxInputs,

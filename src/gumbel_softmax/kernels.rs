@@ -135,7 +135,8 @@ pub(super) fn is_prepared<S: Shapes>(config: &GumbelSoftmaxConfig, problem: &Pro
 /// What forward does where it walks columns.
 pub(super) fn forward(config: &GumbelSoftmaxConfig, problem: &Problem<GumbelSoftmaxShapes>) -> Walk {
     let shapes = &problem.shapes;
-    let mut write = vec![pick(problem.has("index"), source!("gumbel_softmax/index"), source!("gumbel_softmax/no_index"))];
+    let mut write =
+        vec![pick(problem.has("index"), source!("gumbel_softmax/index"), source!("gumbel_softmax/no_index"))];
     if problem.has("y") || shapes.noise {
         let fours = pick(
             problem.is_vec4(&["y"]),

@@ -59,7 +59,8 @@ impl Kernels for GumbelSoftmax {
         let shapes = &problem.shapes;
         let walk = kernels::forward(config, problem);
         let absent = ["dy", "dlogits", "dtau_rows"].map(|name| (name, View::NOWHERE));
-        let call = Call { rows: shapes.rows, columns: shapes.columns, all: problem.has("y") || shapes.noise, views: &absent };
+        let call =
+            Call { rows: shapes.rows, columns: shapes.columns, all: problem.has("y") || shapes.noise, views: &absent };
         let reason = build(&mut plan, config, problem, &walk, &call)?;
         plan.finish(product([8, shapes.rows, shapes.columns]), problem.bytes(), reason)
     }

@@ -2,7 +2,7 @@
 
 use crate::op::GivenNames;
 use crate::operand::Operand;
-use crate::{Error, Result};
+use crate::{Error, Reduction, Result};
 
 /// What says which classes of a row are positive.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -31,24 +31,11 @@ pub enum Threshold {
     Tensor,
 }
 
-/// How the losses of rows become one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
-pub enum Reduction {
-    /// They do not.
-    #[default]
-    None,
-    /// Their sum over the number of rows, those counted of which no class takes part.
-    Mean,
-    /// Their sum.
-    Sum,
-}
-
 /// The loss and its backward pass. Plain data; the kernels and the CPU twins read the same value.
 ///
 /// ```
-/// use wgpu_attention::MultilabelSoftmaxConfig;
-/// use wgpu_attention::multilabel_softmax::{Labels, Reduction};
+/// use wgpu_attention::multilabel_softmax::Labels;
+/// use wgpu_attention::{MultilabelSoftmaxConfig, Reduction};
 /// let config = MultilabelSoftmaxConfig::new().labels(Labels::Soft).reduction(Reduction::Mean);
 /// assert_eq!(config.labels, Labels::Soft);
 /// ```
@@ -63,7 +50,8 @@ pub struct MultilabelSoftmaxConfig {
     pub labels: Labels,
     /// The score above which a class is predicted. Default: 0.
     pub threshold: Threshold,
-    /// How the losses of rows become one. Default: they do not.
+    /// How the losses of rows become one. Default: they do not. A mean counts every row, also one of
+    /// which no class takes part.
     pub reduction: Reduction,
 }
 

@@ -1,6 +1,7 @@
 //! A call of the loss and of its backward pass, with all that they may read, on the GPU and by the twins.
 
-use wgpu_attention::multilabel_softmax::{Labels, Reduction, Threshold};
+use wgpu_attention::Reduction;
+use wgpu_attention::multilabel_softmax::{Labels, Threshold};
 use wgpu_attention::op::{HostTensors, Op};
 use wgpu_attention::reference::{Real, SumOrder};
 use wgpu_attention::{

@@ -1,6 +1,7 @@
 //! What the host can know is an error that names the tensor.
 
-use wgpu_attention::multilabel_softmax::{Labels, Reduction, Threshold};
+use wgpu_attention::Reduction;
+use wgpu_attention::multilabel_softmax::{Labels, Threshold};
 use wgpu_attention::{
     DType, MultilabelSoftmax, MultilabelSoftmaxBackward, MultilabelSoftmaxBackwardInputs, MultilabelSoftmaxConfig,
     MultilabelSoftmaxGradients, MultilabelSoftmaxInputs, MultilabelSoftmaxOutputs, TensorView, wgpu,

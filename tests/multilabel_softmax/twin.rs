@@ -1,8 +1,9 @@
 //! The twins against what is known of the loss: closed forms, identities, and gradients as differences of the loss.
 
+use wgpu_attention::Reduction;
 use wgpu_attention::multilabel_softmax::backward::reference::{self as backward, multilabel_softmax_backward};
 use wgpu_attention::multilabel_softmax::reference::{HostInputs, HostOutputs, multilabel_softmax};
-use wgpu_attention::multilabel_softmax::{Labels, Reduction, Threshold};
+use wgpu_attention::multilabel_softmax::{Labels, Threshold};
 use wgpu_attention::{HostView, MultilabelSoftmaxConfig};
 
 fn host<'a>(scores: &'a [f32], classes: usize) -> HostInputs<'a> {
