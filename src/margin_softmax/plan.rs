@@ -48,6 +48,8 @@ impl Kernels for MarginSoftmax {
 /// A tile of rows and classes: invocations down and across it, the 4 x 4 blocks of each, and the dims of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Tile {
+    /// The adapters it is for, if not for all.
+    adapter: Option<Adapter>,
     /// The most rows it is for.
     most_rows: u32,
     /// The fewest workgroups it is for, if every one walked a single tile.
@@ -57,13 +59,14 @@ pub(super) struct Tile {
     pub depth: u32,
 }
 
-/// The first row that applies is taken. Sizes are those of matmul's tiles, for the same reasons; a tile of a few rows is as wide as
+/// The first row that applies is taken. SwiftShader takes minutes to compile a large tile. Sizes are those of matmul's tiles, for the same reasons; a tile of a few rows is as wide as
 /// its invocations make it.
 #[rustfmt::skip]
 pub(super) const TILES: &[Tile] = &[
-    Tile { most_rows: 16,       workgroups: 0,   groups: [4, 64],  blocks: [1, 1], depth: 8 },
-    Tile { most_rows: u32::MAX, workgroups: 128, groups: [16, 16], blocks: [2, 2], depth: 16 },
-    Tile { most_rows: u32::MAX, workgroups: 0,   groups: [16, 16], blocks: [1, 1], depth: 32 },
+    Tile { adapter: Some(Adapter::Cpu), most_rows: u32::MAX, workgroups: 0, groups: [4, 4], blocks: [1, 1], depth: 8 },
+    Tile { adapter: None, most_rows: 16,       workgroups: 0,   groups: [4, 64],  blocks: [1, 1], depth: 8 },
+    Tile { adapter: None, most_rows: u32::MAX, workgroups: 128, groups: [16, 16], blocks: [2, 2], depth: 16 },
+    Tile { adapter: None, most_rows: u32::MAX, workgroups: 0,   groups: [16, 16], blocks: [1, 1], depth: 32 },
 ];
 
 /// Workgroups that occupy the adapter.
@@ -100,10 +103,15 @@ struct Walk {
 
 /// A pure function of sizes and device.
 fn select(shapes: &MarginSoftmaxShapes, device: &Capabilities) -> Result<Walk> {
-    let fits = |tile: &&Tile| shapes.rows <= tile.most_rows && product(tile.counts(shapes)) >= tile.workgroups;
+    let adapter = Adapter::of(device);
+    let fits = |tile: &&Tile| {
+        tile.adapter.is_none_or(|own| own == adapter)
+            && shapes.rows <= tile.most_rows
+            && product(tile.counts(shapes)) >= tile.workgroups
+    };
     let tile = *TILES.iter().find(fits).unwrap_or(&TILES[0]);
     let [row_tiles, class_tiles] = tile.counts(shapes);
-    let enough = if Adapter::of(device) == Adapter::Gpu { ENOUGH_FOR_A_GPU } else { ENOUGH_FOR_A_CPU };
+    let enough = if adapter == Adapter::Gpu { ENOUGH_FOR_A_GPU } else { ENOUGH_FOR_A_CPU };
     let splits = enough.div_ceil(row_tiles.max(1)).min(MOST_SPLITS).min(class_tiles);
     let [rows, classes] = tile.size();
     let by_work = device.options.max_flops_per_dispatch / product([2, rows, classes, shapes.dim]).max(1);
