@@ -1,3 +1,0 @@
-// Optional output, off: no class.
-fn store_predicted(row: u32, broken: bool) {
-}
