@@ -77,7 +77,7 @@ fn gumbel(options: &Options) -> Result<()> {
     writeln!(out, "{:24} {:>6} {:>18} {:>12}", "estimator", "τ", "bias", "variance")?;
     let mut row = |estimator: Estimator, tau: Option<f32>| -> Result<()> {
         let samples =
-            estimators.gradients(estimator, &logits, tau.unwrap_or(1.0), options.samples, [options.seed as u32, 0])?;
+            estimators.gradients(estimator, &logits, tau.unwrap_or(1.0), options.samples, (options.seed, 0))?;
         let Moments { bias, noise, variance } = Moments::of(&samples, &exact);
         let tau = tau.map_or_else(|| "-".into(), |tau| tau.to_string());
         writeln!(out, "{:24} {tau:>6} {bias:9.4} ({noise:.4}) {variance:12.3}", estimator.name())?;
@@ -95,8 +95,7 @@ fn gumbel(options: &Options) -> Result<()> {
         vec![learn(&problem, options.steps, &bar, "exact gradient", |logits, _, _| Ok(problem.gradient(logits)))?];
     for estimator in Estimator::ALL {
         lines.push(learn(&problem, options.steps, &bar, estimator.name(), |logits, tau, step| {
-            let samples =
-                estimators.gradients(estimator, logits, tau, LEARNING_SAMPLES, [options.seed as u32, 1 + step])?;
+            let samples = estimators.gradients(estimator, logits, tau, LEARNING_SAMPLES, (options.seed, 1 + step))?;
             Ok(mean(&samples))
         })?);
     }

@@ -171,8 +171,9 @@ impl Context {
     /// crate reads or writes outside its bindings and arrays; an access that does so is undefined behaviour.
     ///
     /// What stands behind that without the caller: every index is computed from shapes, strides and offsets, which are
-    /// checked against the buffers before anything is recorded, and from `kv_lens`, which kernels clamp to the length of
-    /// k; no other content of a buffer becomes an index. That is tested (with guards around every tensor, and to the
+    /// checked against the buffers before anything is recorded, from `kv_lens`, which kernels clamp to the length of
+    /// k, and from `label_indices`, `label_list` and `label_offsets`, which they compare with the classes and the list; no
+    /// other content of a buffer becomes an index. That is tested (with guards around every tensor, and to the
     /// same bits with and without the checks), not proven.
     ///
     /// ```no_run

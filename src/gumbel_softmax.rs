@@ -31,7 +31,7 @@ operands! {
     ///
     /// The noise of a class is a function of the row's seed, of its id + row offset (modulo 2³²), of stream and step, and of the
     /// class: of nothing else, so neither of the device nor of the row's place in the batch. The id is that of `row_ids`; without
-    /// those the row's place, or 0 where `seeds` is given, so that a row with a seed of its own is known by it alone.
+    /// those the row's place, or 0 where `seeds` is given, so that a row with a seed of its own is known by that and the row offset alone.
     ///
     /// A float is f32, f16 or bf16, of each tensor as its caller likes.
     GumbelSoftmaxInputs {

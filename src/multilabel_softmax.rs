@@ -31,12 +31,13 @@ operands! {
     /// | `label_indices` | `[rows, width]` | u32 | [`Labels::Indices`]: the positive classes in any order, `u32::MAX` is none |
     /// | `label_list` | `[listed]` | u32 | [`Labels::Offsets`]: the positive classes of all rows, one row after the other |
     /// | `label_offsets` | `[rows + 1]` | u32 | [`Labels::Offsets`]: row r's are those from offset r to offset r + 1 |
-    /// | `soft_labels` | `[rows, classes]` | float | [`Labels::Soft`]: 0 to 1 |
+    /// | `soft_labels` | `[rows, classes]` | float | [`Labels::Soft`]: 0 to 1; below 2⁻¹¹⁵ counts as 0 |
     /// | `mask` | `[rows, classes]` | bool | zero leaves the class out of the row, whatever its score and label hold |
     /// | `threshold` | `[1]` or `[classes]` | float | given if and only if the config has [`Threshold::Tensor`] |
     ///
     /// NaN in a score or in its threshold, a soft label that is NaN or outside of 0 to 1, an index that is neither below `classes` nor
-    /// `u32::MAX`, and offsets that fall or pass the list's end make the row's results NaN, and those of no other row.
+    /// `u32::MAX`, and offsets that fall or pass the list's end make the row's loss, its logarithms and its gradients NaN, and those of no
+    /// other row; a loss reduced over rows is then NaN too.
     ///
     /// A float is f32, f16 or bf16, of each tensor as its caller likes; sums are f32.
     MultilabelSoftmaxInputs {
@@ -51,7 +52,7 @@ operands! {
         /// Hard labels, the positive classes of all rows.
         label_list: optional index ["listed"];
         /// Where each row's begin in the list, and the list's end.
-        label_offsets: optional index ["offsets"];
+        label_offsets: optional lengths ["offsets"];
         /// Soft labels.
         soft_labels: optional float ["rows", "classes"].filled(Fill::Constant(0.25));
         /// Which classes take part.
@@ -68,7 +69,7 @@ operands! {
     /// | `predictions` | `[rows, classes]` | float | 1 where the score is above the threshold, or else 0 |
     /// | `probabilities` | `[rows, classes]` | float | σ(2(score − threshold)), what a soft label is at the loss's minimum |
     ///
-    /// In a row of which no class takes part the loss is 0. A masked class has a prediction and a probability of 0; where the score
+    /// In a row of which no class takes part the loss is 0, unless its list is broken. With no rows nothing is written. A masked class has a prediction and a probability of 0; where the score
     /// or its threshold is NaN, both are.
     MultilabelSoftmaxOutputs {
         /// No output yet.

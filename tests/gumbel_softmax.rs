@@ -232,7 +232,7 @@ impl Case {
                     let at = row * self.columns + column as usize;
                     f64::from(self.logits[at]) + self.twin_noise(at)
                 };
-                let apart = score(want) - score(got);
+                let apart = (score(want) - score(got)).abs();
                 assert!(apart < 1e-5_f64.max(2.0 * off_score), "{case}: row {row}: class {got}, want {want}: {apart}");
             }
         }

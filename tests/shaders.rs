@@ -71,7 +71,8 @@ fn floats() -> Vec<&'static str> {
 fn stored(specialization: &Specialization, turn: usize) -> Specialization {
     let text = specialization.wgsl();
     let storage = floats().into_iter().filter_map(|name| {
-        let line = text.lines().find(|line| line.contains(&format!("> {name}: array<")))?;
+        let declared = |line: &&str| line.contains("var<storage") && line.contains(&format!("> {name}: array<"));
+        let line = text.lines().find(declared)?;
         let written = line.contains("read_write");
         let fours = line.contains("vec4") || line.contains("Elem") && text.contains("alias Elem = vec4");
         // What is written lies in words, or one by one where rows do not begin with one.

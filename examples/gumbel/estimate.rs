@@ -52,17 +52,17 @@ impl<'a> Estimators<'a> {
         Self { context: context.clone(), problem, a: context.upload(&problem.a), minus_b: context.upload(&minus_b) }
     }
 
-    /// `[samples, CLASSES]`; no two `[seed, step]` draw the same.
+    /// `[samples, CLASSES]`; no two pairs of seed and step draw the same.
     pub fn gradients(
         &self,
         estimator: Estimator,
         logits: &[f32],
         tau: f32,
         samples: u32,
-        [seed, step]: [u32; 2],
+        (seed, step): (u64, u32),
     ) -> Result<Vec<f32>> {
         let logits_buffer = self.context.upload(logits);
-        let key = self.context.upload(&gumbel_softmax::key(seed.into(), 0, step, 0));
+        let key = self.context.upload(&gumbel_softmax::key(seed, 0, step, 0));
         // Every row draws from the same distribution.
         let rows = TensorView::f32(&logits_buffer, [1, WIDE]).broadcast_to([samples, WIDE]);
         let key = TensorView::new(&key, DType::U32, [5]);
@@ -100,10 +100,7 @@ impl<'a> Estimators<'a> {
         matmul.record(&mut encoder, MatMulInputs::new(off_view, a), outputs)?;
 
         let dy = TensorView::f32(&dy, [samples, WIDE]);
-        let gradients = GumbelSoftmaxGradients {
-            dlogits: Some(TensorView::f32(&dlogits, [samples, WIDE])),
-            ..GumbelSoftmaxGradients::none()
-        };
+        let gradients = GumbelSoftmaxGradients::new(TensorView::f32(&dlogits, [samples, WIDE]));
         let backward = GumbelSoftmaxBackward::new(context, config)?;
         backward.record(&mut encoder, GumbelSoftmaxBackwardInputs::new(logits, key, dy), gradients)?;
         context.queue().submit([encoder.finish()]);

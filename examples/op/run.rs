@@ -136,6 +136,7 @@ impl Request {
         }
         let stem = metadata.get("op").context("metadata: op is missing")?;
         let op = match metadata.get("pass").map_or("forward", String::as_str) {
+            "forward" if stem.ends_with("_backward") => bail!("metadata: op: {stem} is a pass, not an op"),
             "forward" => Op::new(stem, metadata, tensors)?,
             "backward" => Op::new(&format!("{stem}_backward"), metadata, tensors)?,
             pass => bail!("metadata: pass: expected forward or backward; got {pass}"),

@@ -219,6 +219,8 @@ fn load(row: &Operand, tensor: &TensorView) -> Result<(Numbers, DType)> {
     // Of classes, whatever is negative is none.
     let checked = |value: i64| match row.kind {
         Kind::Index if value < 0 => Ok(u32::MAX),
+        // Signed words have the same bits.
+        Kind::Bits if i32::try_from(value).is_ok() => Ok(value as u32),
         _ => u32::try_from(value).with_context(|| format!("{value} does not fit u32")),
     };
     Ok(match (row.kind, tensor.dtype()) {

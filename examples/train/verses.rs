@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use safetensors::SafeTensors;
 use wgpu_attention::half::f16;
 
@@ -30,10 +30,16 @@ impl Verses {
             .collect();
         let tensors = SafeTensors::deserialize(&file)?;
         let features = tensors.tensor("features")?.data().chunks_exact(2);
-        let features = features.map(|bytes| f16::from_le_bytes([bytes[0], bytes[1]]).to_f32()).collect();
+        let features: Vec<f32> = features.map(|bytes| f16::from_le_bytes([bytes[0], bytes[1]]).to_f32()).collect();
         let chapters = tensors.tensor("chapter")?.data().chunks_exact(4);
-        let chapters = chapters.map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
-        Ok(Self { lines, features, chapters })
+        let chapters: Vec<u32> = chapters.map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        let verses = Self { lines, features, chapters };
+        let counts = [verses.lines.len(), verses.features.len() / WIDTH];
+        ensure!(
+            counts == [verses.chapters.len(); 2],
+            "data/verses.txt and data/verses.safetensors do not fit together"
+        );
+        Ok(verses)
     }
 
     pub fn feature(&self, verse: usize) -> &[f32] {

@@ -11,7 +11,7 @@ fn search(row: Row, first: u32, end: u32, lane: u32) -> State {
         let largest = max(max(candidates.x, candidates.y), max(candidates.z, candidates.w));
         if (any(s.see) && (state.best == NONE || largest > state.largest)) {
             if (state.best != NONE) {
-                let step = largest - state.largest;
+                let step = min(largest - state.largest, DEEPEST * row.tau); // beyond, no weight is left
                 state.sums = lowered(state.sums, step, weight(step, row.tau));
             }
             let is_largest = s.see & (candidates == vec4(largest));

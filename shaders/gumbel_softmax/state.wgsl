@@ -39,7 +39,7 @@ fn merged(a: State, b: State, tau: f32) -> State {
         low = a;
     }
     if (low.best != NONE) {
-        let step = high.largest - low.largest;
+        let step = min(high.largest - low.largest, DEEPEST * tau); // beyond, no weight is left
         high.sums = added(high.sums, lowered(low.sums, step, weight(step, tau)));
     }
     high.bad |= low.bad;

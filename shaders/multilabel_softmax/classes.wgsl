@@ -5,6 +5,7 @@ const LARGEST: u32 = 0x7cf0bdc2u; // 1e37, beyond which scores and thresholds co
 const INFINITY: u32 = 0x7f800000u;
 const ONE: u32 = 0x3f800000u;
 const MINUS_ZERO: u32 = 0x80000000u;
+const LEAST_LABEL: u32 = 0x06000000u; // 2^-115, below which a label counts as 0
 
 struct Classes {
     taking_part: vec4<bool>,
@@ -27,8 +28,9 @@ fn classes_at(row: u32, chunk: u32) -> Classes {
     own.no_label = own.taking_part & (bits > vec4(ONE)) & (bits != vec4(MINUS_ZERO));
     own.x = select(vec4(0.0), bounded(score) - bounded(threshold), own.taking_part);
     let weighted = own.taking_part & !own.no_label;
-    own.positive = select(vec4(0.0), label, weighted);
-    own.negative = select(vec4(0.0), vec4(1.0) - label, weighted);
+    let counted = select(vec4(0.0), label, weighted & (bits >= vec4(LEAST_LABEL)) & (bits != vec4(MINUS_ZERO)));
+    own.positive = counted;
+    own.negative = select(vec4(0.0), vec4(1.0) - counted, weighted);
     return own;
 }
 

@@ -1,7 +1,8 @@
-// Sums of f32, 4096 to a workgroup, always in the same order; the last of several passes multiplies with a factor.
+// Sums of f32, 4096 to a workgroup, always in the same order; the first of several passes multiplies with a factor. What is NaN is
+// told by its bits, and makes the sum NaN.
 //
 // An invocation adds numbers WORKGROUP apart, and then halves of the workgroup add each other's.
-// Workgroup memory: 4 bytes an invocation. Features: none.
+// Workgroup memory: 8 bytes an invocation. Features: none.
 const WORKGROUP: u32 = 256u;
 const TERMS: u32 = 4096u; // of a workgroup
 
@@ -14,10 +15,11 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read_write> terms: array<f32>; // [count]
+@group(0) @binding(1) var<storage, read_write> terms: array<u32>; // [count], f32
 @group(0) @binding(2) var<storage, read_write> sums: array<f32>; // [count / 4096]
 
 var<workgroup> partial: array<f32, WORKGROUP>;
+var<workgroup> broken: array<u32, WORKGROUP>;
 
 @compute @workgroup_size(WORKGROUP)
 fn main(
@@ -30,19 +32,26 @@ fn main(
         return;
     }
     var sum = 0.0;
+    var is_broken = 0u;
     let end = min((workgroup + 1u) * TERMS, params.count);
     for (var at = workgroup * TERMS + invocation; at < end; at += WORKGROUP) {
-        sum += terms[at];
+        let bits = terms[at];
+        let is_number = (bits & 0x7fffffffu) <= 0x7f800000u;
+        sum += params.factor * bitcast<f32>(select(0u, bits, is_number));
+        is_broken |= select(1u, 0u, is_number);
     }
     for (var step = WORKGROUP / 2u; step > 0u; step /= 2u) {
         partial[invocation] = sum;
+        broken[invocation] = is_broken;
         workgroupBarrier();
         if (invocation < step) {
             sum += partial[invocation + step];
+            is_broken |= broken[invocation + step];
         }
         workgroupBarrier();
     }
     if (invocation == 0u) {
-        sums[params.sums_start + workgroup] = params.factor * sum;
+        var nan = 0x7fc00000u;
+        sums[params.sums_start + workgroup] = bitcast<f32>(select(bitcast<u32>(sum), nan, is_broken != 0u));
     }
 }

@@ -9,10 +9,11 @@ fn write(row: u32, part: u32, all: Sums) {
 
 // log(1 + sum * exp(largest)), small ones to their own last place, which `log` would not give.
 fn log_with_1(largest: f32, sum: f32) -> f32 {
-    if (largest > 0.0 || sum >= 0.5) {
+    let total = sum * exp(min(largest, 80.0)); // with no weight below 2^-115, more than 0.5 where that cuts anything off
+    if (total >= 0.5) {
         return largest + log(sum + exp(-largest));
     }
-    let y = sum / (2.0 + sum); // log(1 + sum) is twice its inverse hyperbolic tangent
+    let y = total / (2.0 + total); // log(1 + total) is twice its inverse hyperbolic tangent
     let z = y * y;
     return 2.0 * y * (1.0 + z * (1.0 / 3.0 + z * (1.0 / 5.0 + z * (1.0 / 7.0 + z * (1.0 / 9.0)))));
 }

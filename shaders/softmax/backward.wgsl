@@ -18,7 +18,7 @@ fn start_row(own: Statistics) {
     if (!TAYLOR && abs(scale) > 1.0e-30 && !found.is_empty) {
         center = found.largest / scale;
     }
-    slope = select(0.0, dlse_own * center, lane == 0u && split == 0u);
+    slope = select(0.0, dlse_own * center, lane == 0u && split == 0u && !found.is_empty);
 }
 
 fn write() {
@@ -46,7 +46,7 @@ fn write_quad(quad: Quad) {
         ds = quad.dp + p * level;
     }
     ds = select(vec4(0.0), growth_of(below, weights) * ds, quad.seen);
-    store_dx(quad.columns, scale * ds, inside);
+    store_dx(quad.columns, select(vec4(0.0), scale * ds, quad.seen), inside);
     slope += total(ds * (quad.x - center));
 }
 

@@ -7,6 +7,7 @@ pub mod reference;
 pub use plan::specializations;
 
 use super::{GumbelSoftmaxBackwardShapes, GumbelSoftmaxConfig};
+use crate::TensorView;
 use crate::op::op;
 use crate::operand::operands;
 
@@ -51,6 +52,14 @@ operands! {
     }
     /// The inputs of the backward pass in host memory; see [`GumbelSoftmaxBackwardInputs`] for shapes.
     HostInputs {}
+}
+
+impl<'a> GumbelSoftmaxGradients<'a> {
+    /// Of the logits alone.
+    #[must_use]
+    pub fn new(dlogits: TensorView<'a, 2>) -> Self {
+        Self { dlogits: Some(dlogits), ..Self::none() }
+    }
 }
 
 op! {

@@ -29,7 +29,7 @@ operands! {
         /// Hard labels, the positive classes of all rows.
         label_list: optional index ["listed"];
         /// Where each row's begin in the list, and the list's end.
-        label_offsets: optional index ["offsets"];
+        label_offsets: optional lengths ["offsets"];
         /// Soft labels.
         soft_labels: optional float ["rows", "classes"].filled(Fill::Constant(0.25));
         /// Which classes take part.

@@ -145,5 +145,7 @@ impl MultilabelSoftmaxConfig {
 
 /// Scores and thresholds beyond this count as this.
 pub(super) const MOST: f32 = 1e37;
+/// Soft labels below this count as 0: 2⁻¹¹⁵.
+pub(super) const LEAST_LABEL: f32 = f32::from_bits(12 << 23);
 /// Exponents of a gradient beyond this count as this.
 pub(super) const MOST_EXPONENT: f64 = 80.0;

@@ -181,6 +181,7 @@ pub(super) fn add_up<S: Shapes>(
     name: &'static str,
     factor: f64,
 ) -> Result<()> {
+    let mut factor = factor as f32;
     loop {
         let sums = count.div_ceil(SUMMED);
         let last = sums <= 1;
@@ -189,13 +190,12 @@ pub(super) fn add_up<S: Shapes>(
             None => plan.workspace("sums", 4 * u64::from(sums))?,
         };
         let kernel = kernels::sum(problem, last.then_some(name));
-        let factor = if last { factor as f32 } else { 1.0 };
         let values = [("count", count.into()), ("factor", factor.into())];
         plan.dispatch(&kernel, sums.into(), SUMMED.into(), &values, &[("terms", terms), ("sums", to)])?;
         if last {
             return Ok(());
         }
-        (terms, count) = (to, sums);
+        (terms, count, factor) = (to, sums, 1.0);
     }
 }
 

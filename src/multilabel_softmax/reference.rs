@@ -1,5 +1,6 @@
 //! The CPU twin of the multi-label loss: plain loops over the formula.
 
+use super::config::LEAST_LABEL;
 use super::config::MOST;
 use super::{Labels, MultilabelSoftmaxConfig, Reduction};
 use crate::Result;
@@ -144,7 +145,7 @@ impl HostInputs<'_> {
             if x.to_f64().is_nan() || !(0.0..=1.0).contains(&label) {
                 return None;
             }
-            let label = T::new(label.into());
+            let label = T::new(if label < LEAST_LABEL { 0.0 } else { label.into() });
             terms.push(Term { class, x, positive: label, negative: T::new(1.0) - label });
         }
         Some(terms)

@@ -7,7 +7,7 @@ use super::problem::{Problem, Table};
 use super::shapes::{GivenNames, Shapes, check_given, refused, sizes};
 use crate::context::Context;
 use crate::dispatch::{Plan, PlanBuilder, PlanCache, Prepared};
-use crate::dtype::DType;
+use crate::dtype::{DType, Storage};
 use crate::operand::{Access, Operand};
 use crate::tensor::{AnyView, Operands, expect};
 use crate::{Error, Result};
@@ -55,6 +55,14 @@ impl<O: Kernels> Planner<O> {
                 shapes.transpose(row.name);
             }
             tensors.push((index, layout));
+        }
+        // One kernel reads all of a list.
+        for index in (0..O::OPERANDS.len()).filter(|index| O::OPERANDS[*index].list) {
+            let own = || tensors.iter().filter(|(row, _)| *row == index);
+            if own().any(|(_, layout)| layout.storage == Storage::NativeF16) {
+                let own = tensors.iter_mut().filter(|(row, _)| *row == index);
+                own.for_each(|(_, layout)| layout.storage = Storage::NativeF16);
+            }
         }
         let in_place = operands.in_place();
         let operands = operands.finish()?;

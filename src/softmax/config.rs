@@ -90,6 +90,7 @@ impl SoftmaxScale {
     derive(serde::Serialize, serde::Deserialize),
     serde(rename_all = "snake_case", deny_unknown_fields)
 )]
+#[non_exhaustive]
 pub enum SoftmaxKind {
     /// exp(s_j) / Σ exp(s).
     #[default]

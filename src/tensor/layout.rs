@@ -108,7 +108,7 @@ impl Layout {
 
     /// A list of tensors that together are this one, cut along the first axis where one binding does not hold it.
     pub fn bindable_parts(self, limits: &wgpu::Limits) -> Vec<Self> {
-        let most = limits.max_storage_buffer_binding_size / self.storage.size();
+        let most = limits.max_storage_buffer_binding_size / 4 * 4 / self.storage.size();
         let row = product(self.shape[1..self.rank].iter().copied());
         let rows = most.checked_div(row).unwrap_or(u64::MAX).clamp(1, u32::MAX.into()) as u32;
         let whole = self.shape[0];
@@ -116,6 +116,7 @@ impl Layout {
         let part = |first: u32| {
             let mut part = self;
             part.shape[0] = rows.min(whole - first);
+            part.strides[0] = if part.shape[0] > 1 { self.strides[0] } else { 0 };
             part
         };
         first.map(part).collect()

@@ -48,8 +48,8 @@ pub fn softmax_backward_in<T: Real>(
         let ds: Vec<T> = (0..row.seen.len())
             .map(|j| {
                 let common = dlse - incoming - dentropy * (row.log_p[j] + row.entropy);
-                // Where p is 0, log p may be anything.
-                let common = if row.p[j].to_f64() == 0.0 { zero } else { row.p[j] * common };
+                // Where p is 0, log p may be anything; what comes in is NaN all the same where it is.
+                let common = row.p[j] * if row.p[j].to_f64() == 0.0 { dlse - incoming } else { common };
                 row.growth[j] * if config.log { dp(j) + common } else { row.p[j] * dp(j) + common }
             })
             .collect();
