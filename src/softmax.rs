@@ -28,7 +28,7 @@ operands! {
     /// Rows of more axes than one are a view where one stride steps through them; where none does, the caller calls once for each of
     /// the outermost. A row stride of 0 repeats a row of x or of the mask.
     ///
-    /// NaN that a row sees in x, or in its row_scale, makes all that the row sees NaN, its lse and its entropy too; so does +∞. Other
+    /// NaN that a row sees in x, or in its row_scale, makes all that the row sees NaN, its lse and its entropy too; so does +∞ by a scale above 0, by one below it counts as the lowest score. Other
     /// rows do not notice. WGSL lets a driver assume that there is none; those on which this is tested do not. Scaled
     /// scores are to lie below 10³⁸; what lies below −10³⁸ counts as that, so that masks made of the lowest float leave a softmax.
     SoftmaxInputs {

@@ -95,7 +95,7 @@ pub enum SoftmaxKind {
     /// exp(s_j) / Σ exp(s).
     #[default]
     Softmax,
-    /// f(s_j) / Σ f(s) with f(s) = 1 + s + s²/2, which is nowhere below ½; `lse` is log Σ f(s). Scores are to lie within ±10¹⁸: none is
+    /// f(s_j) / Σ f(s) with f(s) = 1 + s + s²/2, which is nowhere below ½; `lse` is log Σ f(s). Scores are to lie within ±10¹⁵: none is
     /// subtracted from them, as f knows no shift. De Brébisson and Vincent, "An Exploration of Softmax Alternatives Belonging to the Spherical
     /// Loss Family", 2016, section 3.2; Su Jianlin, kexue.fm/archives/10145.
     Taylor,
