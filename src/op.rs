@@ -283,9 +283,10 @@ pub(crate) trait Kernels: Sized + 'static {
         None
     }
 
-    /// Whether a call of these sizes has an optional operand.
+    /// Whether a call of these sizes has an optional operand: as they say by its name, or, of an input, by having an axis of its own.
     fn has(_config: &Self::Config, shapes: &Self::Shapes, row: &Operand) -> bool {
-        shapes.has(row.key())
+        let has_axis = || (0..row.rank()).flat_map(|axis| row.names(axis)).any(|name| shapes.has(name));
+        shapes.has(row.key()) || row.access == Access::Read && has_axis()
     }
 
     /// Compiles the kernels and lays out the dispatches.

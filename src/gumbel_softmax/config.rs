@@ -1,6 +1,7 @@
 //! What the caller asks of Gumbel-softmax.
 
-use crate::{Error, Result};
+use crate::Result;
+use crate::attention::config_error;
 
 /// What comes out of the perturbed logits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -71,14 +72,13 @@ impl GumbelSoftmaxConfig {
     /// Refuses values that mean nothing.
     ///
     /// # Errors
-    /// [`Error::Config`] naming the option.
+    /// [`Error::Config`](crate::Error::Config) naming the option.
     pub fn check(&self) -> Result<()> {
-        let wrong = |option, expected, got: String| Err(Error::Config { option, expected, got });
         if !(self.tau.is_normal() && self.tau > 0.0) {
-            return wrong("tau", "a normal number above 0", self.tau.to_string());
+            return Err(config_error("tau", "a normal number above 0", self.tau));
         }
         match self.top_k {
-            Some(0) => wrong("top_k", "at least 1", "0".into()),
+            Some(0) => Err(config_error("top_k", "at least 1", 0)),
             _ => Ok(()),
         }
     }

@@ -1,8 +1,9 @@
 //! What the caller asks of the multi-label loss.
 
+use crate::attention::config_error;
 use crate::op::GivenNames;
 use crate::operand::Operand;
-use crate::{Error, Reduction, Result};
+use crate::{Reduction, Result};
 
 /// What says which classes of a row are positive.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -89,8 +90,7 @@ impl MultilabelSoftmaxConfig {
     pub(super) fn check(&self) -> Result<()> {
         match self.threshold {
             Threshold::Fixed(number) if !(-MOST..=MOST).contains(&number) => {
-                let (option, expected) = ("threshold", "a number between -1e37 and 1e37");
-                Err(Error::Config { option, expected, got: number.to_string() })
+                Err(config_error("threshold", "a number between -1e37 and 1e37", number))
             }
             _ => Ok(()),
         }

@@ -1,7 +1,7 @@
 //! What the caller asks of a softmax, and of its backward pass.
 
 use crate::Result;
-use crate::attention::{ScaleTerms, config_error};
+use crate::attention::{Scale, ScaleTerms, config_error};
 
 /// What a row's scores are multiplied with, before they are multiplied with `row_scale`, if that is given. n is the row's own
 /// number of columns that the mask leaves; log is natural.
@@ -42,44 +42,30 @@ impl Default for SoftmaxScale {
 }
 
 impl SoftmaxScale {
-    /// The scale as attention has its own.
-    pub(super) fn terms(self) -> ScaleTerms {
-        let constant = |factor| ScaleTerms { log_n: false, factor, floor: 1, least: 0.0 };
-        let log_n = |factor| ScaleTerms { log_n: true, ..constant(factor) };
+    /// The scale as attention has it for heads one wide, and the temperature that divides it.
+    fn of_attention(self) -> (Scale, f32) {
         match self {
-            Self::Temperature(tau) => constant(1.0 / f64::from(tau)),
-            Self::Fixed(scale) => constant(scale.into()),
-            Self::LogN { base, floor } => ScaleTerms { floor, ..log_n(1.0 / f64::from(base).ln()) },
-            Self::KappaLogN { kappa } => log_n(kappa.into()),
-            Self::LogNInference { train_len } => {
-                let least = f64::from(train_len).ln();
-                ScaleTerms { least, ..log_n(1.0 / least) }
-            }
+            Self::Temperature(tau) => (Scale::Fixed(1.0), tau),
+            Self::Fixed(scale) => (Scale::Fixed(scale), 1.0),
+            Self::LogN { base, floor } => (Scale::LogN { base, floor }, 1.0),
+            Self::KappaLogN { kappa } => (Scale::KappaLogN { kappa }, 1.0),
+            Self::LogNInference { train_len } => (Scale::LogNInference { train_len }, 1.0),
         }
     }
 
+    pub(super) fn terms(self) -> ScaleTerms {
+        let (scale, tau) = self.of_attention();
+        let terms = scale.terms(1);
+        ScaleTerms { factor: terms.factor / f64::from(tau), ..terms }
+    }
+
     fn check(self) -> Result<()> {
-        let expect = |option, holds: bool, expected, got: &dyn std::fmt::Display| {
-            if holds { Ok(()) } else { Err(config_error(option, expected, got)) }
-        };
-        match self {
-            // Of less, the scale is no f32.
-            Self::Temperature(tau) => {
-                let is_one = tau.is_finite() && tau >= f32::MIN_POSITIVE;
-                expect("scale.temperature", is_one, "a finite number above 0, and no subnormal one", &tau)
-            }
-            Self::Fixed(scale) => expect("scale.fixed", scale.is_finite(), "a finite number", &scale),
-            Self::LogN { base, floor } => {
-                expect("scale.log_n.base", base.is_finite() && base > 1.0, "a finite number above 1", &base)?;
-                expect("scale.log_n.floor", floor > 0, "at least 1", &floor)
-            }
-            Self::KappaLogN { kappa } => {
-                expect("scale.kappa_log_n.kappa", kappa.is_finite(), "a finite number", &kappa)
-            }
-            Self::LogNInference { train_len } => {
-                expect("scale.log_n_inference.train_len", train_len > 1, "at least 2", &train_len)
-            }
+        let (scale, tau) = self.of_attention();
+        // Of a subnormal one, the scale is no f32.
+        if !(tau.is_finite() && tau >= f32::MIN_POSITIVE) {
+            return Err(config_error("scale.temperature", "a finite number above 0, and no subnormal one", tau));
         }
+        scale.check()
     }
 }
 

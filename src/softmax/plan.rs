@@ -25,10 +25,6 @@ impl Kernels for Softmax {
         shapes::check([own.rows, own.columns], own.row_scale)
     }
 
-    fn has(_: &SoftmaxConfig, shapes: &SoftmaxShapes, row: &Operand) -> bool {
-        if row.name == "row_scale" { shapes.row_scale.is_some() } else { shapes.has(row.name) }
-    }
-
     fn build(
         mut plan: PlanBuilder<'_>,
         config: &SoftmaxConfig,

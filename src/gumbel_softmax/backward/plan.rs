@@ -5,7 +5,7 @@ use super::super::plan::{Call, build, words};
 use super::super::{GumbelKind, shapes};
 use super::{GumbelSoftmaxBackward, GumbelSoftmaxBackwardShapes, GumbelSoftmaxConfig, OPERANDS};
 use crate::dispatch::{Plan, PlanBuilder, View};
-use crate::op::{GivenNames, Kernels, Operand, Problem, Shapes, SizeOf};
+use crate::op::{GivenNames, Kernels, Operand, Problem, SizeOf};
 use crate::tensor::{MAX_RANK, product};
 use crate::tuning::NoOffer;
 use crate::wgsl::{self, Specialization, source};
@@ -45,10 +45,6 @@ impl Kernels for GumbelSoftmaxBackward {
 
     fn derived(_: &GumbelSoftmaxConfig, _: &SizeOf<'_>, axis: &str) -> Option<(u32, &'static str)> {
         words(axis)
-    }
-
-    fn has(_: &GumbelSoftmaxConfig, shapes: &GumbelSoftmaxBackwardShapes, row: &Operand) -> bool {
-        if row.name == "tau" { shapes.taus.is_some() } else { shapes.has(row.name) }
     }
 
     fn build(

@@ -6,7 +6,7 @@ use super::super::{SoftmaxBackwardShapes, SoftmaxConfig, shapes};
 use super::{OPERANDS, SoftmaxBackward};
 use crate::Result;
 use crate::dispatch::{Plan, PlanBuilder, Value, View};
-use crate::op::{self, GivenNames, Kernels, Operand, Shapes};
+use crate::op::{self, GivenNames, Kernels, Operand};
 use crate::tuning::NoOffer;
 
 type Problem = op::Problem<SoftmaxBackwardShapes>;
@@ -41,10 +41,6 @@ impl Kernels for SoftmaxBackward {
             "drow_scale" if given.has(row) && !given.input("row_scale") => Some("is given, but row_scale is not"),
             _ => None,
         }
-    }
-
-    fn has(_: &SoftmaxConfig, shapes: &SoftmaxBackwardShapes, row: &Operand) -> bool {
-        if row.name == "row_scale" { shapes.row_scale.is_some() } else { shapes.has(row.name) }
     }
 
     fn build(
