@@ -231,26 +231,26 @@ impl Operand {
     }
 }
 
-/// A field of an op's inputs or outputs, given or not.
+/// A field of an op's inputs or outputs: a tensor, none, or a list of them.
 pub(crate) trait Given<'a> {
-    fn erased(self) -> Vec<AnyView<'a>>;
+    fn views(self) -> impl Iterator<Item = AnyView<'a>>;
 }
 
 impl<'a, const RANK: usize> Given<'a> for TensorView<'a, RANK> {
-    fn erased(self) -> Vec<AnyView<'a>> {
-        vec![self.into()]
+    fn views(self) -> impl Iterator<Item = AnyView<'a>> {
+        std::iter::once(self.into())
     }
 }
 
 impl<'a, const RANK: usize> Given<'a> for Option<TensorView<'a, RANK>> {
-    fn erased(self) -> Vec<AnyView<'a>> {
-        self.into_iter().map(AnyView::from).collect()
+    fn views(self) -> impl Iterator<Item = AnyView<'a>> {
+        self.into_iter().map(AnyView::from)
     }
 }
 
 impl<'a, const RANK: usize> Given<'a> for &'a [TensorView<'a, RANK>] {
-    fn erased(self) -> Vec<AnyView<'a>> {
-        self.iter().copied().map(AnyView::from).collect()
+    fn views(self) -> impl Iterator<Item = AnyView<'a>> {
+        self.iter().copied().map(AnyView::from)
     }
 }
 
@@ -354,10 +354,20 @@ macro_rules! operands {
             $($crate::operand::Operand::$out_kind(stringify!($out), &$out_axes).$out_need().written()$(.$out_set($($out_to)?))*,)*
         ];
 
-        /// The views of a call, in the order of the table.
-        pub(crate) fn views<'a>(inputs: $Inputs<'a>, outputs: $Outputs<'a>) -> Vec<Vec<$crate::tensor::AnyView<'a>>> {
+        /// The views of a call, each with its row, in the order of the table.
+        pub(crate) fn views<'a>(inputs: $Inputs<'a>, outputs: $Outputs<'a>) -> Vec<(usize, $crate::tensor::AnyView<'a>)> {
             use $crate::operand::Given;
-            vec![$(inputs.$in.erased(),)* $(outputs.$out.erased(),)*]
+            let mut views = Vec::with_capacity(OPERANDS.len());
+            let mut rows = 0..;
+            $({
+                let row = rows.next().unwrap_or_default();
+                views.extend(inputs.$in.views().map(|view| (row, view)));
+            })*
+            $({
+                let row = rows.next().unwrap_or_default();
+                views.extend(outputs.$out.views().map(|view| (row, view)));
+            })*
+            views
         }
 
         $(#[$host_doc])*

@@ -214,7 +214,7 @@ fn check(specialization: &Specialization) -> Result<usize, String> {
     let interface = specialization.interface();
     check_params(&module, &interface)?;
     check_bindings(&module, &interface)?;
-    divisions::check(&module, &info, &specialization.interface().divisors)?;
+    divisions::check(&module, &info, &interface.divisors)?;
     translate::spirv(&module, &info, (1, 6), Unchecked)?;
     if !matrices {
         translate::hlsl(&module, &info, native(specialization))?;

@@ -30,27 +30,28 @@ impl<O: Kernels> Planner<O> {
         self.plan_for(problem)
     }
 
-    /// A plan of these tensors, by the rows of the table, and what it binds.
-    pub fn prepare<'a>(&self, views: &[Vec<AnyView<'a>>]) -> Result<Prepared<'a>> {
-        let rows = || O::OPERANDS.iter().zip(views).enumerate();
-        if let Some((_, (row, _))) = rows().find(|(_, (row, views))| !row.optional && views.is_empty()) {
+    /// A plan of these tensors, each with its row, in the order of the table, and what it binds.
+    pub fn prepare<'a>(&self, views: &[(usize, AnyView<'a>)]) -> Result<Prepared<'a>> {
+        let is_missing = |index: usize| !views.iter().any(|(own, _)| *own == index);
+        let mut rows = O::OPERANDS.iter().enumerate();
+        if let Some((_, row)) = rows.find(|(index, row)| !row.optional && is_missing(*index)) {
             return Err(refused(row, "is missing", false));
         }
-        let mut extents = Vec::new();
-        for (_, (row, views)) in rows().filter(|(_, (_, views))| !views.is_empty()) {
-            extents.push((row, joined(row, views)?));
-        }
-        let mut shapes = sizes::<O>(&self.config, &extents, false)?;
+        let of_rows = views.chunk_by(|(a, _), (b, _)| a == b);
+        let extents = of_rows.map(|own| {
+            let row = &O::OPERANDS[own[0].0];
+            Ok((row, joined(row, own)?))
+        });
+        let mut shapes = sizes::<O>(&self.config, &extents.collect::<Result<Vec<_>>>()?, false)?;
         let mut operands = Operands::new(self.context.capabilities());
         let mut tensors = Vec::with_capacity(views.len());
-        for (index, row, view) in
-            rows().flat_map(|(index, (row, views))| views.iter().map(move |view| (index, row, view)))
-        {
+        for &(index, view) in views {
+            let row = &O::OPERANDS[index];
             let got = Some(view.dtype()).filter(|&dtype| dtype != DType::F32);
             if let (Some(expected), Some(got)) = (O::must_be_f32(&self.config, row.name), got) {
                 return Err(Error::DType { tensor: row.name, expected, got });
             }
-            let layout = operands.add(row, *view)?;
+            let layout = operands.add(row, view)?;
             if layout.transposed {
                 shapes.transpose(row.name);
             }
@@ -78,13 +79,13 @@ impl<O: Kernels> Planner<O> {
             let kind = if *access == Access::Read { "input" } else { "output" };
             return Err(Error::Operand { tensor: "tensors", problem: format!("{} has no {kind} {name}", O::NAME) });
         }
-        let views = |row: &Operand| -> Vec<_> {
-            tensors.iter().filter(|tensor| is(row, tensor)).map(|(.., view)| *view).collect()
-        };
-        if let Some(row) = O::OPERANDS.iter().find(|row| !row.list && views(row).len() > 1) {
+        let rows = || O::OPERANDS.iter().enumerate();
+        let given = |row: &'static Operand| tensors.iter().filter(move |tensor| is(row, tensor));
+        if let Some((_, row)) = rows().find(|(_, row)| !row.list && given(row).count() > 1) {
             return Err(refused(row, "is given more than once", false));
         }
-        self.prepare(&O::OPERANDS.iter().map(views).collect::<Vec<_>>())
+        let views = rows().flat_map(|(index, row)| given(row).map(move |(.., view)| (index, *view)));
+        self.prepare(&views.collect::<Vec<_>>())
     }
 
     fn plan_for(&self, problem: Problem<O::Shapes>) -> Result<Arc<Plan>> {
@@ -93,19 +94,20 @@ impl<O: Kernels> Planner<O> {
 }
 
 /// The extents of tensors that are one along their first axis.
-fn joined(row: &Operand, views: &[AnyView<'_>]) -> Result<Vec<u64>> {
-    let mut extents: Vec<u64> = views[0].shape().iter().map(|&extent| extent.into()).collect();
-    for view in &views[1..] {
+fn joined(row: &Operand, views: &[(usize, AnyView<'_>)]) -> Result<Vec<u64>> {
+    let first = views[0].1;
+    let mut extents: Vec<u64> = first.shape().iter().map(|&extent| extent.into()).collect();
+    for (_, view) in &views[1..] {
         let own = view.shape();
         if own.len() != extents.len() {
             let expected = format!("{} axes (as the first of the list)", extents.len());
             return Err(Error::Shape { tensor: row.name, axis: "all", expected, got: own.len() as u64 });
         }
-        for (axis, (&got, &first)) in own.iter().zip(views[0].shape()).enumerate().skip(1) {
-            expect(row.name, row.axis(axis), got, first, "the first of the list")?;
+        for (axis, (&got, &expected)) in own.iter().zip(first.shape()).enumerate().skip(1) {
+            expect(row.name, row.axis(axis), got, expected, "the first of the list")?;
         }
-        if view.dtype() != views[0].dtype() {
-            return Err(Error::DType { tensor: row.name, expected: views[0].dtype().name(), got: view.dtype() });
+        if view.dtype() != first.dtype() {
+            return Err(Error::DType { tensor: row.name, expected: first.dtype().name(), got: view.dtype() });
         }
         extents[0] += u64::from(own[0]);
     }

@@ -124,8 +124,8 @@ impl<S: Shapes> Problem<S> {
 
     /// Whether every row of these starts at a multiple of four elements and has a multiple of four; those not given, too.
     pub fn is_vec4(&self, names: &[&str]) -> bool {
-        let rows: Vec<_> = names.iter().filter_map(|name| Some(self.tensors[self.find(name)?.0].0)).collect();
-        self.tensors.iter().filter(|(row, _)| rows.contains(row)).all(|(_, layout)| layout.is_vec4())
+        let mut rows = names.iter().filter_map(|name| Some(self.tensors[self.find(name)?.0].0));
+        rows.all(|row| self.tensors.iter().filter(|(own, _)| *own == row).all(|(_, layout)| layout.is_vec4()))
     }
 
     /// How an operand is stored.
