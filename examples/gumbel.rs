@@ -61,7 +61,7 @@ fn main() -> ExitCode {
 fn gumbel(options: &Options) -> Result<()> {
     let context = Context::headless_with(&options.adapter, Default::default())?;
     let problem = Problem::new(options.seed);
-    let estimators = Estimators::new(&context, &problem);
+    let estimators = Estimators::new(&context, &problem)?;
     let info = context.device().adapter_info();
     let mut out = stdout();
     writeln!(out, "{} ({})\n", info.name, info.backend)?;

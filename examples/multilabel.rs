@@ -9,6 +9,8 @@
 mod adam;
 #[path = "train/chart.rs"]
 mod chart;
+#[path = "train/kernel.rs"]
+mod kernel;
 #[path = "multilabel/model.rs"]
 mod model;
 #[path = "train/verses.rs"]

@@ -41,15 +41,45 @@ pub struct Estimators<'a> {
     /// A and −b on the GPU.
     a: wgpu::Buffer,
     minus_b: wgpu::Buffer,
+    soft: Relaxed,
+    hard: Relaxed,
+    sample: GumbelSoftmax,
+    matmul: MatMul,
+}
+
+/// A relaxed sample, or the one-hot in its place, and what flows back.
+struct Relaxed {
+    forward: GumbelSoftmax,
+    backward: GumbelSoftmaxBackward,
+}
+
+impl Relaxed {
+    fn new(context: &Context, kind: GumbelKind) -> Result<Self> {
+        let config = GumbelSoftmaxConfig::new().kind(kind);
+        Ok(Self {
+            forward: GumbelSoftmax::new(context, config)?,
+            backward: GumbelSoftmaxBackward::new(context, config)?,
+        })
+    }
 }
 
 const WIDE: u32 = CLASSES as u32;
 const DEEP: u32 = WIDTH as u32;
 
 impl<'a> Estimators<'a> {
-    pub fn new(context: &Context, problem: &'a Problem) -> Self {
+    pub fn new(context: &Context, problem: &'a Problem) -> Result<Self> {
         let minus_b: Vec<f32> = problem.b.iter().map(|b| -b).collect();
-        Self { context: context.clone(), problem, a: context.upload(&problem.a), minus_b: context.upload(&minus_b) }
+        let sample = GumbelSoftmaxConfig::new().kind(GumbelKind::Sample);
+        Ok(Self {
+            context: context.clone(),
+            problem,
+            a: context.upload(&problem.a),
+            minus_b: context.upload(&minus_b),
+            soft: Relaxed::new(context, GumbelKind::Soft)?,
+            hard: Relaxed::new(context, GumbelKind::Hard)?,
+            sample: GumbelSoftmax::new(context, sample)?,
+            matmul: MatMul::new(context, MatMulConfig::new())?,
+        })
     }
 
     /// `[samples, CLASSES]`; no two pairs of seed and step draw the same.
@@ -67,8 +97,8 @@ impl<'a> Estimators<'a> {
         let rows = TensorView::f32(&logits_buffer, [1, WIDE]).broadcast_to([samples, WIDE]);
         let key = TensorView::new(&key, DType::U32, [5]);
         match estimator {
-            Estimator::Soft => self.through_samples(GumbelKind::Soft, rows, key, tau, samples),
-            Estimator::StraightThrough => self.through_samples(GumbelKind::Hard, rows, key, tau, samples),
+            Estimator::Soft => self.through_samples(&self.soft, rows, key, tau, samples),
+            Estimator::StraightThrough => self.through_samples(&self.hard, rows, key, tau, samples),
             Estimator::ScoreFunction => self.score_function(logits, rows, key, samples, false),
             Estimator::ScoreFunctionWithBaseline => self.score_function(logits, rows, key, samples, true),
         }
@@ -77,7 +107,7 @@ impl<'a> Estimators<'a> {
     /// y, then dy = Aᵀ (A y − b), then what that is in terms of logits.
     fn through_samples(
         &self,
-        kind: GumbelKind,
+        op: &Relaxed,
         logits: TensorView<'_, 2>,
         key: TensorView<'_, 1>,
         tau: f32,
@@ -85,24 +115,25 @@ impl<'a> Estimators<'a> {
     ) -> Result<Vec<f32>> {
         let context = &self.context;
         let [y, off, dy, dlogits] = [WIDE, DEEP, WIDE, WIDE].map(|width| context.allocate((samples * width) as usize));
-        let config = GumbelSoftmaxConfig::new().kind(kind).tau(tau);
+        // A tensor, so that annealing plans nothing anew.
+        let tau = context.upload(&[tau]);
+        let tau = Some(TensorView::f32(&tau, [1]));
         let mut encoder = context.device().create_command_encoder(&Default::default());
-        let outputs = GumbelSoftmaxOutputs::new(TensorView::f32(&y, [samples, WIDE]));
-        GumbelSoftmax::new(context, config)?.record(&mut encoder, GumbelSoftmaxInputs::new(logits, key), outputs)?;
+        let inputs = GumbelSoftmaxInputs { tau, ..GumbelSoftmaxInputs::new(logits, key) };
+        op.forward.record(&mut encoder, inputs, GumbelSoftmaxOutputs::new(TensorView::f32(&y, [samples, WIDE])))?;
 
-        let matmul = MatMul::new(context, MatMulConfig::new())?;
         let a = TensorView::f32(&self.a, [1, 1, DEEP, WIDE]);
         let off_view = TensorView::f32(&off, [1, 1, samples, DEEP]);
         let mut inputs = MatMulInputs::new(TensorView::f32(&y, [1, 1, samples, WIDE]), a.swap_axes(2, 3));
         inputs.bias = Some(TensorView::f32(&self.minus_b, [1, 1, 1, DEEP]).broadcast_to([1, 1, samples, DEEP]));
-        matmul.record(&mut encoder, inputs, MatMulOutputs::new(off_view))?;
+        self.matmul.record(&mut encoder, inputs, MatMulOutputs::new(off_view))?;
         let outputs = MatMulOutputs::new(TensorView::f32(&dy, [1, 1, samples, WIDE]));
-        matmul.record(&mut encoder, MatMulInputs::new(off_view, a), outputs)?;
+        self.matmul.record(&mut encoder, MatMulInputs::new(off_view, a), outputs)?;
 
         let dy = TensorView::f32(&dy, [samples, WIDE]);
         let gradients = GumbelSoftmaxGradients::new(TensorView::f32(&dlogits, [samples, WIDE]));
-        let backward = GumbelSoftmaxBackward::new(context, config)?;
-        backward.record(&mut encoder, GumbelSoftmaxBackwardInputs::new(logits, key, dy), gradients)?;
+        let inputs = GumbelSoftmaxBackwardInputs { tau, ..GumbelSoftmaxBackwardInputs::new(logits, key, dy) };
+        op.backward.record(&mut encoder, inputs, gradients)?;
         context.queue().submit([encoder.finish()]);
         Ok(context.download(&dlogits)?)
     }
@@ -119,7 +150,7 @@ impl<'a> Estimators<'a> {
         let context = &self.context;
         let index = context.allocate(samples as usize);
         let mut encoder = context.device().create_command_encoder(&Default::default());
-        GumbelSoftmax::new(context, GumbelSoftmaxConfig::new().kind(GumbelKind::Sample))?.record(
+        self.sample.record(
             &mut encoder,
             GumbelSoftmaxInputs::new(rows, key),
             GumbelSoftmaxOutputs::of_index(TensorView::new(&index, DType::U32, [samples])),

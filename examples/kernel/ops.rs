@@ -41,7 +41,6 @@ fn usual(axis: &str) -> u32 {
         "parts" => 2,
         "m" | "rows" => 4096,
         "classes" | "thresholds" => 1000,
-        "dim" => 512,
         "n" | "k" => 512,
         "columns" => 4096,
         "taus" => 1,

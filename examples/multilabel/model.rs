@@ -13,6 +13,7 @@ use wgpu_attention::{
 
 use crate::WIDTH;
 use crate::adam::{Adam, Parameter};
+use crate::kernel::Kernel;
 
 /// Verses of a step.
 pub const BATCH: u32 = 256;
@@ -33,7 +34,7 @@ pub struct Model {
     matmul: MatMul,
     zlpr: MultilabelSoftmax,
     zlpr_backward: MultilabelSoftmaxBackward,
-    sigmoid: wgpu::ComputePipeline,
+    sigmoid: Kernel,
     /// One number a verse.
     ones: wgpu::Buffer,
 }
@@ -48,16 +49,6 @@ impl Model {
         let mut rng = StdRng::seed_from_u64(7);
         let weights: Vec<f32> = (0..WIDTH * classes as usize).map(|_| rng.random_range(-0.05..0.05)).collect();
         let config = MultilabelSoftmaxConfig::new().labels(Labels::Soft).reduction(Reduction::Mean);
-        let device = context.device();
-        let module = device.create_shader_module(wgpu::include_wgsl!("sigmoid.wgsl"));
-        let sigmoid = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-            label: Some("sigmoid"),
-            layout: None,
-            module: &module,
-            entry_point: Some("sigmoid"),
-            compilation_options: wgpu::PipelineCompilationOptions::default(),
-            cache: None,
-        });
         Ok(Self {
             classes,
             loss,
@@ -67,7 +58,7 @@ impl Model {
             matmul: MatMul::new(context, MatMulConfig::new())?,
             zlpr: MultilabelSoftmax::new(context, config)?,
             zlpr_backward: MultilabelSoftmaxBackward::new(context, config)?,
-            sigmoid,
+            sigmoid: Kernel::new(context, wgpu::include_wgsl!("sigmoid.wgsl")),
             ones: context.upload(&[1.0_f32; BATCH as usize]),
             context: context.clone(),
         })
@@ -106,7 +97,10 @@ impl Model {
         self.forward(&mut encoder, &features, &scores, BATCH)?;
         match self.loss {
             Loss::Zlpr => self.zlpr_gradient(&mut encoder, &scores, &labels, &dscores)?,
-            Loss::Sigmoid => self.sigmoid_gradient(&mut encoder, [&scores, &labels, &dscores]),
+            Loss::Sigmoid => {
+                let elements = (BATCH * classes) as usize;
+                self.sigmoid.record(&mut encoder, &[&scores, &labels, &dscores], elements);
+            }
         }
         // dW = Fᵀ dS, db = 1ᵀ dS.
         let dscores = matrix(&dscores, BATCH, classes);
@@ -139,18 +133,5 @@ impl Model {
         };
         let gradients = MultilabelSoftmaxGradients { dscores: Some(dscores), ..MultilabelSoftmaxGradients::none() };
         Ok(self.zlpr_backward.record(encoder, inputs, gradients)?)
-    }
-
-    fn sigmoid_gradient(&self, encoder: &mut wgpu::CommandEncoder, buffers: [&wgpu::Buffer; 3]) {
-        let entries: Vec<_> = (0..)
-            .zip(buffers)
-            .map(|(binding, buffer)| wgpu::BindGroupEntry { binding, resource: buffer.as_entire_binding() })
-            .collect();
-        let layout = self.sigmoid.get_bind_group_layout(0);
-        let descriptor = wgpu::BindGroupDescriptor { label: None, layout: &layout, entries: &entries };
-        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-        pass.set_pipeline(&self.sigmoid);
-        pass.set_bind_group(0, &self.context.device().create_bind_group(&descriptor), &[]);
-        pass.dispatch_workgroups((BATCH * self.classes).div_ceil(64), 1, 1);
     }
 }

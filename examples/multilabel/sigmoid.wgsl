@@ -7,8 +7,9 @@ const ROWS: f32 = 256.0;
 @group(0) @binding(2) var<storage, read_write> dscores: array<f32>;
 
 @compute @workgroup_size(64)
-fn sigmoid(@builtin(global_invocation_id) id: vec3<u32>) {
-    if (id.x < arrayLength(&scores)) {
-        dscores[id.x] = (1.0 / (1.0 + exp(-scores[id.x])) - labels[id.x]) / ROWS;
+fn sigmoid(@builtin(workgroup_id) id: vec3<u32>, @builtin(num_workgroups) count: vec3<u32>, @builtin(local_invocation_index) i: u32) {
+    let at = (id.y * count.x + id.x) * 64u + i;
+    if (at < arrayLength(&scores)) {
+        dscores[at] = (1.0 / (1.0 + exp(-scores[at])) - labels[at]) / ROWS;
     }
 }
