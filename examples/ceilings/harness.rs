@@ -2,6 +2,8 @@
 
 #[path = "../compare/harness/call.rs"]
 pub mod call;
+#[path = "../compare/harness/dtype.rs"]
+mod dtype;
 #[path = "../compare/harness/failure.rs"]
 mod failure;
 #[path = "../compare/harness/stored.rs"]

@@ -2,13 +2,12 @@
 
 #[path = "device.rs"]
 mod device;
+#[path = "../compare/harness/dtype.rs"]
+mod dtype;
 #[path = "ops.rs"]
 pub mod ops;
 #[path = "source.rs"]
 mod source;
-#[path = "../compare/harness/stored.rs"]
-#[allow(dead_code, reason = "of what is shared with `compare`, the names of types are all that is wanted here")]
-mod stored;
 #[path = "translate.rs"]
 mod translate;
 
@@ -21,9 +20,9 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Parser;
 use device::{Assume, Device, Subgroup};
+use dtype::Stored;
 use ops::Call;
 use source::{Kernel, Language};
-use stored::Stored;
 use wgpu_attention::DType;
 
 /// Shows what the plan of a call picks and, if asked, the source of its kernels as it is compiled.
@@ -134,7 +133,7 @@ fn execute(args: &Args, out: &mut dyn Write, terminal: bool) -> Result<()> {
     writeln!(summary, "{} on {device}", args.op)?;
     writeln!(summary, "config      {}", call.config)?;
     writeln!(summary, "shapes      {}", call.shapes)?;
-    writeln!(summary, "dtype       {}", stored::name(dtype))?;
+    writeln!(summary, "dtype       {}", dtype::name(dtype))?;
     for (number, kernel) in (1..).zip(&kernels) {
         writeln!(summary, "kernel {number}    {kernel}")?;
     }

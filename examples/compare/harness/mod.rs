@@ -2,6 +2,7 @@
 
 pub mod call;
 pub mod case;
+mod dtype;
 mod failure;
 pub mod parallel;
 pub mod stored;
