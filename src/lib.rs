@@ -139,6 +139,7 @@ mod storage;
 mod tensor;
 #[cfg(feature = "blocking")]
 mod timer;
+mod top_k;
 mod tuning;
 mod wgsl;
 

@@ -26,6 +26,8 @@ pub trait Real:
     fn exp(self) -> Self;
     /// Natural logarithm.
     fn ln(self) -> Self;
+    /// Natural logarithm of 1 + x.
+    fn ln_1p(self) -> Self;
     /// Hyperbolic tangent.
     fn tanh(self) -> Self;
     /// Square root.
@@ -44,6 +46,7 @@ macro_rules! real {
             fn to_f64(self) -> f64 { self.into() }
             fn exp(self) -> Self { self.exp() }
             fn ln(self) -> Self { self.ln() }
+            fn ln_1p(self) -> Self { self.ln_1p() }
             fn tanh(self) -> Self { self.tanh() }
             fn sqrt(self) -> Self { self.sqrt() }
         }

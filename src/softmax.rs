@@ -6,6 +6,7 @@ mod kernels;
 mod plan;
 pub mod reference;
 mod shapes;
+mod sparse;
 
 pub use backward::{SoftmaxBackward, SoftmaxBackwardInputs, SoftmaxGradients};
 pub use config::{SoftmaxConfig, SoftmaxKind, SoftmaxScale};
@@ -24,6 +25,8 @@ operands! {
     /// | `x` | `[rows, columns]` | float | −∞ is a column of p = 0, which n counts |
     /// | `mask` | `[rows, columns]` | bool | false: the column has p = 0, whatever x holds there, and n does not count it |
     /// | `row_scale` | `[rows]` or `[1]` | float | a factor of the scale, of either sign |
+    /// | `alpha` | `[rows]` or `[1]` | f32 | α of an entmax, in place of the config's; a row whose α is not above 1 and at most 2 is NaN |
+    /// | `labels` | `[rows]` | u32 | the column of each row's label: required with `loss` |
     ///
     /// Rows of more axes than one are a view where one stride steps through them; where none does, the caller calls once for each of
     /// the outermost. A row stride of 0 repeats a row of x or of the mask.
@@ -40,6 +43,10 @@ operands! {
         mask: optional mask ["rows", "columns"].broadcast();
         /// A factor of the scale for each row, or one for all.
         row_scale: optional float ["scales"].planned_as_f32().filled(Fill::Constant(1.0));
+        /// α of an entmax.
+        alpha: optional float ["alphas"].planned_as_f32().filled(Fill::Constant(1.5));
+        /// The column of each row's label.
+        labels: optional index ["rows"];
     }
     /// The tensors that a softmax writes.
     ///
@@ -47,7 +54,12 @@ operands! {
     /// |---|---|---|---|
     /// | `p` | `[rows, columns]` | float | or log p, by [`SoftmaxConfig::log`]; p is 0, log p −∞, in a column that takes no part |
     /// | `lse` | `[rows]` | f32 | natural log, of the scaled scores; −∞ in a row without a column |
-    /// | `entropy` | `[rows]` | f32 | nats; 0 in a row without a column |
+    /// | `entropy` | `[rows]` | f32 | −Σ p log p in nats, where 0 log 0 is 0; 0 in a row without a column |
+    /// | `loss` | `[rows]` | f32 | the Fenchel-Young loss of a softmax, a sparsemax or an entmax: ⟨p − y, s⟩ + (1 − Σ p^α)/(α(α−1)), y 1 at the label and 0 elsewhere, s the scaled scores; of a softmax lse − s_y |
+    /// | `support` | `[rows]` | u32 | how many p of a sparsemax or an entmax are above 0; 0 in a row that is NaN |
+    ///
+    /// Sparsemax and entmax have no `lse`: of their scores no exponential is summed. The loss of a label that is `u32::MAX` is 0, of one that is no
+    /// column NaN, and of one whose column takes no part +∞. Top-k and Taylor softmax have no loss here.
     ///
     /// A float is f32, f16 or bf16: rounded to nearest even, once, from f32. No output may lie in a buffer of an input, even beside it.
     SoftmaxOutputs {
@@ -59,6 +71,10 @@ operands! {
         lse: optional statistic ["rows"];
         /// Entropy of each row's p.
         entropy: optional statistic ["rows"];
+        /// Fenchel-Young loss of each row's label.
+        loss: optional statistic ["rows"];
+        /// How many p of each row are above 0.
+        support: optional index ["rows"];
     }
     /// The inputs of a softmax in host memory; see [`SoftmaxInputs`] for shapes.
     HostInputs {}
@@ -72,7 +88,7 @@ op! {
     /// ```
     ///
     /// Of another [`SoftmaxKind`], exp is another function. λ is what the [`SoftmaxScale`] says, times `row_scale`, and the sums are over the columns that take part. A row of at most 4096
-    /// columns is read once, a longer one twice; p is written once. Few long rows are split over workgroups.
+    /// columns is read once, a longer one twice, of a sparsemax or an entmax eight times, of a top-k softmax up to nine; p is written once. Few long rows are split over workgroups.
     ///
     /// ```no_run
     /// use wgpu_attention::{Context, Softmax, SoftmaxConfig, SoftmaxInputs, SoftmaxOutputs, SoftmaxScale, TensorView};

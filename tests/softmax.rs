@@ -3,6 +3,8 @@
 #[path = "softmax/case.rs"]
 mod case;
 mod common;
+#[path = "softmax/sparse.rs"]
+mod sparse;
 
 use case::{Case, KAPPA, Named};
 use common::{Tensor, assert_same_bits, context, own_and_any_gpu};
@@ -10,7 +12,8 @@ use proptest::prelude::*;
 use wgpu_attention::softmax::reference::softmax;
 use wgpu_attention::{
     Context, ContextOptions, DType, Softmax, SoftmaxBackward, SoftmaxBackwardInputs, SoftmaxBackwardShapes,
-    SoftmaxConfig, SoftmaxGradients, SoftmaxInputs, SoftmaxOutputs, SoftmaxScale, SoftmaxShapes, TensorView,
+    SoftmaxConfig, SoftmaxGradients, SoftmaxInputs, SoftmaxKind, SoftmaxOutputs, SoftmaxScale, SoftmaxShapes,
+    TensorView,
 };
 
 #[test]
@@ -242,6 +245,19 @@ fn rows_are_read_at_most_twice_and_written_once() {
             assert_eq!(plan.bytes(), (reads + 1) * elements * size + reads * elements);
             let plan = back.plan(&SoftmaxBackwardShapes::new(rows, columns), dtype).expect("a plan");
             assert_eq!(plan.bytes(), (2 * reads + 1) * elements * size);
+            // Of a threshold, x is read 8 times and dp twice; of the k largest, x once more for each byte of its order and its column.
+            let of = |kind| SoftmaxConfig::new().kind(kind);
+            let sparse = Softmax::new(context, of(SoftmaxKind::Sparsemax)).expect("a config");
+            let plan = sparse.plan(&SoftmaxShapes::new(rows, columns), dtype).expect("a plan");
+            let reads_of_threshold = if columns > 4096 { 8 } else { 1 };
+            assert_eq!(plan.bytes(), (reads_of_threshold + 1) * elements * size);
+            let sparse = SoftmaxBackward::new(context, of(SoftmaxKind::Sparsemax)).expect("a config");
+            let plan = sparse.plan(&SoftmaxBackwardShapes::new(rows, columns), dtype).expect("a plan");
+            assert_eq!(plan.bytes(), (reads_of_threshold + reads + 1) * elements * size);
+            let top = Softmax::new(context, of(SoftmaxKind::TopK { k: 5 })).expect("a config");
+            let plan = top.plan(&SoftmaxShapes::new(rows, columns), dtype).expect("a plan");
+            let bytes = if columns > 1 << 16 { 7 } else { 4 + u64::from(columns > 256) + 1 };
+            assert_eq!(plan.bytes(), (bytes + reads + 1) * elements * size);
             assert!(plan.workspace_bytes() < 1 << 20, "bounded");
         }
     }
@@ -267,6 +283,20 @@ fn what_is_wrong_is_refused_by_name() {
         }
     }
 
+    for (kind, log, option) in [
+        (SoftmaxKind::Entmax { alpha: 1.0 }, false, "kind.entmax.alpha"),
+        (SoftmaxKind::Entmax { alpha: 2.5 }, false, "kind.entmax.alpha"),
+        (SoftmaxKind::Entmax { alpha: f32::NAN }, false, "kind.entmax.alpha"),
+        (SoftmaxKind::TopK { k: 0 }, false, "kind.top_k.k"),
+        (SoftmaxKind::Sparsemax, true, "log"),
+        (SoftmaxKind::Entmax { alpha: 1.5 }, true, "log"),
+    ] {
+        let config = SoftmaxConfig::new().kind(kind).log(log);
+        for error in [Softmax::new(context, config).err(), SoftmaxBackward::new(context, config).err()] {
+            let error = error.expect("refused").to_string();
+            assert!(error.contains(option), "{error}");
+        }
+    }
     let buffers = [(); 9].map(|()| context.allocate(64));
     let [x, p, mask, scale, lse, entropy, dp, dx, _] = &buffers;
     let float = |buffer, shape: [u32; 2]| TensorView::f32(buffer, shape);
@@ -293,6 +323,32 @@ fn what_is_wrong_is_refused_by_name() {
         assert!(words.iter().all(|word| error.contains(word)), "{words:?}: {error}");
     }
 
+    let entmax = SoftmaxKind::Entmax { alpha: 1.5 };
+    let (columns, per_row) = (|buffer| TensorView::new(buffer, DType::U32, [3]), |buffer| TensorView::f32(buffer, [3]));
+    let cases: [(SoftmaxKind, &[&str], Spoil<'_>); 10] = [
+        (SoftmaxKind::TopK { k: 6 }, &["x", "columns", "6", "got 5"], &|_, _| ()),
+        (SoftmaxKind::Sparsemax, &["alpha", "not entmax"], &|i, _| i.alpha = Some(per_row(scale))),
+        (entmax, &["alpha", "expected 1, or 3", "got 2"], &|i, _| i.alpha = Some(TensorView::f32(scale, [2]))),
+        (entmax, &["lse", "sums no exponentials"], &|_, o| o.lse = Some(per_row(lse))),
+        (SoftmaxKind::Softmax, &["support", "above 0"], &|_, o| o.support = Some(columns(lse))),
+        (entmax, &["support", "element type"], &|_, o| o.support = Some(per_row(lse))),
+        (entmax, &["loss", "labels is not"], &|_, o| o.loss = Some(per_row(lse))),
+        (entmax, &["labels", "loss is not"], &|i, _| i.labels = Some(columns(scale))),
+        (SoftmaxKind::Taylor, &["labels", "no Fenchel-Young loss"], &|i, o| {
+            (i.labels, o.loss) = (Some(columns(scale)), Some(per_row(lse)));
+        }),
+        (entmax, &["labels", "rows", "got 4"], &|i, o| {
+            (i.labels, o.loss) = (Some(TensorView::new(scale, DType::U32, [4])), Some(per_row(lse)));
+        }),
+    ];
+    for (kind, words, spoil) in cases {
+        let op = Softmax::new(context, SoftmaxConfig::new().kind(kind)).expect("a config");
+        let (mut inputs, mut outputs) = (SoftmaxInputs::new(float(x, [3, 5])), SoftmaxOutputs::new(float(p, [3, 5])));
+        spoil(&mut inputs, &mut outputs);
+        let error = op.prepare(inputs, outputs).expect_err("refused").to_string();
+        assert!(words.iter().all(|word| error.contains(word)), "{words:?}: {error}");
+    }
+
     let op = SoftmaxBackward::new(context, SoftmaxConfig::new()).expect("a config");
     type SpoilBack<'a> = &'a dyn Fn(&mut SoftmaxBackwardInputs<'a>, &mut SoftmaxGradients<'a>);
     let cases: [(&[&str], SpoilBack<'_>); 7] = [
@@ -305,6 +361,24 @@ fn what_is_wrong_is_refused_by_name() {
         (&["dx", "rows", "expected 3", "got 1"], &|_, g| g.dx = Some(float(dx, [1, 5]))),
     ];
     for (words, spoil) in cases {
+        let mut inputs = SoftmaxBackwardInputs::new(float(x, [3, 5]), float(dp, [3, 5]));
+        let mut gradients = SoftmaxGradients::new(float(dx, [3, 5]));
+        spoil(&mut inputs, &mut gradients);
+        let error = op.prepare(inputs, gradients).expect_err("refused").to_string();
+        assert!(words.iter().all(|word| error.contains(word)), "{words:?}: {error}");
+    }
+
+    let cases: [(SoftmaxKind, &[&str], SpoilBack<'_>); 5] = [
+        (SoftmaxKind::Sparsemax, &["dlse", "no lse"], &|i, _| i.dlse = Some(per_row(lse))),
+        (entmax, &["dalpha", "alpha is not"], &|_, g| g.dalpha = Some(per_row(lse))),
+        (entmax, &["dloss", "labels is not"], &|i, _| i.dloss = Some(per_row(lse))),
+        (entmax, &["labels", "dloss is not"], &|i, _| i.labels = Some(columns(scale))),
+        (SoftmaxKind::Taylor, &["labels", "no Fenchel-Young loss"], &|i, _| {
+            (i.labels, i.dloss) = (Some(columns(scale)), Some(per_row(lse)));
+        }),
+    ];
+    for (kind, words, spoil) in cases {
+        let op = SoftmaxBackward::new(context, SoftmaxConfig::new().kind(kind)).expect("a config");
         let mut inputs = SoftmaxBackwardInputs::new(float(x, [3, 5]), float(dp, [3, 5]));
         let mut gradients = SoftmaxGradients::new(float(dx, [3, 5]));
         spoil(&mut inputs, &mut gradients);

@@ -128,6 +128,11 @@ impl Real for Granted {
         }
     }
 
+    /// By a series after a division, or by the logarithm away from 0.
+    fn ln_1p(self) -> Self {
+        Self::off_by_ulps(f64::from(self.0).ln_1p(), DIVISION + LOGARITHM)
+    }
+
     fn tanh(self) -> Self {
         Self::off_by_ulps(f64::from(self.0).tanh(), COMPUTED)
     }

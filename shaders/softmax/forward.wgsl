@@ -6,7 +6,20 @@ fn start_row(own: Statistics) {
     if (is_own && lane == 0u && split == 0u) {
         store_lse(bitcast<u32>(select(found.largest + found.log_sum, minus_infinity(), found.is_empty)));
         store_entropy(found.entropy);
+        // Of all weights, log(1 + others / own), which keeps its digits where the loss is small.
+        let label = find_label();
+        let below = max(scale * label.x, LOWEST) - found.largest;
+        let odds = own.incoming / max(exp(below), 0x1p-126);
+        let loss = select(found.log_sum - below, log_of_one_plus(odds), odds < 0.5);
+        store_loss(label, loss, found.is_broken);
     }
+}
+
+// For numbers from 0 to 1/2, by the series of the inverse hyperbolic tangent.
+fn log_of_one_plus(x: f32) -> f32 {
+    let q = x / (2.0 + x);
+    let r = q * q;
+    return 2.0 * q * (1.0 + r * (1.0 / 3.0 + r * (1.0 / 5.0 + r * (1.0 / 7.0 + r * (1.0 / 9.0 + r / 11.0)))));
 }
 
 fn write() {
@@ -29,5 +42,5 @@ fn write_quad(quad: Quad) {
     }
 }
 
-fn finish_row(index: u32) {
+fn finish_row() {
 }

@@ -5,5 +5,5 @@ fn start_row(own: Statistics) {
 fn write() {
 }
 
-fn finish_row(index: u32) {
+fn finish_row() {
 }

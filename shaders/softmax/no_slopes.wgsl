@@ -1,3 +1,3 @@
 // Nobody asks for the gradient of row_scale.
-fn store_slope(index: u32) {
+fn store_slope() {
 }

@@ -44,7 +44,7 @@ impl Walk {
             self.sums,
             pick(self.prepared, source!("gumbel_softmax/row_state"), source!("gumbel_softmax/row_key")),
         ];
-        fragments.extend(self.prepared.then_some(source!("gumbel_softmax/order")));
+        fragments.extend(self.prepared.then_some(source!("shared/order")));
         fragments.extend(own);
         fragments.push(source!("shared/workgroup_index"));
         let lanes = if kernel.path == "gumbel_softmax/rows" { self.lanes } else { WORKGROUP };
@@ -115,11 +115,11 @@ pub(super) fn prepare<S: Shapes>(problem: &Problem<S>) -> Specialization {
 
 /// Which logits are the k largest.
 pub(super) fn top_k<S: Shapes>(problem: &Problem<S>) -> Specialization {
-    let mut fragments = vec![source!("gumbel_softmax/order"), source!("shared/workgroup_index")];
+    let mut fragments =
+        vec![source!("gumbel_softmax/ranks"), source!("shared/order"), source!("shared/workgroup_index")];
     fragments.extend(logits(problem));
     let constants = vec![("WORKGROUP", Constant::U32(WORKGROUP)), ("Elem", elem(problem))];
-    Specialization { kernel: source!("gumbel_softmax/top_k"), constants, fragments, storage: Vec::new() }
-        .of(problem, &[])
+    Specialization { kernel: source!("shared/top_k"), constants, fragments, storage: Vec::new() }.of(problem, &[])
 }
 
 /// Invocations that share a row of so many columns: one for each four, as far as a workgroup has them.

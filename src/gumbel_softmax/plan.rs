@@ -6,7 +6,7 @@ use crate::dispatch::{Plan, PlanBuilder, View};
 use crate::op::{GivenNames, Kernels, Operand, Problem, Shapes, SizeOf};
 use crate::tensor::product;
 use crate::tuning::NoOffer;
-use crate::{Error, Result};
+use crate::{Result, top_k};
 
 /// Words of the key.
 pub(super) const KEY_WORDS: u32 = 5;
@@ -117,7 +117,7 @@ pub(super) fn build<S: Shapes>(
         plan.dispatch(&kernels::prepare(problem), workgroups, PREPARE_WORKGROUP.into(), &values, &views)?;
     }
     if let Some(k) = config.top_k {
-        top_k(plan, problem, (k, rows, columns), &views)?;
+        top_k::dispatch(plan, &kernels::top_k(problem), [k, rows, columns], &[], &views)?;
     }
 
     let (slices, slice_chunks) = slices(rows, columns);
@@ -142,24 +142,6 @@ pub(super) fn build<S: Shapes>(
     plan.dispatch(&walk.slices(problem), product([rows, slices]), work(slice_chunks), &values, &views)?;
     plan.dispatch(&walk.combine(problem), product([rows, written]), work(slice_chunks), &values, &views)?;
     Ok(format!("{slices} workgroups share a row"))
-}
-
-/// Finds the k largest logits of each row.
-fn top_k<S: Shapes>(
-    plan: &mut PlanBuilder<'_>,
-    problem: &Problem<S>,
-    (k, rows, columns): (u32, u32, u32),
-    views: &[(&str, View)],
-) -> Result<()> {
-    let bytes = (32 - (columns - 1).max(1).leading_zeros()).div_ceil(8);
-    let walk = u64::from(columns.div_ceil(4).div_ceil(WORKGROUP)) + 257;
-    let needed = u64::from(4 + bytes) * walk + 1;
-    if let Some(cap) = plan.device().loop_cap.filter(|&cap| needed > cap.into()) {
-        let reason = format!("top_k of {columns} columns: {needed} loop iterations, this driver ends them after {cap}");
-        return Err(Error::Unsupported { reasons: vec![reason] });
-    }
-    let values = [("columns", columns.into()), ("top_k", k.into()), ("column_bytes", bytes.into())];
-    plan.dispatch(&kernels::top_k(problem), rows.into(), product([4 + bytes, columns]), &values, views)
 }
 
 #[cfg(test)]

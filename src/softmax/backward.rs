@@ -19,9 +19,12 @@ operands! {
     /// | `x` | `[rows, columns]` | float | as forward |
     /// | `mask` | `[rows, columns]` | bool | as forward |
     /// | `row_scale` | `[rows]` or `[1]` | float | as forward |
+    /// | `alpha` | `[rows]` or `[1]` | float | as forward |
+    /// | `labels` | `[rows]` | u32 | as forward: required with `dloss` |
     /// | `dp` | `[rows, columns]` | float | of p, or of log p; not read where a column takes no part |
     /// | `dlse` | `[rows]` | f32 | of lse |
     /// | `dentropy` | `[rows]` | f32 | of the entropy |
+    /// | `dloss` | `[rows]` | f32 | of the loss; what is ignored has no gradient, and a label that is no column makes those of its row NaN |
     ///
     /// At least one gradient comes in. NaN that a row sees makes its gradients NaN; other rows do not notice, but for a `drow_scale`
     /// of one number.
@@ -34,12 +37,18 @@ operands! {
         mask: optional mask ["rows", "columns"].broadcast();
         /// A factor of the scale for each row, or one for all.
         row_scale: optional float ["scales"].planned_as_f32().filled(Fill::Constant(1.0));
+        /// α of an entmax.
+        alpha: optional float ["alphas"].planned_as_f32().filled(Fill::Constant(1.5));
+        /// The column of each row's label.
+        labels: optional index ["rows"];
         /// The gradient of p, or of log p.
         dp: optional float ["rows", "columns"];
         /// The gradient of lse.
         dlse: optional statistic ["rows"];
         /// The gradient of the entropy.
         dentropy: optional statistic ["rows"];
+        /// The gradient of the loss.
+        dloss: optional statistic ["rows"];
     }
     /// The gradients that a softmax's backward pass writes, of which at least one is asked for.
     ///
@@ -47,6 +56,7 @@ operands! {
     /// |---|---|---|---|
     /// | `dx` | `[rows, columns]` | float | 0 in a column that takes no part |
     /// | `drow_scale` | as `row_scale` | f32 | of one number, summed over the rows in an order that never changes; 0 of a row without a column |
+    /// | `dalpha` | as `alpha` | f32 | likewise |
     ///
     /// A float is f32, f16 or bf16: rounded to nearest even, once, from f32. No output may lie in a buffer of an input, even beside it.
     SoftmaxGradients {
@@ -56,6 +66,8 @@ operands! {
         dx: optional float ["rows", "columns"];
         /// The gradient of row_scale.
         drow_scale: optional statistic ["scales"];
+        /// The gradient of alpha.
+        dalpha: optional statistic ["alphas"];
     }
     /// The inputs of a softmax's backward pass in host memory; see [`SoftmaxBackwardInputs`] for shapes.
     HostInputs {}
@@ -84,7 +96,14 @@ op! {
     /// ds_j = p_j (dp_j − Σ p dp) + dlse p_j − dentropy p_j (log p_j + entropy);   dx_j = λ ds_j;   dλ = Σ ds_j x_j
     /// ```
     ///
-    /// Where p is log p, dp_j − p_j Σ dp stands for the first term. `drow_scale` is dλ times what the [`SoftmaxScale`](crate::SoftmaxScale)
+    /// Of sparsemax and entmax, with σ_j = p_j^(2−α), which is 0 where p is, and g_j = dp_j − dentropy log p_j:
+    ///
+    /// ```text
+    /// ds_j = σ_j (g_j − Σ σ g / Σ σ) + dloss (p_j − y_j)
+    /// dα = Σ g_j ((p_j − σ_j/Σσ)/(α−1)² + (h_j − σ_j Σh/Σσ)/(α−1)) + dloss ∂loss/∂α,   h_j = −p_j log p_j
+    /// ```
+    ///
+    /// computed so that nothing is lost as α gets near 1. A softmax's loss has dloss (p_j − y_j) too. Where p is log p, dp_j − p_j Σ dp stands for the first term. `drow_scale` is dλ times what the [`SoftmaxScale`](crate::SoftmaxScale)
     /// says of the row; of one number, the sum of that over all rows: a learned κ is a `row_scale` of one number, and a temperature
     /// 1 over it. Rows are read again, as often as forward: no p and no lse is kept from there. Sums are in an order
     /// that never changes: the same call gives the same bits.

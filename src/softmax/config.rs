@@ -85,6 +85,57 @@ pub enum SoftmaxKind {
     /// subtracted from them, as f knows no shift. De Brébisson and Vincent, "An Exploration of Softmax Alternatives Belonging to the Spherical
     /// Loss Family", 2016, section 3.2; Su Jianlin, kexue.fm/archives/10145.
     Taylor,
+    /// exp(s_j) / Σ exp(s) over the k largest scores of the row, of equal ones those of the lowest columns; 0 elsewhere. `lse` and
+    /// the entropy are of those.
+    TopK {
+        /// How many: 1 to the columns. A row of fewer columns that take part keeps them all.
+        k: u32,
+    },
+    /// The point of the simplex that is nearest to the scores: [s_j − τ]₊, with Σ p = 1. It is entmax at α = 2. Martins and Astudillo, "From
+    /// Softmax to Sparsemax", 2016, equation 2.
+    Sparsemax,
+    /// [(α − 1) s_j − τ]₊^(1/(α−1)), with Σ p = 1: the softmax in the limit of α to 1. Peters, Niculae and Martins, "Sparse
+    /// Sequence-to-Sequence Models", 2019, equation 10.
+    Entmax {
+        /// Above 1, and at most 2. Where the tensor `alpha` is given, that stands for it.
+        alpha: f32,
+    },
+}
+
+impl SoftmaxKind {
+    /// α, of a kind with a threshold.
+    pub(super) fn alpha(self) -> Option<f32> {
+        match self {
+            Self::Sparsemax => Some(2.0),
+            Self::Entmax { alpha } => Some(alpha),
+            _ => None,
+        }
+    }
+
+    /// k, of the kind that has it.
+    pub(super) fn top_k(self) -> Option<u32> {
+        if let Self::TopK { k } = self { Some(k) } else { None }
+    }
+
+    /// Whether it has a Fenchel-Young loss.
+    pub(super) fn has_loss(self) -> bool {
+        !matches!(self, Self::Taylor | Self::TopK { .. })
+    }
+
+    fn check(self, log: bool) -> Result<()> {
+        match self {
+            Self::TopK { k: 0 } => Err(config_error("kind.top_k.k", "at least 1", 0)),
+            Self::Entmax { alpha } if !(alpha > 1.0 && alpha <= 2.0) => {
+                Err(config_error("kind.entmax.alpha", "above 1 and at most 2", alpha))
+            }
+            Self::Sparsemax | Self::Entmax { .. } if log => Err(config_error(
+                "log",
+                "false, as p of this kind is 0 in columns that take part, and there log p has no gradient",
+                log,
+            )),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// The softmax of rows. Plain data; the kernel, the backward pass and the CPU twins read the same value.
@@ -106,7 +157,8 @@ pub struct SoftmaxConfig {
     pub kind: SoftmaxKind,
     /// Default: a temperature of 1.
     pub scale: SoftmaxScale,
-    /// Whether `p` is log p. Default: p itself.
+    /// Whether `p` is log p, which is −∞ where p is 0. Default: p itself. Sparsemax and entmax have no log p: gradients through it
+    /// would need those of columns whose p is 0.
     pub log: bool,
 }
 
@@ -140,6 +192,7 @@ impl SoftmaxConfig {
     /// # Errors
     /// [`Error::Config`](crate::Error::Config) naming the option.
     pub fn check(&self) -> Result<()> {
+        self.kind.check(self.log)?;
         self.scale.check()
     }
 }

@@ -1,6 +1,7 @@
 //! The kernels of the softmax and of its backward pass: the source of each specialization.
 
 use super::backward::{self, SoftmaxBackward};
+use super::sparse::{self, gather, own_of_rows};
 use super::{Softmax, SoftmaxBackwardShapes, SoftmaxConfig, SoftmaxKind, SoftmaxScale, SoftmaxShapes};
 use crate::op::{Problem, Shapes};
 use crate::wgsl::{self, Constant, Source, Specialization, source};
@@ -47,19 +48,27 @@ pub(super) enum Stage {
 pub(super) struct Walk {
     pub vec4: bool,
     pub mask: bool,
-    pub row_scale: bool,
+    /// What rows have of their own, each where it is, if it is not gathered.
+    own_of_rows: Option<[&'static Source; 6]>,
     pub taylor: bool,
     pub log: bool,
+    /// Whether it is a backward pass through log p.
+    even: bool,
+    /// Of sparsemax and entmax, what its kernels know of α.
+    pub power: Option<u32>,
+    pub dalpha: bool,
+    pub top_k: Option<u32>,
     /// Whether the number of columns that the mask leaves is counted.
     pub count: bool,
     pub entropy: bool,
     /// How the gradient of p is read.
-    dp: &'static Source,
-    /// What follows from the statistics.
-    result: Vec<&'static Source>,
+    pub dp: &'static Source,
+    /// What follows from the statistics, and what stands for all but the first where nothing is written.
+    pub result: Vec<&'static Source>,
+    pub nowhere: Vec<&'static Source>,
 }
 
-fn pick(on: bool, yes: &'static Source, no: &'static Source) -> &'static Source {
+pub(super) fn pick(on: bool, yes: &'static Source, no: &'static Source) -> &'static Source {
     if on { yes } else { no }
 }
 
@@ -67,21 +76,39 @@ impl Walk {
     pub fn forward(config: &SoftmaxConfig, problem: &Problem<SoftmaxShapes>) -> Self {
         let shapes = &problem.shapes;
         let vec4 = problem.is_vec4(&["x", "mask", "p"]);
+        let power = config.kind.alpha().map(|alpha| sparse::power(alpha, shapes.alpha.is_some()));
+        let gathered = config.kind.top_k().is_some()
+            || power.is_some() && (shapes.row_scale.is_some() || shapes.alpha.is_some() || shapes.labels);
+        let mut result = vec![pick(power.is_some(), source!("softmax/sparse_forward"), source!("softmax/forward"))];
+        result.extend([
+            pick(vec4, source!("softmax/p_vec4"), source!("softmax/p_scalar")),
+            pick(shapes.entropy, source!("softmax/entropy"), source!("softmax/no_entropy")),
+            pick(shapes.loss, source!("softmax/loss"), source!("softmax/no_loss")),
+        ]);
+        result.push(match power {
+            Some(_) => pick(shapes.support, source!("softmax/support"), source!("softmax/no_support")),
+            None => pick(shapes.lse, source!("softmax/lse"), source!("softmax/no_lse")),
+        });
+        result.extend(power.is_none().then_some(source!("softmax/row")));
         Self {
             vec4,
             mask: shapes.mask,
-            row_scale: shapes.row_scale.is_some(),
+            own_of_rows: (!gathered).then(|| own_of_rows(problem)),
             taylor: config.kind == SoftmaxKind::Taylor,
             log: config.log,
+            even: false,
+            power,
+            dalpha: false,
+            top_k: config.kind.top_k(),
             count: shapes.mask && config.scale.terms().log_n,
             entropy: shapes.entropy,
-            dp: source!("softmax/no_dp"),
-            result: vec![
-                source!("softmax/forward"),
-                source!("softmax/row"),
-                pick(vec4, source!("softmax/p_vec4"), source!("softmax/p_scalar")),
-                pick(shapes.lse, source!("softmax/lse"), source!("softmax/no_lse")),
-                pick(shapes.entropy, source!("softmax/entropy"), source!("softmax/no_entropy")),
+            dp: pick(shapes.loss && power.is_none(), source!("softmax/other_labels"), source!("softmax/no_dp")),
+            result,
+            nowhere: vec![
+                source!("softmax/no_p"),
+                source!("softmax/no_entropy"),
+                source!("softmax/no_loss"),
+                source!("softmax/no_support"),
             ],
         }
     }
@@ -91,68 +118,131 @@ impl Walk {
         let vec4 = problem.is_vec4(&["x", "mask", "dp", "dx"]);
         let of_dp = pick(vec4, source!("softmax/dp_vec4"), source!("softmax/dp_scalar"));
         let of_dx = pick(vec4, source!("softmax/dx_vec4"), source!("softmax/dx_scalar"));
+        let power = config.kind.alpha().map(|alpha| sparse::power(alpha, shapes.alpha.is_some()));
+        let own = shapes.row_scale.is_some() || shapes.alpha.is_some() || shapes.dentropy;
+        let gathered = config.kind.top_k().is_some() || shapes.labels || power.is_some() && own;
+        let mut result = vec![pick(power.is_some(), source!("softmax/sparse_backward"), source!("softmax/backward"))];
+        result.extend([
+            pick(shapes.dx, of_dx, source!("softmax/no_dx")),
+            pick(shapes.drow_scale, source!("softmax/slopes"), source!("softmax/no_slopes")),
+        ]);
+        result.push(match power {
+            Some(_) => pick(shapes.dalpha, source!("softmax/alpha_slopes"), source!("softmax/no_alpha_slopes")),
+            None => source!("softmax/row"),
+        });
         Self {
             vec4,
             mask: shapes.mask,
-            row_scale: shapes.row_scale.is_some(),
+            own_of_rows: (!gathered).then(|| own_of_rows(problem)),
             taylor: config.kind == SoftmaxKind::Taylor,
             log: config.log,
+            even: config.log,
+            power,
+            dalpha: shapes.dalpha,
+            top_k: config.kind.top_k(),
             count: shapes.mask && config.scale.terms().log_n,
             entropy: shapes.dentropy,
             dp: pick(shapes.dp, of_dp, source!("softmax/no_dp")),
-            result: vec![
-                source!("softmax/backward"),
-                source!("softmax/row"),
-                pick(shapes.dx, of_dx, source!("softmax/no_dx")),
-                pick(shapes.dlse, source!("softmax/dlse"), source!("softmax/no_dlse")),
-                pick(shapes.dentropy, source!("softmax/dentropy"), source!("softmax/no_dentropy")),
-                pick(shapes.drow_scale, source!("softmax/slopes"), source!("softmax/no_slopes")),
-            ],
+            result,
+            nowhere: vec![source!("softmax/no_dx"), source!("softmax/no_slopes"), source!("softmax/no_alpha_slopes")],
         }
+    }
+
+    fn elem(&self) -> Constant {
+        Constant::Type(if self.vec4 { "vec4<f32>" } else { "f32" })
+    }
+
+    /// Whether what rows have of their own is gathered before.
+    pub fn is_gathered(&self) -> bool {
+        self.own_of_rows.is_none()
+    }
+
+    /// How columns are read. Where a row is split, its scale is found `first`, and known later, and all else is taken `last`.
+    pub fn columns(&self, is_counted: bool, first: bool, last: bool) -> Vec<&'static Source> {
+        let masks = pick(self.vec4, source!("softmax/mask_vec4"), source!("softmax/mask_scalar"));
+        let counted = self.count && is_counted;
+        let mut fragments = vec![
+            source!("softmax/walk"),
+            pick(self.vec4, source!("softmax/quads_vec4"), source!("softmax/quads_scalar")),
+            pick(self.mask, masks, source!("softmax/no_mask")),
+            pick(counted, source!("softmax/counts"), source!("softmax/no_counts")),
+            pick(self.top_k.is_some(), source!("softmax/kept"), source!("softmax/all_kept")),
+            source!("shared/workgroup_index"),
+        ];
+        if self.top_k.is_some() {
+            fragments.extend([source!("softmax/scored_order"), source!("shared/order")]);
+        }
+        let Some([row_scale, _, labels, dloss, dlse, dentropy]) = self.own_of_rows else {
+            fragments.push(source!("softmax/numbers"));
+            return fragments;
+        };
+        let of_every_column = self.dp == source!("softmax/other_labels");
+        fragments.extend([
+            pick(first, row_scale, source!("softmax/no_row_scale")),
+            source!("softmax/no_alpha"),
+            pick(last || of_every_column, labels, source!("softmax/no_labels")),
+            pick(last, dloss, source!("softmax/no_dloss")),
+            pick(last, dlse, source!("softmax/no_dlse")),
+            pick(last, dentropy, source!("softmax/no_dentropy")),
+        ]);
+        fragments
     }
 
     pub fn kernel<S: Shapes>(&self, problem: &Problem<S>, tile: Tile, stage: Stage) -> Specialization {
         let (reduce, apply) = (stage != Stage::Apply, stage != Stage::Reduce);
-        let masks = pick(self.vec4, source!("softmax/mask_vec4"), source!("softmax/mask_scalar"));
-        let counted = self.count && stage == Stage::Reduce;
-        let mut fragments = vec![
-            pick(self.vec4, source!("softmax/quads_vec4"), source!("softmax/quads_scalar")),
-            pick(self.mask, masks, source!("softmax/no_mask")),
-            pick(self.row_scale && reduce, source!("softmax/row_scale"), source!("softmax/no_row_scale")),
-            pick(counted, source!("softmax/counts"), source!("softmax/no_counts")),
+        let mut fragments = self.columns(stage == Stage::Reduce, reduce, apply);
+        fragments.extend([
             match stage {
                 Stage::Whole => source!("softmax/no_partials"),
                 Stage::Reduce => source!("softmax/partials_write"),
                 Stage::Apply => source!("softmax/partials_read"),
             },
             self.dp,
-            source!("shared/workgroup_index"),
-        ];
+        ]);
         if apply {
             fragments.extend(&self.result);
         } else {
             fragments.push(source!("softmax/no_result"));
         }
-        Specialization {
-            kernel: source!("softmax/rows"),
-            constants: vec![
-                ("WORKGROUP", Constant::U32(WORKGROUP)),
-                ("LANES", Constant::U32(tile.lanes)),
-                ("QUADS", Constant::U32(tile.quads)),
-                ("KEPT", Constant::Bool(tile.kept)),
-                ("REDUCE", Constant::Bool(reduce)),
-                ("APPLY", Constant::Bool(apply)),
-                ("COUNT", Constant::Bool(self.count && reduce)),
-                ("TAYLOR", Constant::Bool(self.taylor)),
-                ("LOG", Constant::Bool(self.log)),
-                ("ENTROPY", Constant::Bool(self.entropy)),
-                ("Elem", Constant::Type(if self.vec4 { "vec4<f32>" } else { "f32" })),
-            ],
-            fragments,
-            storage: Vec::new(),
-        }
-        .of(problem, &[])
+        let mut constants = tile_constants(self, tile, reduce);
+        constants.extend([
+            ("REDUCE", Constant::Bool(reduce)),
+            ("APPLY", Constant::Bool(apply)),
+            ("TAYLOR", Constant::Bool(self.taylor)),
+            ("LOG", Constant::Bool(self.log)),
+            ("EVEN", Constant::Bool(self.even)),
+        ]);
+        Specialization { kernel: source!("softmax/rows"), constants, fragments, storage: Vec::new() }.of(problem, &[])
     }
+}
+
+/// Which scores are the k largest.
+pub(super) fn top_k<S: Shapes>(walk: &Walk, problem: &Problem<S>) -> Specialization {
+    let masks = pick(walk.vec4, source!("softmax/mask_vec4"), source!("softmax/mask_scalar"));
+    let fragments = vec![
+        source!("softmax/ranks"),
+        source!("softmax/scored_order"),
+        source!("softmax/numbers"),
+        pick(walk.vec4, source!("softmax/quads_vec4"), source!("softmax/quads_scalar")),
+        pick(walk.mask, masks, source!("softmax/no_mask")),
+        source!("shared/order"),
+        source!("shared/workgroup_index"),
+    ];
+    let constants = vec![("WORKGROUP", Constant::U32(WORKGROUP)), ("Elem", walk.elem())];
+    Specialization { kernel: source!("shared/top_k"), constants, fragments, storage: Vec::new() }.of(problem, &[])
+}
+
+/// What both kernels that walk rows are made for.
+pub(super) fn tile_constants(walk: &Walk, tile: Tile, scales: bool) -> Vec<(&'static str, Constant)> {
+    vec![
+        ("WORKGROUP", Constant::U32(WORKGROUP)),
+        ("LANES", Constant::U32(tile.lanes)),
+        ("QUADS", Constant::U32(tile.quads)),
+        ("KEPT", Constant::Bool(tile.kept)),
+        ("COUNT", Constant::Bool(walk.count && scales)),
+        ("ENTROPY", Constant::Bool(walk.entropy)),
+        ("Elem", walk.elem()),
+    ]
 }
 
 /// The kernel that counts what the mask leaves of rows that are split.
@@ -174,17 +264,41 @@ fn kernels<S: Shapes>(
     few: bool,
     walk: impl Fn(&Problem<S>) -> Walk,
 ) {
-    found.push(walk(problem).kernel(problem, Tile::LONG, Stage::Whole));
-    for start in (0..2).filter(|_| few) {
+    for start in 0..if few { 2 } else { 1 } {
         problem.change("x", |layout| layout.start = start);
         let walk = walk(problem);
-        for columns in [4, 16, 64, 256, 1024, 4096] {
-            found.push(walk.kernel(problem, Tile::of(columns), Stage::Whole));
-        }
-        for stage in [Stage::Whole, Stage::Reduce, Stage::Apply] {
-            found.push(walk.kernel(problem, Tile::LONG, stage));
+        found.extend(walk.is_gathered().then(|| gather(problem)));
+        found.extend(walk.top_k.map(|_| top_k(&walk, problem)));
+        let columns = [4, 16, 64, 256, 1024, 4096].into_iter().filter(|_| few);
+        let tiles = columns.map(Tile::of).chain([Tile::LONG]);
+        if walk.power.is_some() {
+            use sparse::Stage::{Largest, Round, Sums, Whole, Write};
+            found.extend(tiles.map(|tile| walk.sparse_kernel(problem, tile, Whole)));
+            let stages = [Largest, Round, Sums, Write].into_iter().filter(|_| few);
+            found.extend(stages.map(|stage| walk.sparse_kernel(problem, Tile::LONG, stage)));
+        } else {
+            found.extend(tiles.map(|tile| walk.kernel(problem, tile, Stage::Whole)));
+            let stages = [Stage::Reduce, Stage::Apply].into_iter().filter(|_| few);
+            found.extend(stages.map(|stage| walk.kernel(problem, Tile::LONG, stage)));
         }
     }
+}
+
+/// Of kinds and flags, a plain one, all, and each option and each pair beside both; and whether it is one of the first two.
+fn choices(bits: u32, plain: u32) -> impl Iterator<Item = (SoftmaxKind, u32, bool)> {
+    const KINDS: [SoftmaxKind; 6] = [
+        SoftmaxKind::Softmax,
+        SoftmaxKind::Taylor,
+        SoftmaxKind::TopK { k: 2 },
+        SoftmaxKind::Sparsemax,
+        SoftmaxKind::Entmax { alpha: 1.5 },
+        SoftmaxKind::Entmax { alpha: 1.2 },
+    ];
+    let all = move |kind| (0..1 << bits).map(move |flags: u32| (kind, flags));
+    KINDS.into_iter().flat_map(all).filter_map(move |(kind, flags)| {
+        let apart = (flags ^ plain).count_ones().min(bits - flags.count_ones());
+        (apart <= 2).then_some((kind, flags, apart == 0 || flags == plain | 1))
+    })
 }
 
 /// Every specialization of the forward pass that a plan can pick, options in pairs.
@@ -192,16 +306,24 @@ fn kernels<S: Shapes>(
 #[must_use]
 pub fn specializations() -> Vec<Specialization> {
     let mut found = vec![count()];
-    for flags in 0..1u32 << 7 {
+    for (kind, flags, few) in choices(9, 0) {
         let on = |bit: u32| flags >> bit & 1 == 1;
-        let (lse, entropy) = (on(0), on(1));
-        let row_scale = on(3).then_some(1);
-        let shapes = SoftmaxShapes { mask: on(2), row_scale, lse, entropy, ..SoftmaxShapes::new(2, 64) };
+        let is_sparse = kind.alpha().is_some();
+        let labels = on(6) && kind.has_loss();
+        let shapes = SoftmaxShapes {
+            mask: on(0),
+            row_scale: on(3).then_some(1),
+            alpha: (on(7) && matches!(kind, SoftmaxKind::Entmax { .. })).then_some(1),
+            labels,
+            lse: on(1) && !is_sparse,
+            entropy: on(2),
+            loss: labels,
+            support: on(8) && is_sparse,
+            ..SoftmaxShapes::new(2, 64)
+        };
         let scale = if on(4) { SoftmaxScale::KappaLogN { kappa: 1.0 } } else { SoftmaxScale::default() };
-        let kind = if on(6) { SoftmaxKind::Taylor } else { SoftmaxKind::Softmax };
-        let config = SoftmaxConfig::new().kind(kind).scale(scale).log(on(5));
+        let config = SoftmaxConfig::new().kind(kind).scale(scale).log(on(5) && !is_sparse);
         let mut problem = Problem::contiguous::<Softmax>(&config, shapes);
-        let few = [0, 0b100, 0b11_0111, 0b11_1111, 0b111_1111].contains(&flags);
         kernels(&mut found, &mut problem, few, |problem| Walk::forward(&config, problem));
     }
     wgsl::distinct(found)
@@ -212,26 +334,28 @@ pub fn specializations() -> Vec<Specialization> {
 #[must_use]
 pub fn backward_specializations() -> Vec<Specialization> {
     let mut found = vec![count(), sum()];
-    for flags in 0..1u32 << 10 {
+    for (kind, flags, few) in choices(11, 0b100_0100) {
         let on = |bit: u32| flags >> bit & 1 == 1;
+        let is_sparse = kind.alpha().is_some();
+        let alpha = (on(10) && matches!(kind, SoftmaxKind::Entmax { .. })).then_some(1);
+        let labels = on(9) && kind.has_loss();
         let shapes = SoftmaxBackwardShapes {
             mask: on(0),
             row_scale: on(1).then_some(1),
+            alpha,
+            labels,
             dp: on(2),
-            dlse: on(3),
+            dlse: on(3) && !is_sparse,
             dentropy: on(4),
-            dx: on(5),
-            drow_scale: on(6),
+            dloss: labels,
+            drow_scale: on(5),
+            dx: on(6),
+            dalpha: alpha.is_some(),
             ..SoftmaxBackwardShapes::new(2, 64)
         };
         let scale = if on(7) { SoftmaxScale::KappaLogN { kappa: 1.0 } } else { SoftmaxScale::default() };
-        let kind = if on(9) { SoftmaxKind::Taylor } else { SoftmaxKind::Softmax };
-        let config = SoftmaxConfig::new().kind(kind).scale(scale).log(on(8));
-        // What most ask for; and beside it and all there is, each option and each pair.
-        let plain = 0b0010_0100;
-        let few = [plain, plain | 1, 0b1_1111_1111, 0b11_1111_1111].contains(&flags);
-        let apart = (flags ^ plain).count_ones().min(10 - flags.count_ones());
-        if apart <= 2 && backward::plan::makes_sense(&shapes) {
+        let config = SoftmaxConfig::new().kind(kind).scale(scale).log(on(8) && !is_sparse);
+        if backward::plan::makes_sense(&shapes) {
             let mut problem = Problem::contiguous::<SoftmaxBackward>(&config, shapes);
             kernels(&mut found, &mut problem, few, |problem| Walk::backward(&config, problem));
         }

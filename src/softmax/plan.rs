@@ -1,12 +1,13 @@
 //! In what dispatches rows are walked, forward and backward.
 
-use super::kernels::{Stage, Tile, WORKGROUP, Walk, count};
-use super::{OPERANDS, Softmax, SoftmaxConfig, SoftmaxShapes, shapes};
-use crate::Result;
+use super::kernels::{self, Stage, Tile, WORKGROUP, Walk, count};
+use super::sparse::READS;
+use super::{OPERANDS, Softmax, SoftmaxConfig, SoftmaxKind, SoftmaxShapes, shapes};
 use crate::dispatch::{Plan, PlanBuilder, Value, View};
-use crate::op::{self, Kernels, Operand, Shapes};
+use crate::op::{self, GivenNames, Kernels, Operand, Shapes};
 use crate::tensor::{Layout, product};
 use crate::tuning::NoOffer;
+use crate::{Result, top_k};
 
 type Problem = op::Problem<SoftmaxShapes>;
 
@@ -21,8 +22,22 @@ impl Kernels for Softmax {
         config.check()
     }
 
-    fn check(_: &SoftmaxConfig, own: &SoftmaxShapes) -> Result<()> {
-        shapes::check([own.rows, own.columns], own.row_scale)
+    fn check(config: &SoftmaxConfig, own: &SoftmaxShapes) -> Result<()> {
+        shapes::check(config, [own.rows, own.columns], [own.row_scale, own.alpha])
+    }
+
+    fn refuses(config: &SoftmaxConfig, given: &GivenNames, row: &Operand) -> Option<&'static str> {
+        let has = given.has(row);
+        match row.name {
+            "loss" if has && !given.input("labels") => Some("is given, but labels is not"),
+            "labels" if has && !given.on_host && !given.output("loss") => Some("is given, but loss is not"),
+            "lse" if has && config.kind.alpha().is_some() => Some("is given, but this kind sums no exponentials"),
+            "support" if has && config.kind.alpha().is_none() => {
+                Some("is given, but p of this kind is above 0 in every column that takes part, or in k of them")
+            }
+            _ if has => refuses(config, row),
+            _ => None,
+        }
     }
 
     fn build(
@@ -31,12 +46,22 @@ impl Kernels for Softmax {
         problem: &Problem,
         _: Option<&NoOffer>,
     ) -> Result<Plan> {
-        let absent = ["dp", "dlse", "dentropy", "dx", "slopes"].map(|name| (name, View::NOWHERE));
+        let absent =
+            ["dp", "dlse", "dentropy", "dloss", "dx", "slopes", "alpha_slopes"].map(|name| (name, View::NOWHERE));
         let choice = Choice::of(problem);
         let walk = Walk::forward(config, problem);
         choice.dispatch(&mut plan, config, problem, &walk, &absent, &[])?;
         let bytes = problem.bytes() + choice.bytes_again(problem, &walk);
         plan.finish(choice.flops(), bytes, choice.reason())
+    }
+}
+
+/// What is wrong with an operand that both passes have being given.
+pub(super) fn refuses(config: &SoftmaxConfig, row: &Operand) -> Option<&'static str> {
+    match row.name {
+        "alpha" if !matches!(config.kind, SoftmaxKind::Entmax { .. }) => Some("is given, but the kind is not entmax"),
+        "labels" if !config.kind.has_loss() => Some("is given, but this kind has no Fenchel-Young loss"),
+        _ => None,
     }
 }
 
@@ -50,8 +75,8 @@ const MOST: u32 = 1 << 22;
 /// How rows are laid out over workgroups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Choice {
-    tile: Tile,
-    rows: u32,
+    pub tile: Tile,
+    pub rows: u32,
     columns: u32,
     pub splits: u32,
     split_columns: u32,
@@ -65,7 +90,8 @@ impl Choice {
 
     fn new(rows: u32, columns: u32) -> Self {
         let tile = Tile::of(columns);
-        let splits = if tile.kept { 1 } else { ENOUGH.div_ceil(rows).min(columns / LEAST).max(columns.div_ceil(MOST)) };
+        let splits =
+            if tile.kept { 1 } else { ENOUGH.div_ceil(rows.max(1)).min(columns / LEAST).max(columns.div_ceil(MOST)) };
         let split_columns = columns.div_ceil(splits.max(1)).next_multiple_of(tile.columns());
         Self { tile, rows, columns, splits: columns.div_ceil(split_columns), split_columns }
     }
@@ -83,8 +109,8 @@ impl Choice {
         let Self { tile, splits, .. } = self;
         match (tile.kept, splits) {
             (true, _) => format!("{} invocations keep a row", tile.lanes),
-            (false, 1) => "a workgroup reads a row twice".into(),
-            (false, splits) => format!("{splits} workgroups read a row twice"),
+            (false, 1) => "a workgroup reads a row".into(),
+            (false, splits) => format!("{splits} workgroups read a row"),
         }
     }
 
@@ -92,7 +118,19 @@ impl Choice {
     pub fn bytes_again<S: Shapes>(&self, problem: &op::Problem<S>, walk: &Walk) -> u64 {
         let bytes = |name| problem.get(name).map_or(0, Layout::bytes);
         let counted = if walk.count { bytes("mask") } else { 0 };
-        if self.tile.kept { 0 } else { bytes("x") + bytes("mask") + bytes("dp") + counted }
+        let reads = if walk.power.is_some() { READS } else { 2 };
+        let searches = walk.top_k.map_or(0, |_| top_k::reads(self.columns).into());
+        let (again, of_dp) = if self.tile.kept { (searches, 0) } else { (searches + reads - 1, bytes("dp") + counted) };
+        again * (bytes("x") + bytes("mask")) + of_dp
+    }
+
+    /// Workgroups that have a row or a split each, or several rows, and about what each computes.
+    pub fn workgroups(&self) -> u64 {
+        self.parts().div_ceil((WORKGROUP / self.tile.lanes).into())
+    }
+
+    pub fn flops_of_a_workgroup(&self) -> u64 {
+        product([16, WORKGROUP / self.tile.lanes, self.columns.min(self.split_columns)])
     }
 
     /// The dispatches of a walk.
@@ -115,20 +153,31 @@ impl Choice {
             ("scale_floor", terms.floor.into()),
             ("scale_least", (terms.least as f32).into()),
             ("minus_infinity", f32::NEG_INFINITY.to_bits().into()),
+            ("alpha", config.kind.alpha().unwrap_or(2.0).into()),
+            ("round", Value::from(0_u32)),
         ]);
-        let rows_per_workgroup = WORKGROUP / self.tile.lanes;
-        let workgroups = self.parts().div_ceil(rows_per_workgroup.into());
-        let flops = product([16, rows_per_workgroup, self.columns.min(self.split_columns)]);
-        let kernel = |stage| walk.kernel(problem, self.tile, stage);
-        if self.splits == 1 {
-            return plan.dispatch(&kernel(Stage::Whole), workgroups, flops, &values, views);
-        }
+        let (workgroups, flops) = (self.workgroups(), self.flops_of_a_workgroup());
         let mut views = views.to_vec();
-        views.push(("partials", plan.workspace("statistics of splits", 32 * self.parts())?));
-        if walk.count {
+        if walk.is_gathered() {
+            self.gather(plan, problem, &values, &mut views)?;
+        }
+        if let Some(k) = walk.top_k {
+            let kernel = kernels::top_k(walk, problem);
+            top_k::dispatch(plan, &kernel, [k, self.rows, self.columns], &values, &views)?;
+        }
+        if walk.count && self.splits > 1 {
             views.push(("counts", plan.workspace("columns of splits", 4 * self.parts())?));
             plan.dispatch(&count(), workgroups, flops, &values, &views)?;
         }
+        if walk.power.is_some() {
+            values.retain(|(name, _)| *name != "round");
+            return self.dispatch_sparse(plan, problem, walk, &values, &views);
+        }
+        let kernel = |stage| walk.kernel(problem, self.tile, stage);
+        if self.splits == 1 {
+            return plan.dispatch(&kernel(Stage::Whole), workgroups, flops, &values, &views);
+        }
+        views.push(("partials", plan.workspace("statistics of splits", 32 * self.parts())?));
         plan.dispatch(&kernel(Stage::Reduce), workgroups, flops, &values, &views)?;
         plan.dispatch(&kernel(Stage::Apply), workgroups, flops, &values, &views)
     }

@@ -1,5 +1,8 @@
 //! The CPU twin of the softmax: plain loops over the formula.
 
+mod sparse;
+
+use self::sparse::Threshold;
 use super::{SoftmaxConfig, SoftmaxKind};
 use crate::Result;
 use crate::host::HostView;
@@ -19,6 +22,20 @@ pub struct HostOutputs<T> {
     pub lse: Vec<T>,
     /// `[rows]`.
     pub entropy: Vec<T>,
+    /// `[rows]`; empty without labels.
+    pub loss: Vec<T>,
+    /// How many p of each row are above 0, `[rows]`.
+    pub support: Vec<u32>,
+}
+
+/// What a row has, of whichever pass.
+#[derive(Clone, Copy)]
+pub(super) struct Given<'a> {
+    pub x: HostView<'a, f32, 2>,
+    pub mask: Option<HostView<'a, u8, 2>>,
+    pub row_scale: Option<HostView<'a, f32, 1>>,
+    pub alpha: Option<HostView<'a, f32, 1>>,
+    pub labels: Option<HostView<'a, u32, 1>>,
 }
 
 /// A row's scores, and what softmax makes of them.
@@ -35,15 +52,19 @@ pub(super) struct Row<T> {
     pub growth: Vec<T>,
     pub lse: T,
     pub entropy: T,
+    /// Of sparsemax and entmax.
+    pub threshold: Option<Threshold<T>>,
+    pub loss: T,
+    /// Whether the row has a label that is not ignored, and its place among the columns that take part.
+    pub is_labelled: bool,
+    pub label: Option<usize>,
+    /// Whether the label is no column.
+    pub is_outside: bool,
 }
 
 impl<T: Real> Row<T> {
-    pub fn new(
-        config: &SoftmaxConfig,
-        (x, mask, row_scale): (HostView<'_, f32, 2>, Option<HostView<'_, u8, 2>>, Option<HostView<'_, f32, 1>>),
-        row: usize,
-        order: SumOrder,
-    ) -> Self {
+    pub fn new(config: &SoftmaxConfig, given: &Given<'_>, row: usize, order: SumOrder) -> Self {
+        let Given { x, mask, row_scale, alpha, labels } = *given;
         let mut seen: Vec<usize> =
             (0..x.shape()[1]).filter(|&j| mask.is_none_or(|mask| mask.at([row, j]) != 0)).collect();
         let term = T::new(config.scale.terms().at(seen.len()));
@@ -59,32 +80,97 @@ impl<T: Real> Row<T> {
             let s = scale * T::new(x.at([row, j]).into());
             if s < lowest && !taylor { lowest } else { s }
         };
-        let scores: Vec<T> = seen.iter().map(score).collect();
+        let mut scores: Vec<T> = seen.iter().map(score).collect();
+        if let Some(k) = config.kind.top_k() {
+            let direction = scale.to_f64();
+            let sign = if direction == 0.0 { 0.0 } else { direction.signum() };
+            // Both zeros are one number.
+            let key = |&j: &usize| f64::from(x.at([row, j])) * sign + 0.0;
+            let keys: Vec<f64> = seen.iter().map(key).collect();
+            let mut ranks: Vec<usize> = (0..seen.len()).collect();
+            // A sort that keeps the order of equals; of what is no number, the row shows all.
+            ranks.sort_by(|&a, &b| keys[b].total_cmp(&keys[a]));
+            if !keys.iter().any(|key| key.is_nan()) {
+                ranks.truncate(k as usize);
+            }
+            ranks.sort_unstable();
+            (seen, scores) = ranks.iter().map(|&rank| (seen[rank], scores[rank])).unzip();
+        }
         let (minus_infinity, zero, one) = (T::new(f64::NEG_INFINITY), T::new(0.0), T::new(1.0));
-        let Some(largest) = scores.iter().copied().reduce(Real::max) else {
-            let (lse, entropy, none) = (minus_infinity, zero, Vec::new);
-            return Self { seen, term, scale, log_p: none(), p: none(), growth: none(), lse, entropy };
+        let number = labels.map(|labels| labels.at([row])).filter(|&label| label != u32::MAX);
+        let label = number.and_then(|label| seen.iter().position(|&j| j == label as usize));
+        let is_outside = number.is_some_and(|label| label as usize >= x.shape()[1]);
+        // Of what takes no part, or is no column.
+        let unseen = T::new(if is_outside { f64::NAN } else { f64::INFINITY });
+        let unseen = if number.is_some() { unseen } else { zero };
+        let mut own = Self {
+            seen,
+            term,
+            scale,
+            log_p: Vec::new(),
+            p: Vec::new(),
+            growth: Vec::new(),
+            lse: minus_infinity,
+            entropy: zero,
+            threshold: None,
+            loss: unseen,
+            is_labelled: number.is_some(),
+            label,
+            is_outside,
+        };
+        let Some(largest) = scores.iter().copied().reduce(|a, b| if b.to_f64().is_nan() { b } else { Real::max(a, b) })
+        else {
+            return own;
         };
         let largest = if taylor { zero } else { largest };
+        let below: Vec<T> = scores.iter().map(|&s| s - largest).collect();
+        if let Some(fixed) = config.kind.alpha() {
+            let alpha = alpha.map_or(fixed, |alpha| alpha.at([if alpha.shape() == [1] { 0 } else { row }]));
+            let found = Threshold::new(T::new(alpha.into()), &below, order);
+            own.entropy = found.entropy(order);
+            if let Some(label) = label {
+                own.loss = found.loss(&below, below[label], order);
+            } else if number.is_some() && !is_outside && own.entropy.to_f64().is_nan() {
+                own.loss = own.entropy;
+            }
+            (own.log_p, own.p) = (found.log_p.clone(), found.p.clone());
+            own.growth = vec![one; below.len()];
+            return Self { threshold: Some(found), ..own };
+        }
         // Weights, their logarithms, and the derivatives of those.
         let weigh = |&s: &T| match taylor {
             true => {
                 let weight = one + s * (one + T::new(0.5) * s);
                 (weight, weight.ln(), (one + s) / weight)
             }
-            false => ((s - largest).exp(), s - largest, one),
+            false => (s.exp(), s, one),
         };
-        let weights: Vec<(T, T, T)> = scores.iter().map(weigh).collect();
+        let weights: Vec<(T, T, T)> = below.iter().map(weigh).collect();
         let (mut sum, mut weighted) = (zero, zero);
-        for index in order.indices(seen.len()) {
+        for index in order.indices(own.seen.len()) {
             let (weight, log, _) = weights[index];
             sum += weight;
             weighted += weight * log;
         }
-        let log_p = weights.iter().map(|&(_, log, _)| log - sum.ln()).collect();
-        let p = weights.iter().map(|&(weight, ..)| weight / sum).collect();
-        let growth = weights.iter().map(|&(.., growth)| growth).collect();
-        Self { seen, term, scale, log_p, p, growth, lse: largest + sum.ln(), entropy: sum.ln() - weighted / sum }
+        own.log_p = weights.iter().map(|&(_, log, _)| log - sum.ln()).collect();
+        own.p = weights.iter().map(|&(weight, ..)| weight / sum).collect();
+        own.growth = weights.iter().map(|&(.., growth)| growth).collect();
+        own.lse = largest + sum.ln();
+        own.entropy = sum.ln() - weighted / sum;
+        match label {
+            Some(label) => {
+                // Where the label has most of the sum, a logarithm near 0.
+                let mut others = zero;
+                let rest = order.indices(own.seen.len()).into_iter().filter(|&j| j != label);
+                rest.for_each(|j| others += weights[j].0);
+                let is_small = below[label] > -one;
+                let odds = others / weights[label].0;
+                own.loss = if is_small { odds.ln_1p() } else { sum.ln() - below[label] };
+            }
+            None if own.is_labelled && sum.to_f64().is_nan() => own.loss = sum,
+            None => {}
+        }
+        own
     }
 }
 
@@ -102,15 +188,18 @@ pub fn softmax(config: &SoftmaxConfig, inputs: &HostInputs) -> Result<HostOutput
 /// As [`softmax`].
 pub fn softmax_in<T: Real>(config: &SoftmaxConfig, inputs: &HostInputs, order: SumOrder) -> Result<HostOutputs<T>> {
     let shapes = inputs.shapes(config)?;
-    let mut out = HostOutputs { p: Vec::new(), lse: Vec::new(), entropy: Vec::new() };
+    let mut out = HostOutputs { p: vec![], lse: vec![], entropy: vec![], loss: vec![], support: vec![] };
+    let HostInputs { x, mask, row_scale, alpha, labels } = *inputs;
     for i in 0..shapes.rows as usize {
-        let row = Row::new(config, (inputs.x, inputs.mask, inputs.row_scale), i, order);
+        let row = Row::new(config, &Given { x, mask, row_scale, alpha, labels }, i, order);
         let mut p = vec![T::new(if config.log { f64::NEG_INFINITY } else { 0.0 }); shapes.columns as usize];
         let found = if config.log { &row.log_p } else { &row.p };
         row.seen.iter().zip(found).for_each(|(&j, &own)| p[j] = own);
         out.p.extend(p);
         out.lse.push(row.lse);
         out.entropy.push(row.entropy);
+        out.loss.extend(labels.map(|_| row.loss));
+        out.support.push(row.p.iter().filter(|p| **p > T::new(0.0)).count() as u32);
     }
     Ok(out)
 }
@@ -121,8 +210,14 @@ pub(super) fn by_name<T: Real>(
     inputs: &HostInputs,
     order: SumOrder,
 ) -> Result<Vec<(&'static str, Vec<T>)>> {
-    let HostOutputs { p, lse, entropy } = softmax_in(config, inputs, order)?;
-    Ok(vec![("p", p), ("lse", lse), ("entropy", entropy)])
+    let HostOutputs { p, lse, entropy, loss, support } = softmax_in(config, inputs, order)?;
+    let mut out = vec![("p", p), ("entropy", entropy)];
+    match config.kind.alpha() {
+        Some(_) => out.push(("support", support.into_iter().map(|count| T::new(count.into())).collect())),
+        None => out.push(("lse", lse)),
+    }
+    out.extend(inputs.labels.map(|_| ("loss", loss)));
+    Ok(out)
 }
 
 #[cfg(test)]

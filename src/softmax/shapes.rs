@@ -1,5 +1,6 @@
 //! The sizes of a softmax and of its backward pass, checked once for the GPU and the CPU twins alike.
 
+use super::SoftmaxConfig;
 use crate::op::shapes;
 use crate::tensor::{expect_rows, expect_within};
 use crate::{Error, Result};
@@ -15,10 +16,18 @@ shapes! {
         mask: bool = "mask",
         /// How many numbers `row_scale` has, if it is given: one, or one a row.
         row_scale: Option<u32> = "scales",
+        /// How many numbers `alpha` has, if it is given: one, or one a row.
+        alpha: Option<u32> = "alphas",
+        /// Whether `labels` is given.
+        labels: bool = "labels",
         /// Whether `lse` is asked for.
         lse: bool = "lse",
         /// Whether `entropy` is asked for.
         entropy: bool = "entropy",
+        /// Whether `loss` is asked for.
+        loss: bool = "loss",
+        /// Whether `support` is asked for.
+        support: bool = "support",
     }
 }
 
@@ -33,16 +42,24 @@ shapes! {
         mask: bool = "mask",
         /// How many numbers `row_scale` has, if it is given: one, or one a row.
         row_scale: Option<u32> = "scales",
+        /// How many numbers `alpha` has, if it is given: one, or one a row.
+        alpha: Option<u32> = "alphas",
+        /// Whether `labels` is given.
+        labels: bool = "labels",
         /// Whether `dp` is given.
         dp: bool = "dp",
         /// Whether `dlse` is given.
         dlse: bool = "dlse",
         /// Whether `dentropy` is given.
         dentropy: bool = "dentropy",
+        /// Whether `dloss` is given.
+        dloss: bool = "dloss",
         /// Whether `dx` is asked for.
         dx: bool = "dx",
         /// Whether `drow_scale` is asked for.
         drow_scale: bool = "drow_scale",
+        /// Whether `dalpha` is asked for.
+        dalpha: bool = "dalpha",
     }
 }
 
@@ -50,15 +67,22 @@ shapes! {
 const MAX_COLUMNS: u32 = 1 << 30;
 
 /// Refuses sizes that do not fit together or the kernels.
-pub(super) fn check([rows, columns]: [u32; 2], scales: Option<u32>) -> Result<()> {
+pub(super) fn check(
+    config: &SoftmaxConfig,
+    [rows, columns]: [u32; 2],
+    [scales, alphas]: [Option<u32>; 2],
+) -> Result<()> {
     expect_within("x", "columns", columns, 1..=MAX_COLUMNS)?;
     expect_rows("x", [rows, 1, 1])?;
-    match scales {
-        Some(got) if got != 1 && got != rows => {
+    for (tensor, axis, count) in [("row_scale", "scales", scales), ("alpha", "alphas", alphas)] {
+        if let Some(got) = count.filter(|&got| got != 1 && got != rows) {
             let expected = format!("1, or {rows} (the rows of x)");
-            Err(Error::Shape { tensor: "row_scale", axis: "scales", expected, got: got.into() })
+            return Err(Error::Shape { tensor, axis, expected, got: got.into() });
         }
-        _ => Ok(()),
+    }
+    match config.kind.top_k() {
+        Some(k) => expect_within("x", "columns", columns, k..=MAX_COLUMNS),
+        None => Ok(()),
     }
 }
 
@@ -86,6 +110,7 @@ impl SoftmaxBackwardShapes {
     /// Whether there is nothing to compute.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.rows == 0 && !(self.drow_scale && self.row_scale == Some(1))
+        let sums = self.drow_scale && self.row_scale == Some(1) || self.dalpha && self.alpha == Some(1);
+        self.rows == 0 && !sums
     }
 }

@@ -2,7 +2,7 @@
 
 use super::super::kernels::{Walk, sum};
 use super::super::plan::Choice;
-use super::super::{SoftmaxBackwardShapes, SoftmaxConfig, shapes};
+use super::super::{SoftmaxBackwardShapes, SoftmaxConfig, plan::refuses, shapes};
 use super::{OPERANDS, SoftmaxBackward};
 use crate::Result;
 use crate::dispatch::{Plan, PlanBuilder, Value, View};
@@ -13,8 +13,9 @@ type Problem = op::Problem<SoftmaxBackwardShapes>;
 
 /// Whether something comes in, and something is asked for that there is.
 pub(in super::super) fn makes_sense(shapes: &SoftmaxBackwardShapes) -> bool {
-    let comes_in = shapes.dp || shapes.dlse || shapes.dentropy;
-    comes_in && (shapes.dx || shapes.drow_scale) && (shapes.row_scale.is_some() || !shapes.drow_scale)
+    let comes_in = shapes.dp || shapes.dlse || shapes.dentropy || shapes.dloss;
+    let of_rows = (shapes.row_scale.is_some() || !shapes.drow_scale) && (shapes.alpha.is_some() || !shapes.dalpha);
+    comes_in && (shapes.dx || shapes.drow_scale || shapes.dalpha) && of_rows && shapes.dloss == shapes.labels
 }
 
 impl Kernels for SoftmaxBackward {
@@ -28,17 +29,22 @@ impl Kernels for SoftmaxBackward {
         config.check()
     }
 
-    fn check(_: &SoftmaxConfig, own: &SoftmaxBackwardShapes) -> Result<()> {
-        shapes::check([own.rows, own.columns], own.row_scale)
+    fn check(config: &SoftmaxConfig, own: &SoftmaxBackwardShapes) -> Result<()> {
+        shapes::check(config, [own.rows, own.columns], [own.row_scale, own.alpha])
     }
 
-    fn refuses(_: &SoftmaxConfig, given: &GivenNames, row: &Operand) -> Option<&'static str> {
-        let comes_in = ["dp", "dlse", "dentropy"].iter().any(|name| given.input(name));
-        let asked = given.on_host || ["dx", "drow_scale"].iter().any(|name| given.output(name));
+    fn refuses(config: &SoftmaxConfig, given: &GivenNames, row: &Operand) -> Option<&'static str> {
+        let comes_in = ["dp", "dlse", "dentropy", "dloss"].iter().any(|name| given.input(name));
+        let asked = given.on_host || ["dx", "drow_scale", "dalpha"].iter().any(|name| given.output(name));
         match row.name {
-            "dp" if !comes_in => Some("is missing, and so are dlse and dentropy: no gradient comes in"),
-            "dx" if !asked => Some("is missing, and so is drow_scale: no gradient is asked for"),
+            "dp" if !comes_in => Some("is missing, and so are dlse, dentropy and dloss: no gradient comes in"),
+            "dx" if !asked => Some("is missing, and so are drow_scale and dalpha: no gradient is asked for"),
             "drow_scale" if given.has(row) && !given.input("row_scale") => Some("is given, but row_scale is not"),
+            "dalpha" if given.has(row) && !given.input("alpha") => Some("is given, but alpha is not"),
+            "dlse" if given.has(row) && config.kind.alpha().is_some() => Some("is given, but this kind has no lse"),
+            "dloss" if given.has(row) && !given.input("labels") => Some("is given, but labels is not"),
+            "labels" if given.has(row) && !given.input("dloss") => Some("is given, but dloss is not"),
+            _ if given.has(row) => refuses(config, row),
             _ => None,
         }
     }
@@ -50,28 +56,35 @@ impl Kernels for SoftmaxBackward {
         _: Option<&NoOffer>,
     ) -> Result<Plan> {
         let own = &problem.shapes;
-        if own.rows == 0 {
-            let none = plan.workspace("no rows", 16)?;
-            add_up(&mut plan, problem, none, 0, 0)?;
-            return plan.finish(0, problem.bytes(), "a sum of no rows".into());
-        }
         let (choice, walk) = (Choice::of(problem), Walk::backward(config, problem));
-        let mut views = vec![("p", View::NOWHERE), ("lse", View::NOWHERE), ("entropy", View::NOWHERE)];
-        let mut values = Vec::new();
-        // Numbers that make one of row_scale's.
-        let per_sum = if own.row_scale == Some(1) { choice.parts() } else { choice.splits.into() };
-        match problem.output_view("drow_scale") {
-            None => views.push(("slopes", View::NOWHERE)),
-            Some(view) if per_sum == 1 => views.push(("slopes", view)),
-            Some(_) => {
-                views.push(("slopes", plan.workspace("gradients of row_scale", 4 * choice.parts())?));
-                values.push(("slopes_stride", Value::from(1_u32)));
-            }
+        let nowhere = ["p", "lse", "entropy", "loss", "support"].map(|name| (name, View::NOWHERE));
+        let (mut views, mut values, mut sums) = (nowhere.to_vec(), Vec::new(), Vec::new());
+        // Numbers of rows, or of their splits, that make one of a gradient.
+        let all = (choice.parts(), if own.row_scale == Some(1) { choice.parts() } else { choice.splits.into() });
+        let rows = (u64::from(own.rows), if own.alpha == Some(1) { own.rows.into() } else { 1 });
+        for (name, terms, stride, (length, count)) in
+            [("drow_scale", "slopes", "slopes_stride", all), ("dalpha", "alpha_slopes", "alpha_slopes_stride", rows)]
+        {
+            let view = match problem.output_view(name) {
+                None => View::NOWHERE,
+                Some(view) if count == 1 => view,
+                Some(view) => {
+                    let region = plan.workspace("gradients of rows", 4 * length.max(4))?;
+                    values.push((stride, Value::from(1_u32)));
+                    sums.push((region, view, length, count));
+                    region
+                }
+            };
+            views.push((terms, view));
         }
-        choice.dispatch(&mut plan, config, problem, &walk, &views, &values)?;
-        if own.drow_scale && per_sum > 1 {
-            let slopes = views.last().map_or(View::NOWHERE, |(_, view)| *view);
-            add_up(&mut plan, problem, slopes, choice.parts(), per_sum)?;
+        if own.rows > 0 {
+            choice.dispatch(&mut plan, config, problem, &walk, &views, &values)?;
+        }
+        for (terms, all, length, count) in sums {
+            add_up(&mut plan, terms, all, length, count)?;
+        }
+        if own.rows == 0 {
+            return plan.finish(0, problem.bytes(), "a sum of no rows".into());
         }
         let bytes = problem.bytes() + choice.bytes_again(problem, &walk);
         plan.finish(choice.flops(), bytes, choice.reason())
@@ -81,13 +94,12 @@ impl Kernels for SoftmaxBackward {
 /// The most terms that one workgroup sums.
 const TERMS: u64 = 4096;
 
-/// Sums `length` terms, each `count` of them into one number of drow_scale; so many that they are many are one sum.
-fn add_up(plan: &mut PlanBuilder<'_>, problem: &Problem, terms: View, length: u64, count: u64) -> Result<()> {
-    let Some(all) = problem.output_view("drow_scale") else { return Ok(()) };
+/// Sums `length` terms, each `count` of them into one number of all; so many that they are many are one sum.
+fn add_up(plan: &mut PlanBuilder<'_>, terms: View, all: View, length: u64, count: u64) -> Result<()> {
     let (mut terms, mut length, mut count) = (terms, length, count);
     while count > TERMS {
         let groups = length.div_ceil(TERMS);
-        let sums = plan.workspace("sums of gradients of row_scale", 4 * groups)?;
+        let sums = plan.workspace("sums of gradients of rows", 4 * groups)?;
         let values = [("count", TERMS as u32), ("length", length as u32), ("sums_stride", 1)];
         let values = values.map(|(name, value)| (name, value.into()));
         plan.dispatch(&sum(), groups, TERMS, &values, &[("terms", terms), ("sums", sums)])?;

@@ -1,0 +1,3 @@
+// No dispatch follows.
+fn store_partial(own: Sums) {
+}

@@ -1,0 +1,3 @@
+// Optional output, off: no support.
+fn store_support(count: u32) {
+}

@@ -1,0 +1,206 @@
+//! Top-k softmax, sparsemax, entmax and their losses against their twins.
+
+use wgpu_attention::softmax::reference::softmax;
+use wgpu_attention::{Context, ContextOptions, DType, SoftmaxKind};
+
+use crate::case::{Case, Named, Scales};
+use crate::common::{assert_same_bits, context, own_and_any_gpu};
+
+const LINEAR: SoftmaxKind = SoftmaxKind::Sparsemax;
+const SQUARE: SoftmaxKind = SoftmaxKind::Entmax { alpha: 1.5 };
+const ANY: SoftmaxKind = SoftmaxKind::Entmax { alpha: 1.3 };
+
+#[test]
+fn sparse_rows_of_every_width() {
+    for (kernel, widths) in
+        [&[1, 2, 3, 4][..], &[5, 15, 16], &[17, 63, 64], &[65, 127, 129, 256], &[257, 1000, 1024], &[1025, 4096]]
+            .into_iter()
+            .enumerate()
+    {
+        for &columns in widths {
+            let kind = [SQUARE, LINEAR, ANY][kernel % 3];
+            let rows = [5, 67, 19, 18, 7, 4][kernel];
+            Case::new(rows, columns).options([0, 21, 52, 4, 17, 45][kernel]).of(kind).labelled().check("width");
+        }
+    }
+}
+
+#[test]
+fn sparse_rows_long_and_split() {
+    for (rows, columns, flags, kind) in [
+        (3, 4097, 0, LINEAR),
+        (3, 9001, 29, ANY),
+        (600, 5000, 0, SQUARE),
+        (3, 16_384, 61, SQUARE),
+        (4, 40_003, 21, LINEAR),
+        (2, 20_000, 53, ANY),
+    ] {
+        let mut case = Case::new(rows, columns).options(flags).of(kind);
+        case.naive_runs = 2;
+        if rows < 600 {
+            case = case.labelled();
+        }
+        case.check("long");
+    }
+}
+
+#[test]
+fn a_million_columns_of_sparse_rows() {
+    for (flags, odd, kind) in [(20, false, LINEAR), (4, true, ANY)] {
+        let mut case = Case::new(2, 1_000_001 - usize::from(!odd)).options(flags).of(kind).labelled();
+        case.naive_runs = 1;
+        case.check_on(context(), "a million", &[odd]);
+    }
+    // Equal columns, all of the support.
+    let mut case = Case::new(1, 1_000_000).of(LINEAR);
+    case.x.fill(3.0);
+    let out = case.run(false);
+    assert!(out[0].2.iter().all(|p| (p * 1e6 - 1.0).abs() < 1e-5) && out[2].2 == [1e6], "{:?}", &out[2]);
+}
+
+#[test]
+fn alphas_of_rows_and_their_gradient() {
+    for (columns, scales) in
+        [(12, Scales::PerRow), (300, Scales::One), (5000, Scales::PerRow), (20_000, Scales::PerRow)]
+    {
+        let mut case = Case::new(5, columns).options(20).of(ANY).alphas(scales).labelled();
+        case.naive_runs = 3;
+        case.alpha[1..4].copy_from_slice(&[2.0, 1.5, 1.0 + 1.0 / 256.0]);
+        case.check("alphas");
+    }
+    // Near 1, where it has a limit; and what is no alpha of a row.
+    let mut case = Case::new(5, 40).of(ANY).alphas(Scales::PerRow).labelled();
+    case.alpha.fill(1.0 + f32::EPSILON);
+    case.check("near 1");
+    for alpha in [1.0, 2.001, f32::NAN, -1.5, f32::INFINITY] {
+        case.alpha[2] = alpha;
+        for (name, shape, out) in case.run(true).into_iter().chain(case.run_backward(true)) {
+            let width = out.len() / shape[0];
+            for (at, own) in out.iter().enumerate() {
+                let is_nan = own.is_nan() || name == "support" && *own == 0.0;
+                assert_eq!(is_nan, at / width == 2, "alpha {alpha}: {name} {at}: {own}");
+            }
+        }
+    }
+}
+
+#[test]
+fn closely_spaced_scores_and_offsets() {
+    for kind in [LINEAR, SQUARE, ANY, SoftmaxKind::Entmax { alpha: 1.9 }] {
+        for (columns, step) in [(60, 1.0 / 64.0), (1000, 1e-5), (5000, 1e-6), (20_000, 1.0 / 1024.0)] {
+            let mut case = Case::new(2, columns).of(kind).labelled();
+            case.naive_runs = 2;
+            for (at, x) in case.x.iter_mut().enumerate() {
+                *x = (at * 37 % columns) as f32 * step;
+            }
+            case.check_on(context(), "closely spaced", &[false]);
+            // Of powers of two, an offset changes no digit.
+            if step == 1.0 / 64.0 || step == 1.0 / 1024.0 {
+                let alone = case.run(false);
+                case.x.iter_mut().for_each(|x| *x += 8192.0);
+                for ((name, _, a), (.., b)) in alone.iter().zip(&case.run(false)) {
+                    assert_same_bits(&format!("{kind:?} {name}"), a, b);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn losses_are_small_where_they_should_be() {
+    for kind in [SoftmaxKind::Softmax, LINEAR, SQUARE, ANY] {
+        let mut case = Case::new(4, 33).of(kind);
+        case.labels = Some(vec![5, 33, u32::MAX, 7]);
+        case.masked = true;
+        case.mask.fill(1);
+        case.mask[3 * 33 + 7] = 0;
+        case.x[5] += 30.0;
+        for odd in [false, true] {
+            let out = case.run(odd);
+            let loss = &out.iter().find(|(name, ..)| *name == "loss").expect("a loss").2;
+            let want = softmax(&case.config, &case.host()).expect("the twin").loss;
+            assert!((f64::from(loss[0]) - want[0]).abs() <= 1e-5 * want[0] && loss[0] >= 0.0, "{loss:?}, {want:?}");
+            assert!(loss[1].is_nan() && loss[2] == 0.0 && loss[3] == f32::INFINITY, "{kind:?} {loss:?}");
+            let out = case.run_backward(odd);
+            assert!(out[0].2[33..66].iter().all(|dx| dx.is_nan()), "{kind:?}");
+            assert!(out[0].2[66..].iter().all(|dx| dx.is_finite()), "{kind:?}");
+        }
+    }
+    for (columns, flags) in [(37, 52), (5000, 29), (20_000, 7)] {
+        let mut case = Case::new(4, columns).options(flags).of(SoftmaxKind::Softmax).labelled();
+        case.naive_runs = 3;
+        case.check("cross-entropy");
+    }
+}
+
+#[test]
+fn sparse_rows_without_a_column_or_with_nan() {
+    for columns in [5, 300, 5000, 20_000] {
+        let mut case = Case::new(4, columns).of(if columns == 300 { ANY } else { LINEAR }).labelled();
+        case.x[..columns].fill(f32::NEG_INFINITY);
+        case.x[2 * columns + columns / 3] = if columns == 300 { f32::INFINITY } else { f32::NAN };
+        case.labels = Some(vec![u32::MAX, 1, 1, 0]);
+        for (name, shape, out) in case.run(true).into_iter().chain(case.run_backward(true)) {
+            let width = out.len() / shape[0];
+            for (at, own) in out.iter().enumerate() {
+                match at / width {
+                    0 => assert_eq!(*own, 0.0, "{name} {at}"),
+                    2 => assert!(own.is_nan() || name == "support" && *own == 0.0, "{name} {at}: {own}"),
+                    _ => assert!(own.is_finite(), "{name} {at}"),
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn sparse_tensors_stored_in_16_bits() {
+    for dtype in [DType::F16, DType::BF16] {
+        for (columns, kind) in [(7, ANY), (64, LINEAR), (301, SQUARE), (9001, LINEAR)] {
+            for (kernels, context) in own_and_any_gpu() {
+                let mut case = Case::new(4, columns).options(4).of(kind).labelled().stored(dtype);
+                case.naive_runs = 3;
+                case.check_on(context, &format!("{dtype:?}{kernels}"), &[columns == 64, columns != 64]);
+            }
+        }
+    }
+}
+
+#[test]
+fn sparse_rows_give_the_same_bits_on_every_run() {
+    let whole = context();
+    let options = ContextOptions { max_flops_per_dispatch: 1 << 20, ..whole.capabilities().options };
+    let pieces = Context::with_options(whole.device().clone(), whole.queue().clone(), options);
+    for (rows, columns) in [(9, 300), (2, 40_000)] {
+        let case = Case::new(rows, columns).options(53).of(ANY).alphas(Scales::One).labelled();
+        let run = |context: &Context| -> Named {
+            let forward = case.run_on(context, false).expect("a row");
+            forward.into_iter().chain(case.run_backward_on(context, false).expect("a row")).collect()
+        };
+        let first = run(whole);
+        for again in [run(whole), run(whole), run(&pieces)] {
+            first.iter().zip(&again).for_each(|((name, _, a), (.., b))| assert_same_bits(name, a, b));
+        }
+    }
+}
+
+#[test]
+fn the_k_largest_of_rows() {
+    for (rows, columns, k, flags) in
+        [(5, 3, 3, 0), (9, 37, 1, 17), (7, 300, 30, 54), (3, 5000, 50, 7), (2, 20_000, 3, 29), (2, 20_000, 20_000, 20)]
+    {
+        let mut case = Case::new(rows, columns).options(flags).of(SoftmaxKind::TopK { k });
+        case.naive_runs = 2;
+        // Ties, of zeros too.
+        case.x.iter_mut().for_each(|x| *x = (*x * 4.0).round() / 4.0);
+        case.check("top k");
+    }
+    let mut case = Case::new(3, 7).of(SoftmaxKind::TopK { k: 2 });
+    case.x.copy_from_slice(&[1.0, 2.0, 2.0, 0.0, 2.0, 1.0, 2.0].repeat(3));
+    case.x[7..14].fill(-0.0);
+    case.x[9] = 0.0;
+    case.x[20] = f32::NAN;
+    let p = &case.run(false)[0].2;
+    assert_eq!(p[..14], [0.0, 0.5, 0.5, 0.0, 0.0, 0.0, 0.0, 0.5, 0.5, 0.0, 0.0, 0.0, 0.0, 0.0]);
+    assert!(p[14..].iter().all(|p| p.is_nan()), "{p:?}");
+}
