@@ -197,7 +197,7 @@ mod tests {
             let step = 1.0 / 8192.0_f32;
             let along = |change: &dyn Fn(f32) -> f64| (change(step) - change(-step)) / (2.0 * f64::from(step));
             let checks = |name: &str, got: f64, want: f64| {
-                assert!((got - want).abs() < 2e-5, "{kind:?} {log} {name}: {got} {want}")
+                assert!((got - want).abs() < 2e-5, "{kind:?} {log} {name}: {got} {want}");
             };
             for at in 0..x.len() {
                 let change = |by: f32| {
