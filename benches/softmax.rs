@@ -1,4 +1,4 @@
-//! Softmax of rows, and its backward pass: `cargo bench --bench softmax`.
+//! Softmax of rows and its sparse kinds, and their backward passes: `cargo bench --bench softmax`.
 
 mod common;
 
@@ -11,25 +11,34 @@ use wgpu_attention::softmax::backward::reference::{HostInputs as HostBackward, s
 use wgpu_attention::softmax::reference::{HostInputs, softmax};
 use wgpu_attention::{
     HostView, Softmax, SoftmaxBackward, SoftmaxBackwardInputs, SoftmaxConfig, SoftmaxGradients, SoftmaxInputs,
-    SoftmaxOutputs, TensorView,
+    SoftmaxKind, SoftmaxOutputs, TensorView,
 };
 
 fn main() {
     let mut bench = Bench::new();
+    let kinds = [
+        ("softmax", SoftmaxKind::Softmax),
+        ("top_k", SoftmaxKind::TopK { k: 40 }),
+        ("sparsemax", SoftmaxKind::Sparsemax),
+        ("entmax15", SoftmaxKind::Entmax { alpha: 1.5 }),
+        ("entmax", SoftmaxKind::Entmax { alpha: 1.25 }),
+    ];
     for (rows, columns) in [(16_384, 64), (1024, 1024), (64, 16_384), (1, 1_000_000)] {
-        time(&mut bench, rows, columns);
+        for kind in kinds {
+            time(&mut bench, kind, rows, columns);
+        }
     }
     bench.finish();
 }
 
-/// One size, verified and then timed.
-fn time(bench: &mut Bench, rows: usize, columns: usize) {
+/// One kind and size, verified and then timed.
+fn time(bench: &mut Bench, (name, kind): (&str, SoftmaxKind), rows: usize, columns: usize) {
     let context = &bench.context.clone();
     let mut rng = StdRng::seed_from_u64(1);
     let mut normal = || (0..rows * columns).map(|_| rng.sample(StandardNormal)).collect::<Vec<f32>>();
     let (x, dp) = (normal(), normal());
     let host = |data| HostView::new(data, [rows, columns]).expect("rows");
-    let config = SoftmaxConfig::new();
+    let config = SoftmaxConfig::new().kind(kind);
     let want = softmax(&config, &HostInputs::new(host(&x))).expect("the twin").p;
     let mut inputs = HostBackward::of(host(&x));
     inputs.dp = Some(host(&dp));
@@ -56,7 +65,7 @@ fn time(bench: &mut Bench, rows: usize, columns: usize) {
     let timer = Timer::new(context);
     let bytes = |prepared: wgpu_attention::Result<wgpu_attention::Prepared<'_>>| prepared.map(|own| own.plan().bytes());
     let throughput = Throughput::Bytes(bytes(prepare()).expect("a plan"));
-    bench.time("softmax", &id, throughput, || timer.warm_up(prepare()?));
+    bench.time(name, &id, throughput, || timer.warm_up(prepare()?));
     let throughput = Throughput::Bytes(bytes(prepare_back()).expect("a plan"));
-    bench.time("softmax_backward", &id, throughput, || timer.warm_up(prepare_back()?));
+    bench.time(&format!("{name}_backward"), &id, throughput, || timer.warm_up(prepare_back()?));
 }

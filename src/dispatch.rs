@@ -153,7 +153,7 @@ impl Plan {
     }
 
     /// The fewest bytes a kernel could move: every operand once. Of a softmax and its backward pass, what theirs move, which read long
-    /// rows twice.
+    /// rows twice, or more often where columns are hidden by their scores.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.bytes

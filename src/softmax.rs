@@ -25,7 +25,7 @@ operands! {
     /// | `x` | `[rows, columns]` | float | −∞ is a column of p = 0, which n counts |
     /// | `mask` | `[rows, columns]` | bool | false: the column has p = 0, whatever x holds there, and n does not count it |
     /// | `row_scale` | `[rows]` or `[1]` | float | a factor of the scale, of either sign |
-    /// | `alpha` | `[rows]` or `[1]` | f32 | α of an entmax, in place of the config's; a row whose α is not above 1 and at most 2 is NaN |
+    /// | `alpha` | `[rows]` or `[1]` | float | α of an entmax, in place of the config's; a row whose α is not above 1 and at most 2 is NaN |
     /// | `labels` | `[rows]` | u32 | the column of each row's label: required with `loss` |
     ///
     /// Rows of more axes than one are a view where one stride steps through them; where none does, the caller calls once for each of
@@ -88,7 +88,8 @@ op! {
     /// ```
     ///
     /// Of another [`SoftmaxKind`], exp is another function. λ is what the [`SoftmaxScale`] says, times `row_scale`, and the sums are over the columns that take part. A row of at most 4096
-    /// columns is read once, a longer one twice, of a sparsemax or an entmax eight times, of a top-k softmax up to nine; p is written once. Few long rows are split over workgroups.
+    /// columns is read once, a longer one twice, of a sparsemax or an entmax eight times; of a top-k softmax six to eight times more, for each byte of a score and of
+    /// a column's number; p is written once. Few long rows are split over workgroups.
     ///
     /// ```no_run
     /// use wgpu_attention::{Context, Softmax, SoftmaxConfig, SoftmaxInputs, SoftmaxOutputs, SoftmaxScale, TensorView};

@@ -2,10 +2,22 @@
 
 use crate::dispatch::{PlanBuilder, Value, View};
 use crate::tensor::product;
-use crate::wgsl::Specialization;
+use crate::wgsl::{Constant, Source, Specialization, source};
 use crate::{Error, Result};
 
-pub(crate) const WORKGROUP: u32 = 256;
+const WORKGROUP: u32 = 256;
+/// Workgroups that keep a large GPU busy, and chunks of four columns that make a split worth its dispatches.
+const BUSY: u32 = 512;
+const LEAST_CHUNKS: u32 = 8 * WORKGROUP;
+const MOST_SPLITS: u32 = 128;
+
+/// The kernel, for rows that are split or not, over what an op's fragments make of its numbers.
+pub(crate) fn kernel(split: bool, elem: Constant, mut fragments: Vec<&'static Source>) -> Specialization {
+    let tallies = if split { source!("shared/tallies") } else { source!("shared/no_tallies") };
+    fragments.extend([tallies, source!("shared/order"), source!("shared/workgroup_index")]);
+    let constants = vec![("WORKGROUP", Constant::U32(WORKGROUP)), ("SPLIT", Constant::Bool(split)), ("Elem", elem)];
+    Specialization { kernel: source!("shared/top_k"), constants, fragments, storage: Vec::new() }
+}
 
 /// How often each number is read: once for each byte of its order, and of its column.
 pub(crate) fn reads(columns: u32) -> u32 {
@@ -19,18 +31,43 @@ fn column_bytes(columns: u32) -> u32 {
 /// Finds the k largest of each row.
 pub(crate) fn dispatch(
     plan: &mut PlanBuilder<'_>,
-    kernel: &Specialization,
+    kernel: impl Fn(bool) -> Specialization,
     [k, rows, columns]: [u32; 3],
     values: &[(&str, Value)],
     views: &[(&str, View)],
 ) -> Result<()> {
-    let walk = u64::from(columns.div_ceil(4).div_ceil(WORKGROUP)) + 257;
-    let needed = u64::from(reads(columns)) * walk + 1;
+    let chunks = columns.div_ceil(4);
+    let splits = BUSY.div_ceil(rows.max(1)).min(chunks / LEAST_CHUNKS).clamp(1, MOST_SPLITS);
+    let split_chunks = chunks.div_ceil(splits);
+    let splits = chunks.div_ceil(split_chunks);
+    let rounds = reads(columns);
+    let walk = u64::from(split_chunks.div_ceil(WORKGROUP)) + 257;
+    let needed = if splits == 1 { u64::from(rounds) * walk + 1 } else { walk + u64::from(splits) };
     if let Some(cap) = plan.device().loop_cap.filter(|&cap| needed > cap.into()) {
         let reason = format!("top_k of {columns} columns: {needed} loop iterations, this driver ends them after {cap}");
         return Err(Error::Unsupported { reasons: vec![reason] });
     }
-    let own = [("columns", columns), ("top_k", k), ("column_bytes", column_bytes(columns))];
-    let values = [values, &own.map(|(name, value)| (name, value.into()))].concat();
-    plan.dispatch(kernel, rows.into(), product([reads(columns), columns]), &values, views)
+    let mut own = vec![
+        ("columns", columns.into()),
+        ("top_k", k.into()),
+        ("column_bytes", column_bytes(columns).into()),
+        ("splits", splits.into()),
+        ("split_chunks", split_chunks.into()),
+    ];
+    own.extend(values.iter().filter(|(name, _)| !["splits", "round"].contains(name)));
+    if splits == 1 {
+        own.push(("round", Value::from(0_u32)));
+        return plan.dispatch(&kernel(false), rows.into(), product([rounds, columns]), &own, views);
+    }
+    let mut regions = [View::NOWHERE; 2];
+    for region in &mut regions {
+        *region = plan.workspace("tallies of splits", product([4 * 260, rows, splits]))?;
+    }
+    for round in 0..=rounds {
+        let values = [&own[..], &[("round", round.into())]].concat();
+        let views = [views, &[("tallies", regions[0]), ("tallies_next", regions[1])]].concat();
+        plan.dispatch(&kernel(true), product([rows, splits]), product([4, split_chunks]), &values, &views)?;
+        regions.swap(0, 1);
+    }
+    Ok(())
 }

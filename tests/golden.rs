@@ -135,7 +135,8 @@ fn floors(op: &str, config: &Value, inputs: &BTreeMap<&str, &TensorView>) -> [f6
         if op == "softmax" {
             return [off, (off + 1.0 / f64::from(1 << 20)) * (1.0 + logs)];
         }
-        let comes_in = 2.0 * finite("dp") + finite("dlse") + finite("dloss") + finite("dentropy") * (logs + 2.0 * score);
+        let comes_in =
+            2.0 * finite("dp") + finite("dlse") + finite("dloss") + finite("dentropy") * (logs + 2.0 * score);
         let widest = (term * of_row).max(term * finite("x"));
         // Of alpha, sums of squares of logarithms.
         let widest = if inputs.contains_key("alpha") { widest.max((2.0 + logs).powi(2)) } else { widest };

@@ -43,7 +43,7 @@ fn usual(axis: &str) -> u32 {
         "classes" | "thresholds" => 1000,
         "n" | "k" => 512,
         "columns" => 4096,
-        "taus" => 1,
+        "taus" | "scales" | "alphas" => 1,
         axis if axis == "heads" || axis.ends_with("_heads") => 8,
         axis if axis == "len" || axis.ends_with("_len") => 4096,
         _ => 64,

@@ -5,6 +5,9 @@ struct Params {
     columns: u32, // classes
     top_k: u32,
     column_bytes: u32, // that tell the row's columns apart
+    splits: u32, // of a row
+    split_chunks: u32, // fours of columns
+    round: u32, // where a row is split
     logits_start: u32, // starts and strides in elements
     logits_rows: u32,
     mask_start: u32, // bytes

@@ -1,11 +1,12 @@
 // The k largest numbers of a row that take part, of equal ones those of the lowest columns: which number is the last, and where. What
 // they are, and where that is kept, the op's own file says.
 //
-// A workgroup owns a row. It finds the k-th largest of all pairs (order of the number, complement of the column), which are all
+// A workgroup owns a row, or, where SPLIT, a split of one in each round, whose tallies every workgroup of the next round adds up. It finds the k-th largest of all pairs (order of the number, complement of the column), which are all
 // different, byte by byte from the top: each walk counts the pairs by their next byte, of those that agree so far.
 // Workgroup memory: 1 KiB and 20 bytes. Features: none.
 // Source: radix selection; Alabi, Blanchard, Gordon and Steinbach, "Fast k-selection algorithms for graphics processing units", 2012.
 const WORKGROUP: u32 = 256u;
+const SPLIT: bool = false;
 alias Elem = vec4<f32>; // f32 where a row starts or ends off a multiple of four
 
 var<workgroup> counts: array<atomic<u32>, 256>;
@@ -18,47 +19,80 @@ fn main(
     @builtin(num_workgroups) num_workgroups: vec3<u32>,
     @builtin(local_invocation_index) invocation: u32,
 ) {
-    let row = workgroup_index(workgroup_id, num_workgroups);
-    if (row >= params.end_workgroup) {
+    let workgroup = workgroup_index(workgroup_id, num_workgroups);
+    if (workgroup >= params.end_workgroup) {
         return;
     }
+    let row = workgroup / params.splits;
+    let split = workgroup % params.splits;
+    let begin = split * params.split_chunks;
+    let end = min(begin + params.split_chunks, (params.columns + 3u) / 4u);
     if (invocation == 0u) {
         found = vec3(0u, 0u, params.top_k);
         atomicStore(&broken, 0u);
     }
-    for (var round = 0u; round < 4u + params.column_bytes; round++) {
-        atomicStore(&counts[invocation], 0u);
-        workgroupBarrier();
-
-        // The bytes of an order from the top, and then those of a column.
-        let in_order = round < 4u;
-        let shift = 8u * select(params.column_bytes + 3u - round, 3u - round, in_order);
-        let known = found;
-        for (var chunk = invocation; 4u * chunk < params.columns; chunk += WORKGROUP) {
-            count(row, chunk, known, in_order, shift);
+    let rounds = 4u + params.column_bytes;
+    if (!SPLIT) {
+        for (var round = 0u; round < rounds; round++) {
+            tally(row, begin + invocation, end, round, invocation);
+            pick(round, invocation);
         }
-        workgroupBarrier();
-
-        // The byte in which the k-th falls.
-        if (invocation == 0u) {
-            var left = known.z;
-            var byte = 255u;
-            for (; byte > 0u; byte--) {
-                let here = atomicLoad(&counts[byte]);
-                if (here >= left) {
-                    break;
-                }
-                left -= here;
-            }
-            let digit = byte << shift;
-            found = vec3(known.xy | select(vec2(0u, digit), vec2(digit, 0u), in_order), left);
+    } else {
+        // A dispatch is a round: first the byte of the round before.
+        if (params.round > 0u) {
+            load_tallies(row, invocation);
+            workgroupBarrier();
+            pick(params.round - 1u, invocation);
         }
-        workgroupBarrier();
+        if (params.round < rounds) {
+            tally(row, begin + invocation, end, params.round, invocation);
+            store_tallies(workgroup, invocation);
+            return;
+        }
     }
-    if (invocation == 0u) {
+    if (invocation == 0u && split == 0u) {
         let last = vec2(found.x, column_ones() - found.y);
-        store_last(row, select(last, vec2(0u, 0xffffffffu), atomicLoad(&broken) == 1u));
+        store_last(row, select(last, vec2(0u, 0xffffffffu), atomicLoad(&broken) > 0u));
     }
+}
+
+// The bytes of an order from the top, and then those of a column.
+fn is_of_order(round: u32) -> bool {
+    return round < 4u;
+}
+
+fn shift_of(round: u32) -> u32 {
+    return 8u * select(params.column_bytes + 3u - round, 3u - round, is_of_order(round));
+}
+
+fn tally(row: u32, first: u32, end: u32, round: u32, invocation: u32) {
+    workgroupBarrier();
+    atomicStore(&counts[invocation], 0u);
+    workgroupBarrier();
+    let known = found;
+    for (var chunk = first; chunk < end; chunk += WORKGROUP) {
+        count(row, chunk, known, is_of_order(round), shift_of(round));
+    }
+    workgroupBarrier();
+}
+
+// The byte in which the k-th falls.
+fn pick(round: u32, invocation: u32) {
+    if (invocation > 0u) {
+        return;
+    }
+    let known = found;
+    var left = known.z;
+    var byte = 255u;
+    for (; byte > 0u; byte--) {
+        let here = atomicLoad(&counts[byte]);
+        if (here >= left) {
+            break;
+        }
+        left -= here;
+    }
+    let digit = byte << shift_of(round);
+    found = vec3(known.xy | select(vec2(0u, digit), vec2(digit, 0u), is_of_order(round)), left);
 }
 
 // Four columns of a row.

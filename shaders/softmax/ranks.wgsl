@@ -6,6 +6,9 @@ struct Params {
     columns: u32,
     top_k: u32,
     column_bytes: u32, // that tell the row's columns apart
+    splits: u32, // of a row
+    split_chunks: u32, // fours of columns
+    round: u32, // where a row is split
     scale: f32, // of all rows, or its sign
     x_start: u32, // starts and strides in elements
     x_rows: u32,

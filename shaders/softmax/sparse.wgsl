@@ -22,6 +22,7 @@ const DALPHA: bool = false; // whether anything takes the gradient of alpha
 alias Elem = vec4<f32>; // f32 where a row starts or ends off a multiple of four
 
 const ROUNDS: u32 = 5u; // of which the brackets of tests need 4 to 5 down to a few ulp
+const LEAST: f32 = -0x1.fffffep+127; // no float is below the lowest
 const WHOLE: bool = LARGEST && ROUND && SUMS && WRITE;
 
 // Two fours of sums over columns.
@@ -109,7 +110,7 @@ fn main(
 
 // (Largest x, 1 where a column is seen, 1 where a score is NaN or plus infinity, 0.)
 fn most_of_columns() -> vec4<f32> {
-    var most = vec4(LOWEST, 0.0, 0.0, 0.0);
+    var most = vec4(LEAST, 0.0, 0.0, 0.0);
     for (var first = begin; first < end; first += BLOCK) {
         if (!KEPT) {
             load(first, false);
@@ -124,7 +125,7 @@ fn most_of_columns() -> vec4<f32> {
 fn most_of(quad: Quad) -> vec4<f32> {
     let s = bitcast<vec4<u32>>(scale * quad.x);
     let odd = ((s & vec4(0x7f800000u)) == vec4(0x7f800000u)) & (s != vec4(MINUS_INFINITY));
-    let x = select(vec4(-0x1.fffffep+127), turned(quad.x), quad.seen & !odd);
+    let x = select(vec4(LEAST), turned(quad.x), quad.seen & !odd);
     let most = max(max(x.x, x.y), max(x.z, x.w));
     return vec4(most, select(0.0, 1.0, any(quad.seen)), select(0.0, 1.0, any(quad.seen & odd)), 0.0);
 }

@@ -17,7 +17,7 @@ fn load_row() {
 }
 
 fn most_of_splits() -> vec4<f32> {
-    var most = vec4(LOWEST, 0.0, 0.0, 0.0);
+    var most = vec4(LEAST, 0.0, 0.0, 0.0);
     for (var s = lane; s < params.splits; s += LANES) {
         most = max(most, partials[4u * (row * params.splits + s)]);
     }

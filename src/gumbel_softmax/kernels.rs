@@ -114,12 +114,10 @@ pub(super) fn prepare<S: Shapes>(problem: &Problem<S>) -> Specialization {
 }
 
 /// Which logits are the k largest.
-pub(super) fn top_k<S: Shapes>(problem: &Problem<S>) -> Specialization {
-    let mut fragments =
-        vec![source!("gumbel_softmax/ranks"), source!("shared/order"), source!("shared/workgroup_index")];
+pub(super) fn top_k<S: Shapes>(problem: &Problem<S>, split: bool) -> Specialization {
+    let mut fragments = vec![source!("gumbel_softmax/ranks")];
     fragments.extend(logits(problem));
-    let constants = vec![("WORKGROUP", Constant::U32(WORKGROUP)), ("Elem", elem(problem))];
-    Specialization { kernel: source!("shared/top_k"), constants, fragments, storage: Vec::new() }.of(problem, &[])
+    crate::top_k::kernel(split, elem(problem), fragments).of(problem, &[])
 }
 
 /// Invocations that share a row of so many columns: one for each four, as far as a workgroup has them.
@@ -191,7 +189,7 @@ pub fn specializations() -> Vec<Specialization> {
                 ["logits", "y"].iter().for_each(|name| problem.change(name, |layout| layout.start = start));
                 let walk = forward(&config, &problem);
                 found.extend([walk.rows(&problem), walk.slices(&problem), walk.combine(&problem)]);
-                found.extend([prepare(&problem), top_k(&problem)]);
+                found.extend([prepare(&problem), top_k(&problem, false), top_k(&problem, true)]);
             }
         }
     }

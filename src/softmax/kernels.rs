@@ -63,9 +63,8 @@ pub(super) struct Walk {
     pub entropy: bool,
     /// How the gradient of p is read.
     pub dp: &'static Source,
-    /// What follows from the statistics, and what stands for all but the first where nothing is written.
+    /// What follows from the statistics.
     pub result: Vec<&'static Source>,
-    pub nowhere: Vec<&'static Source>,
 }
 
 pub(super) fn pick(on: bool, yes: &'static Source, no: &'static Source) -> &'static Source {
@@ -74,77 +73,67 @@ pub(super) fn pick(on: bool, yes: &'static Source, no: &'static Source) -> &'sta
 
 impl Walk {
     pub fn forward(config: &SoftmaxConfig, problem: &Problem<SoftmaxShapes>) -> Self {
-        let shapes = &problem.shapes;
-        let vec4 = problem.is_vec4(&["x", "mask", "p"]);
-        let power = config.kind.alpha().map(|alpha| sparse::power(alpha, shapes.alpha.is_some()));
-        let gathered = config.kind.top_k().is_some()
-            || power.is_some() && (shapes.row_scale.is_some() || shapes.alpha.is_some() || shapes.labels);
-        let mut result = vec![pick(power.is_some(), source!("softmax/sparse_forward"), source!("softmax/forward"))];
-        result.extend([
+        let (vec4, is_sparse) = (problem.is_vec4(&["x", "mask", "p"]), config.kind.alpha().is_some());
+        let of = |name, yes, no| pick(problem.has(name), yes, no);
+        let result = [
             pick(vec4, source!("softmax/p_vec4"), source!("softmax/p_scalar")),
-            pick(shapes.entropy, source!("softmax/entropy"), source!("softmax/no_entropy")),
-            pick(shapes.loss, source!("softmax/loss"), source!("softmax/no_loss")),
-        ]);
-        result.push(match power {
-            Some(_) => pick(shapes.support, source!("softmax/support"), source!("softmax/no_support")),
-            None => pick(shapes.lse, source!("softmax/lse"), source!("softmax/no_lse")),
-        });
-        result.extend(power.is_none().then_some(source!("softmax/row")));
-        Self {
-            vec4,
-            mask: shapes.mask,
-            own_of_rows: (!gathered).then(|| own_of_rows(problem)),
-            taylor: config.kind == SoftmaxKind::Taylor,
-            log: config.log,
-            even: false,
-            power,
-            dalpha: false,
-            top_k: config.kind.top_k(),
-            count: shapes.mask && config.scale.terms().log_n,
-            entropy: shapes.entropy,
-            dp: pick(shapes.loss && power.is_none(), source!("softmax/other_labels"), source!("softmax/no_dp")),
-            result,
-            nowhere: vec![
-                source!("softmax/no_p"),
-                source!("softmax/no_entropy"),
-                source!("softmax/no_loss"),
-                source!("softmax/no_support"),
-            ],
-        }
+            of("entropy", source!("softmax/entropy"), source!("softmax/no_entropy")),
+            of("loss", source!("softmax/loss"), source!("softmax/no_loss")),
+            match is_sparse {
+                true => of("support", source!("softmax/support"), source!("softmax/no_support")),
+                false => of("lse", source!("softmax/lse"), source!("softmax/no_lse")),
+            },
+        ];
+        let first = pick(is_sparse, source!("softmax/sparse_forward"), source!("softmax/forward"));
+        let others = problem.has("loss") && !is_sparse;
+        let dp = pick(others, source!("softmax/other_labels"), source!("softmax/no_dp"));
+        Self::new(config, problem, vec4, dp, &[&[first], &result[..]].concat())
     }
 
     pub fn backward(config: &SoftmaxConfig, problem: &Problem<SoftmaxBackwardShapes>) -> Self {
-        let shapes = &problem.shapes;
         let vec4 = problem.is_vec4(&["x", "mask", "dp", "dx"]);
-        let of_dp = pick(vec4, source!("softmax/dp_vec4"), source!("softmax/dp_scalar"));
-        let of_dx = pick(vec4, source!("softmax/dx_vec4"), source!("softmax/dx_scalar"));
-        let power = config.kind.alpha().map(|alpha| sparse::power(alpha, shapes.alpha.is_some()));
-        let own = shapes.row_scale.is_some() || shapes.alpha.is_some() || shapes.dentropy;
-        let gathered = config.kind.top_k().is_some() || shapes.labels || power.is_some() && own;
-        let mut result = vec![pick(power.is_some(), source!("softmax/sparse_backward"), source!("softmax/backward"))];
-        result.extend([
-            pick(shapes.dx, of_dx, source!("softmax/no_dx")),
-            pick(shapes.drow_scale, source!("softmax/slopes"), source!("softmax/no_slopes")),
-        ]);
-        result.push(match power {
-            Some(_) => pick(shapes.dalpha, source!("softmax/alpha_slopes"), source!("softmax/no_alpha_slopes")),
-            None => source!("softmax/row"),
-        });
+        let of = |name, yes, no| pick(problem.has(name), yes, no);
+        let dp =
+            of("dp", pick(vec4, source!("softmax/dp_vec4"), source!("softmax/dp_scalar")), source!("softmax/no_dp"));
+        let dx = pick(vec4, source!("softmax/dx_vec4"), source!("softmax/dx_scalar"));
+        let is_sparse = config.kind.alpha().is_some();
+        let result = [
+            pick(is_sparse, source!("softmax/sparse_backward"), source!("softmax/backward")),
+            of("dx", dx, source!("softmax/no_dx")),
+            of("drow_scale", source!("softmax/slopes"), source!("softmax/no_slopes")),
+            of("dalpha", source!("softmax/alpha_slopes"), source!("softmax/no_alpha_slopes")),
+        ];
+        Self::new(config, problem, vec4, dp, &result)
+    }
+
+    fn new<S: Shapes>(
+        config: &SoftmaxConfig,
+        problem: &Problem<S>,
+        vec4: bool,
+        dp: &'static Source,
+        result: &[&'static Source],
+    ) -> Self {
+        let has = |name| problem.has(name);
+        let (kind, top_k) = (config.kind, config.kind.top_k());
+        let power = kind.alpha().map(|alpha| sparse::power(alpha, has("alpha")));
+        // Of a kernel with many tensors, one for all that rows have of their own.
+        let any = ["row_scale", "alpha", "labels", "dentropy"].iter().any(|&name| has(name));
+        let gathered = top_k.is_some() || has("dloss") || power.is_some() && any;
+        let row = power.is_none().then_some(source!("softmax/row"));
         Self {
             vec4,
-            mask: shapes.mask,
+            mask: has("mask"),
             own_of_rows: (!gathered).then(|| own_of_rows(problem)),
-            taylor: config.kind == SoftmaxKind::Taylor,
+            taylor: kind == SoftmaxKind::Taylor,
             log: config.log,
-            even: config.log,
+            even: config.log && has("dp"),
             power,
-            dalpha: shapes.dalpha,
-            top_k: config.kind.top_k(),
-            count: shapes.mask && config.scale.terms().log_n,
-            entropy: shapes.dentropy,
-            dp: pick(shapes.dp, of_dp, source!("softmax/no_dp")),
-            result,
-            nowhere: vec![source!("softmax/no_dx"), source!("softmax/no_slopes"), source!("softmax/no_alpha_slopes")],
+            dalpha: has("dalpha"),
+            top_k,
+            count: has("mask") && config.scale.terms().log_n,
+            entropy: has("entropy") || has("dentropy"),
+            dp,
+            result: result.iter().copied().chain(row).collect(),
         }
     }
 
@@ -217,7 +206,7 @@ impl Walk {
 }
 
 /// Which scores are the k largest.
-pub(super) fn top_k<S: Shapes>(walk: &Walk, problem: &Problem<S>) -> Specialization {
+pub(super) fn top_k<S: Shapes>(walk: &Walk, problem: &Problem<S>, split: bool) -> Specialization {
     let masks = pick(walk.vec4, source!("softmax/mask_vec4"), source!("softmax/mask_scalar"));
     let fragments = vec![
         source!("softmax/ranks"),
@@ -225,11 +214,8 @@ pub(super) fn top_k<S: Shapes>(walk: &Walk, problem: &Problem<S>) -> Specializat
         source!("softmax/numbers"),
         pick(walk.vec4, source!("softmax/quads_vec4"), source!("softmax/quads_scalar")),
         pick(walk.mask, masks, source!("softmax/no_mask")),
-        source!("shared/order"),
-        source!("shared/workgroup_index"),
     ];
-    let constants = vec![("WORKGROUP", Constant::U32(WORKGROUP)), ("Elem", walk.elem())];
-    Specialization { kernel: source!("shared/top_k"), constants, fragments, storage: Vec::new() }.of(problem, &[])
+    crate::top_k::kernel(split, walk.elem(), fragments).of(problem, &[])
 }
 
 /// What both kernels that walk rows are made for.
@@ -268,7 +254,8 @@ fn kernels<S: Shapes>(
         problem.change("x", |layout| layout.start = start);
         let walk = walk(problem);
         found.extend(walk.is_gathered().then(|| gather(problem)));
-        found.extend(walk.top_k.map(|_| top_k(&walk, problem)));
+        let splits = [false, true].into_iter().filter(|_| walk.top_k.is_some());
+        found.extend(splits.map(|split| top_k(&walk, problem, split)));
         let columns = [4, 16, 64, 256, 1024, 4096].into_iter().filter(|_| few);
         let tiles = columns.map(Tile::of).chain([Tile::LONG]);
         if walk.power.is_some() {
@@ -284,7 +271,7 @@ fn kernels<S: Shapes>(
     }
 }
 
-/// Of kinds and flags, a plain one, all, and each option and each pair beside both; and whether it is one of the first two.
+/// Of kinds and flags, a plain one, all, and each option beside both, of some kinds each pair; and whether it is one of the first two.
 fn choices(bits: u32, plain: u32) -> impl Iterator<Item = (SoftmaxKind, u32, bool)> {
     const KINDS: [SoftmaxKind; 6] = [
         SoftmaxKind::Softmax,
@@ -297,7 +284,8 @@ fn choices(bits: u32, plain: u32) -> impl Iterator<Item = (SoftmaxKind, u32, boo
     let all = move |kind| (0..1 << bits).map(move |flags: u32| (kind, flags));
     KINDS.into_iter().flat_map(all).filter_map(move |(kind, flags)| {
         let apart = (flags ^ plain).count_ones().min(bits - flags.count_ones());
-        (apart <= 2).then_some((kind, flags, apart == 0 || flags == plain | 1))
+        let most = if [KINDS[0], KINDS[5]].contains(&kind) { 2 } else { 1 };
+        (apart <= most).then_some((kind, flags, apart == 0 || flags == plain | 1))
     })
 }
 

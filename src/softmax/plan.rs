@@ -162,8 +162,8 @@ impl Choice {
             self.gather(plan, problem, &values, &mut views)?;
         }
         if let Some(k) = walk.top_k {
-            let kernel = kernels::top_k(walk, problem);
-            top_k::dispatch(plan, &kernel, [k, self.rows, self.columns], &values, &views)?;
+            let kernel = |split| kernels::top_k(walk, problem, split);
+            top_k::dispatch(plan, kernel, [k, self.rows, self.columns], &values, &views)?;
         }
         if walk.count && self.splits > 1 {
             views.push(("counts", plan.workspace("columns of splits", 4 * self.parts())?));

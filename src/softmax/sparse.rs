@@ -58,10 +58,19 @@ impl Walk {
                 source!("softmax/sparse_partials_write"),
             ),
         ]);
+        let nowhere = [
+            source!("softmax/no_p"),
+            source!("softmax/no_entropy"),
+            source!("softmax/no_loss"),
+            source!("softmax/no_support"),
+            source!("softmax/no_dx"),
+            source!("softmax/no_slopes"),
+            source!("softmax/no_alpha_slopes"),
+        ];
         match (sums || write, write) {
             (true, true) => fragments.extend(&self.result),
             // The same sums, and nowhere to write.
-            (true, false) => fragments.extend(self.result.first().into_iter().chain(&self.nowhere)),
+            (true, false) => fragments.extend(self.result.first().into_iter().chain(&nowhere)),
             (false, _) => fragments.push(source!("softmax/no_sparse_result")),
         }
         let mut constants = tile_constants(self, tile, any(&[Stage::Largest]));

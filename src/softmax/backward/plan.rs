@@ -60,7 +60,8 @@ impl Kernels for SoftmaxBackward {
         let nowhere = ["p", "lse", "entropy", "loss", "support"].map(|name| (name, View::NOWHERE));
         let (mut views, mut values, mut sums) = (nowhere.to_vec(), Vec::new(), Vec::new());
         // Numbers of rows, or of their splits, that make one of a gradient.
-        let all = (choice.parts(), if own.row_scale == Some(1) { choice.parts() } else { choice.splits.into() });
+        let splits = if own.rows == 0 { 1 } else { choice.splits.into() };
+        let all = (choice.parts(), if own.row_scale == Some(1) { choice.parts() } else { splits });
         let rows = (u64::from(own.rows), if own.alpha == Some(1) { own.rows.into() } else { 1 });
         for (name, terms, stride, (length, count)) in
             [("drow_scale", "slopes", "slopes_stride", all), ("dalpha", "alpha_slopes", "alpha_slopes_stride", rows)]
