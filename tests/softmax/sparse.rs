@@ -63,7 +63,7 @@ fn alphas_of_rows_and_their_gradient() {
         let mut case = Case::new(5, columns).options(20).of(ANY).alphas(scales).labelled();
         case.naive_runs = 3;
         case.alpha[1..4].copy_from_slice(&[2.0, 1.5, 1.0 + 1.0 / 256.0]);
-        case.check("alphas");
+        case.check_on(context(), "alphas", &[columns == 300]);
     }
     // Near 1, where it has a limit; and what is no alpha of a row.
     let mut case = Case::new(5, 40).of(ANY).alphas(Scales::PerRow).labelled();
@@ -83,8 +83,8 @@ fn alphas_of_rows_and_their_gradient() {
 
 #[test]
 fn closely_spaced_scores_and_offsets() {
-    for kind in [LINEAR, SQUARE, ANY, SoftmaxKind::Entmax { alpha: 1.9 }] {
-        for (columns, step) in [(60, 1.0 / 64.0), (1000, 1e-5), (5000, 1e-6), (20_000, 1.0 / 1024.0)] {
+    for kind in [LINEAR, SQUARE, SoftmaxKind::Entmax { alpha: 1.9 }] {
+        for (columns, step) in [(60, 1.0 / 64.0), (5000, 1e-6), (20_000, 1.0 / 1024.0)] {
             let mut case = Case::new(2, columns).of(kind).labelled();
             case.naive_runs = 2;
             for (at, x) in case.x.iter_mut().enumerate() {
@@ -166,7 +166,7 @@ fn masks_made_of_the_lowest_float() {
 #[test]
 fn sparse_tensors_stored_in_16_bits() {
     for dtype in [DType::F16, DType::BF16] {
-        for (columns, kind) in [(7, ANY), (64, LINEAR), (301, SQUARE), (9001, LINEAR)] {
+        for (columns, kind) in [(64, LINEAR), (301, ANY), (9001, SQUARE)] {
             for (kernels, context) in own_and_any_gpu() {
                 let mut case = Case::new(4, columns).options(4).of(kind).labelled().stored(dtype);
                 case.naive_runs = 3;
