@@ -271,7 +271,7 @@ fn kernels<S: Shapes>(
     }
 }
 
-/// Of kinds and flags, a plain one, all, and each option beside both, of some kinds each pair; and whether it is one of the first two.
+/// Of kinds and flags, a plain one, all, and each option beside both, of some kinds each pair; and whether it is one of few.
 fn choices(bits: u32, plain: u32) -> impl Iterator<Item = (SoftmaxKind, u32, bool)> {
     const KINDS: [SoftmaxKind; 6] = [
         SoftmaxKind::Softmax,
@@ -285,7 +285,8 @@ fn choices(bits: u32, plain: u32) -> impl Iterator<Item = (SoftmaxKind, u32, boo
     KINDS.into_iter().flat_map(all).filter_map(move |(kind, flags)| {
         let apart = (flags ^ plain).count_ones().min(bits - flags.count_ones());
         let most = if [KINDS[0], KINDS[5]].contains(&kind) { 2 } else { 1 };
-        (apart <= most).then_some((kind, flags, apart == 0 || flags == plain | 1))
+        let few = if most == 2 { apart == 0 || flags == plain | 1 } else { flags.count_ones() == bits };
+        (apart <= most).then_some((kind, flags, few))
     })
 }
 
