@@ -138,6 +138,16 @@ fn floors(op: &str, config: &Value, inputs: &BTreeMap<&str, &TensorView>) -> [f6
         let comes_in = 2.0 * finite("dp") + finite("dlse") + finite("dentropy") * (logs + 2.0 * score);
         return [off, off * (term * of_row).max(term * finite("x")) * comes_in];
     }
+    if op == "margin_softmax" {
+        // As in tests/margin_softmax.rs.
+        let number = |name: &str, default| config[name].as_f64().unwrap_or(default);
+        let normalized = config["normalize"].as_bool().unwrap_or(true);
+        let size = if normalized { 32.0 } else { widest("features") * widest("weights") };
+        let classes = inputs["weights"].shape()[0] as f64;
+        let rows = if config["reduction"] == "sum" { inputs["labels"].shape()[0] as f64 } else { 1.0 };
+        let logits = 2.0 * size * ULP * number("scale", 64.0) * (1.0 + classes.ln());
+        return [8.0 * ULP, rows * (1.0 / f64::from(1 << 19) + logits)];
+    }
     let (keys, width) =
         (inputs["v"].shape()[2] as f64, inputs.get("q").or(inputs.get("z")).map_or(1, |t| t.shape()[3]));
     let mapped = |side: &str| match inputs.contains_key("z") {

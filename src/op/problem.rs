@@ -143,7 +143,6 @@ impl<S: Shapes> Problem<S> {
     }
 
     /// The tensors of a list, in order, and what kernels call by the name of each.
-    #[expect(dead_code, reason = "of class weights, which come next")]
     pub fn list(&self, name: &str) -> impl Iterator<Item = (&Layout, View)> {
         let own = self.given().filter(move |(_, row, _)| row.name == name);
         own.map(|(slot, row, layout)| (layout, view((slot, row, layout))))

@@ -1,0 +1,3 @@
+// Optional output, off: no class.
+fn store_predicted(row: u32, broken: bool) {
+}

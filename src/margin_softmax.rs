@@ -1,0 +1,111 @@
+//! Margin softmax: cross-entropy over the cosines of features and class weights, the target's made worse by a margin.
+
+mod config;
+mod kernels;
+mod plan;
+pub mod reference;
+mod shapes;
+
+pub use config::{Arc, Margin, MarginSoftmaxConfig};
+#[doc(hidden)]
+pub use kernels::specializations;
+pub use shapes::MarginSoftmaxShapes;
+
+use crate::Reduction;
+use crate::op::op;
+use crate::operand::operands;
+
+operands! {
+    /// The tensors that the loss reads.
+    ///
+    /// | field | shape | dtype | |
+    /// |---|---|---|---|
+    /// | `features` | `[rows, dim]` | float | |
+    /// | `weights` | `[classes, dim]` | float | a list of tensors that are one along the classes, each in a binding of its own |
+    /// | `labels` | `[rows]` | u32 | the class of each row; `u32::MAX` is none |
+    ///
+    /// Norms lie between 10⁻¹⁸ and 10¹⁸, or are 0: the cosines of such a row or class are 0.
+    ///
+    /// NaN in a row of features, or in any class weight, comes out of the rows whose cosines it is in. WGSL lets a driver assume that
+    /// there is none; the six on which this is tested do not.
+    ///
+    /// A float is f32, f16 or bf16, of each tensor as its caller likes; sums are f32.
+    MarginSoftmaxInputs {
+        /// Features, class weights and labels.
+        pub fn new(features: 2, weights: list 2, labels: index 1);
+        /// Features.
+        features: required float ["rows", "dim"];
+        /// Class weights.
+        weights: list float ["classes", "dim"];
+        /// The class of each row.
+        labels: required index ["rows"];
+    }
+    /// The tensors that the loss writes.
+    ///
+    /// | field | shape | dtype | |
+    /// |---|---|---|---|
+    /// | `loss` | `[rows]`, or `[1]` if reduced | f32 | nats |
+    /// | `lse` | `[rows]` | f32 | log-sum-exp of the row's logits, natural log |
+    /// | `entropy` | `[rows]` | f32 | of their softmax, in nats |
+    /// | `predicted` | `[rows]` | u32 | the class of the largest cosine, the first of equals; `u32::MAX` where one is NaN |
+    ///
+    /// A row whose label is none has loss 0, and the lse and the entropy of logits without a margin; in the mean it does not count.
+    /// A label that is no class makes the row's loss, lse and entropy NaN, and the mean and the sum with them.
+    MarginSoftmaxOutputs {
+        /// The loss alone.
+        pub fn new(loss: 1);
+        /// The loss.
+        loss: required statistic ["losses"];
+        /// Log-sum-exp of each row's logits.
+        lse: optional statistic ["rows"];
+        /// The entropy of their softmax.
+        entropy: optional statistic ["rows"];
+        /// The class of each row's largest cosine.
+        predicted: optional index ["rows"];
+    }
+    /// The inputs of the loss in host memory; see [`MarginSoftmaxInputs`] for shapes. The class weights are one tensor here.
+    HostInputs {}
+}
+
+op! {
+    /// Margin softmax on one device.
+    ///
+    /// ```text
+    /// c_i = f · w_i / (|f| |w_i|);   l_i = s c_i for i ≠ t, l_t = s ψ(c_t);   loss = log(1 + Σ_{i≠t} exp(l_i − l_t))
+    /// ```
+    ///
+    /// t is the row's label and ψ the [`Margin`]. Products are tiles of rows and classes that are never stored: nothing of the size
+    /// rows × classes is, and the workspace does not depend on the number of classes. The target's logit is no term of the sum, so
+    /// that neither a loss near 0 nor a large common offset cancels.
+    ///
+    /// With [`MarginSoftmaxConfig::normalize`] off and no margin this is the cross-entropy of a linear layer without its logits.
+    ///
+    /// ```no_run
+    /// use wgpu_attention::margin_softmax::Margin;
+    /// use wgpu_attention::{Context, DType, MarginSoftmax, MarginSoftmaxConfig, MarginSoftmaxInputs, MarginSoftmaxOutputs, TensorView};
+    /// # fn record(device: wgpu::Device, queue: wgpu::Queue, encoder: &mut wgpu::CommandEncoder,
+    /// #     [features, first, second, labels, loss]: [&wgpu::Buffer; 5]) -> wgpu_attention::Result<()> {
+    /// let context = Context::new(device, queue);
+    /// let config = MarginSoftmaxConfig::new().margin(Margin::Cosine { m: 0.35 }).scale(30.0);
+    /// let op = MarginSoftmax::new(&context, config)?;
+    /// // 100 000 classes in two buffers.
+    /// let weights = [TensorView::f32(first, [60_000, 512]), TensorView::f32(second, [40_000, 512])];
+    /// let labels = TensorView::new(labels, DType::U32, [256]);
+    /// op.record(
+    ///     encoder,
+    ///     MarginSoftmaxInputs::new(TensorView::f32(features, [256, 512]), &weights, labels),
+    ///     MarginSoftmaxOutputs::new(TensorView::f32(loss, [256])),
+    /// )?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Source
+    /// Wang and others, "Additive Margin Softmax for Face Verification", 2018, equation 6, and kexue.fm/archives/5743; Deng and others,
+    /// "ArcFace", 2019, equations 3 and 4; Liu and others, "SphereFace", 2017, equation 7; kexue.fm/archives/8656. The loss without
+    /// logits: Wijmans and others, "Cut Your Losses in Large-Vocabulary Language Models", 2024.
+    pub struct MarginSoftmax: MarginSoftmaxConfig, MarginSoftmaxShapes, MarginSoftmaxInputs => MarginSoftmaxOutputs;
+    /// Picks the kernels for contiguous tensors of these shapes, floats stored as `dtype`, and compiles them; class weights that one
+    /// binding does not hold are taken to come in as few as hold them.
+    plan;
+}

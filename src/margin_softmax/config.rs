@@ -1,0 +1,248 @@
+//! What the caller asks of a margin softmax.
+
+use std::fmt;
+
+use crate::reference::Real;
+use crate::{Error, Reduction, Result};
+
+/// What ArcFace does where θ + m would pass π, and cos(θ + m) rise again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+pub enum Arc {
+    /// Nothing: ψ = cos(θ + m) everywhere.
+    Plain,
+    /// Beyond θ = π − m, ψ = cos θ − m sin m, which falls on; at π − m it jumps.
+    #[default]
+    Monotone,
+    /// A margin only where cos θ > 0: ψ = cos θ elsewhere.
+    Easy,
+}
+
+/// What becomes of the target's cosine c = cos θ: ψ, at most cos θ where the margin means something.
+///
+/// ```
+/// use wgpu_attention::margin_softmax::{Arc, Margin};
+/// // What the ArcFace paper calls (m1, m2, m3).
+/// let combined = Margin::Combined { m1: 1, m2: 0.3, m3: 0.2 };
+/// assert_ne!(combined, Margin::Angular { m: 0.5, beyond: Arc::Monotone });
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+pub enum Margin {
+    /// ψ = cos θ: normalised softmax.
+    #[default]
+    None,
+    /// ψ = cos θ − m: AM-Softmax and CosFace. Usual: m = 0.35.
+    Cosine {
+        /// Finite.
+        m: f32,
+    },
+    /// ψ = cos(θ + m): ArcFace. Usual: m = 0.5.
+    Angular {
+        /// In radians; 0 to π.
+        m: f32,
+        /// What holds beyond θ = π − m.
+        beyond: Arc,
+    },
+    /// ψ = (−1)ᵏ cos(mθ) − 2k for θ in [kπ/m, (k + 1)π/m]: SphereFace, A-Softmax. Usual: m = 4.
+    Sphere {
+        /// 1 to 4.
+        m: u32,
+    },
+    /// ψ = min(cos mθ, cos θ): the simpler form of SphereFace of kexue.fm/archives/5743. Usual: m = 4.
+    SphereMin {
+        /// 1 to 4.
+        m: u32,
+    },
+    /// ψ = cos(m₁θ + m₂) − m₃; ArcFace, equation 4.
+    Combined {
+        /// 1 to 4.
+        m1: u32,
+        /// In radians; −π to π.
+        m2: f32,
+        /// Finite.
+        m3: f32,
+    },
+    /// Logits −s d_i for the others and −s (d_t + m) for the target, by the distances d = √(1 − cos θ): kexue.fm/archives/8656.
+    Metric {
+        /// Finite.
+        m: f32,
+    },
+}
+
+/// The shape of ψ; its number is the one that kernels know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    Combined,
+    Monotone,
+    Easy,
+    Piecewise,
+    Least,
+    Metric,
+}
+
+/// A margin in the numbers that kernels and twin compute with.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Terms {
+    pub form: Form,
+    /// θ is multiplied by so much.
+    pub times: u32,
+    /// What is added to the angle.
+    pub angle: f64,
+    /// What is taken off the cosine.
+    pub off: f64,
+}
+
+impl Margin {
+    pub(super) fn terms(self) -> Terms {
+        let of = |form, times, angle: f32, off: f32| Terms { form, times, angle: angle.into(), off: off.into() };
+        match self {
+            Self::None => of(Form::Combined, 1, 0.0, 0.0),
+            Self::Cosine { m } => of(Form::Combined, 1, 0.0, m),
+            Self::Angular { m, beyond: Arc::Plain } => of(Form::Combined, 1, m, 0.0),
+            Self::Angular { m, beyond: Arc::Monotone } => of(Form::Monotone, 1, m, 0.0),
+            Self::Angular { m, beyond: Arc::Easy } => of(Form::Easy, 1, m, 0.0),
+            Self::Sphere { m } => of(Form::Piecewise, m, 0.0, 0.0),
+            Self::SphereMin { m } => of(Form::Least, m, 0.0, 0.0),
+            Self::Combined { m1, m2, m3 } => of(Form::Combined, m1, m2, m3),
+            Self::Metric { m } => of(Form::Metric, 1, 0.0, m),
+        }
+    }
+
+    fn check(self) -> Result<()> {
+        let finite = |option, m: f32| expect(option, "a finite number", m.is_finite(), m);
+        let times = |option, m: u32| expect(option, "1 to 4", (1..=4).contains(&m), m);
+        let pi = std::f32::consts::PI;
+        match self {
+            Self::None => Ok(()),
+            Self::Cosine { m } => finite("margin.cosine.m", m),
+            Self::Angular { m, .. } => expect("margin.angular.m", "0 to π", (0.0..=pi).contains(&m), m),
+            Self::Sphere { m } => times("margin.sphere.m", m),
+            Self::SphereMin { m } => times("margin.sphere_min.m", m),
+            Self::Combined { m1, m2, m3 } => {
+                times("margin.combined.m1", m1)?;
+                expect("margin.combined.m2", "−π to π", (-pi..=pi).contains(&m2), m2)?;
+                finite("margin.combined.m3", m3)
+            }
+            Self::Metric { m } => finite("margin.metric.m", m),
+        }
+    }
+}
+
+impl Terms {
+    /// The target's logit over the scale.
+    pub fn target<T: Real>(&self, c: T) -> T {
+        let [zero, one, two] = [0.0, 1.0, 2.0].map(T::new);
+        // cos(nθ) and sin(nθ)/sin θ, by Chebyshev's recurrence.
+        let [mut cosine, mut sines] = [c, one];
+        let [mut cosine_before, mut sines_before] = [one, zero];
+        for _ in 1..self.times {
+            (cosine, cosine_before) = (two * c * cosine - cosine_before, cosine);
+            (sines, sines_before) = (two * c * sines - sines_before, sines);
+        }
+        let sine = ((one - c) * (one + c)).max(zero).sqrt();
+        let turned = cosine * T::new(self.angle.cos()) - sine * sines * T::new(self.angle.sin()) - T::new(self.off);
+        match self.form {
+            Form::Combined => turned,
+            Form::Monotone if c <= T::new(-self.angle.cos()) => c - T::new(self.angle * self.angle.sin()),
+            Form::Easy if c <= zero => c,
+            Form::Monotone | Form::Easy => turned,
+            Form::Piecewise => {
+                let steps =
+                    |&step: &u32| c < T::new((f64::from(step) * std::f64::consts::PI / f64::from(self.times)).cos());
+                let k = (1..self.times).filter(steps).count();
+                let piece = if k % 2 == 0 { cosine } else { -cosine };
+                piece - T::new(2.0 * k as f64)
+            }
+            Form::Least => -(-cosine).max(-c),
+            Form::Metric => self.other(c) - T::new(self.off),
+        }
+    }
+
+    /// Another class's.
+    pub fn other<T: Real>(&self, c: T) -> T {
+        match self.form {
+            Form::Metric => -(T::new(1.0) - c).max(T::new(0.0)).sqrt(),
+            _ => c,
+        }
+    }
+}
+
+/// The loss. Plain data; the kernels and the CPU twin read the same value.
+///
+/// ```
+/// use wgpu_attention::margin_softmax::Margin;
+/// use wgpu_attention::{MarginSoftmaxConfig, Reduction};
+/// let config = MarginSoftmaxConfig::new().margin(Margin::Cosine { m: 0.4 }).reduction(Reduction::Mean);
+/// assert_eq!(config.scale, 64.0);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(rename_all = "snake_case", deny_unknown_fields, default)
+)]
+pub struct MarginSoftmaxConfig {
+    /// Default: none.
+    pub margin: Margin,
+    /// s, by which cosines become logits; finite and above 0. Default: 64.
+    pub scale: f32,
+    /// Whether features and class weights are divided by their norms. Off, they come so, or the loss is of plain products. Default:
+    /// true.
+    pub normalize: bool,
+    /// How the losses of rows become one. Default: they do not. A mean is over the rows that have a
+    /// label, and 0 if none has.
+    pub reduction: Reduction,
+}
+
+impl Default for MarginSoftmaxConfig {
+    fn default() -> Self {
+        Self { margin: Margin::None, scale: 64.0, normalize: true, reduction: Reduction::None }
+    }
+}
+
+impl MarginSoftmaxConfig {
+    /// No margin, s = 64, normalised here, a loss a row.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets the margin.
+    #[must_use]
+    pub fn margin(self, margin: Margin) -> Self {
+        Self { margin, ..self }
+    }
+
+    /// Sets the scale.
+    #[must_use]
+    pub fn scale(self, scale: f32) -> Self {
+        Self { scale, ..self }
+    }
+
+    /// Sets whether norms are divided out.
+    #[must_use]
+    pub fn normalize(self, normalize: bool) -> Self {
+        Self { normalize, ..self }
+    }
+
+    /// Sets how the losses of rows become one.
+    #[must_use]
+    pub fn reduction(self, reduction: Reduction) -> Self {
+        Self { reduction, ..self }
+    }
+
+    /// Refuses values that mean nothing.
+    ///
+    /// # Errors
+    /// [`Error::Config`] naming the option.
+    pub fn check(&self) -> Result<()> {
+        let scale = self.scale;
+        expect("scale", "a finite number above 0", scale.is_finite() && scale > 0.0, scale)?;
+        self.margin.check()
+    }
+}
+
+fn expect(option: &'static str, expected: &'static str, holds: bool, got: impl fmt::Display) -> Result<()> {
+    if holds { Ok(()) } else { Err(Error::Config { option, expected, got: got.to_string() }) }
+}
