@@ -35,6 +35,10 @@ impl Kernels for MarginSoftmax {
         shapes::derived(config, size, axis)
     }
 
+    fn together(config: &MarginSoftmaxConfig) -> (u32, &'static str) {
+        (config.centres, "whole classes")
+    }
+
     fn has(_: &MarginSoftmaxConfig, shapes: &MarginSoftmaxShapes, row: &Operand) -> bool {
         shapes.has(row.name)
     }
