@@ -90,7 +90,8 @@ impl Case {
             outputs.each_ref().map(|(buffer, count)| TensorView::f32(buffer, [*count as u32]).with_offset(2));
         let predicted = TensorView::new(&classes, DType::U32, [rows as u32]).with_offset(2);
         let op = MarginSoftmax::new(context, self.config)?;
-        let outs = MarginSoftmaxOutputs { loss, lse: Some(lse), entropy: Some(entropy), predicted: Some(predicted) };
+        let mut outs = MarginSoftmaxOutputs::new(loss);
+        (outs.lse, outs.entropy, outs.predicted) = (Some(lse), Some(entropy), Some(predicted));
         let inputs = MarginSoftmaxInputs::new(view(&features, self.stored[0], rows), &weights, labels);
         context.run(&op.prepare(inputs, outs)?)?;
         // The loss alone is the same to the bit.
@@ -424,7 +425,7 @@ fn refusals_name_what_is_wrong() {
         ("labels: axis rows", run([4, 8], &[[9, 8]], 5, 4, config())),
         ("loss: axis losses: expected 4 (one a row), got 1", run([4, 8], &[[9, 8]], 4, 1, config())),
         ("loss: axis losses: expected 1 (the reduction), got 4", run([4, 8], &[[9, 8]], 4, 4, mean)),
-        ("weights: axis classes", run([4, 8], &[[0, 8]], 4, 4, config())),
+        ("weights: axis class_rows", run([4, 8], &[[0, 8]], 4, 4, config())),
         ("weights", run([4, 8], &[], 4, 4, config())),
         ("weights: the view ends", run([4, 8], &[[9, 8], [900, 8]], 4, 4, config())),
     ] {

@@ -109,7 +109,17 @@ impl Margin {
         }
     }
 
-    fn check(self) -> Result<()> {
+    /// The same with another m, of those margins that a tensor may give it to.
+    pub(super) fn with(self, m: f32) -> Option<Self> {
+        match self {
+            Self::Cosine { .. } => Some(Self::Cosine { m }),
+            Self::Angular { beyond, .. } => Some(Self::Angular { m, beyond }),
+            Self::Metric { .. } => Some(Self::Metric { m }),
+            _ => None,
+        }
+    }
+
+    pub(super) fn check(self) -> Result<()> {
         let finite = |option, m: f32| expect(option, "a finite number", m.is_finite(), m);
         let times = |option, m: u32| expect(option, "1 to 4", (1..=4).contains(&m), m);
         let pi = std::f32::consts::PI;
@@ -168,6 +178,18 @@ impl Terms {
     }
 }
 
+/// In which products the backward pass makes its gradients.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+pub enum GradientForm {
+    /// The gradient of all features is summed in the workspace, beside that of the class weights: four products with those of the
+    /// forward pass.
+    #[default]
+    Workspace,
+    /// Each gradient has a sweep of its own: five products, and a workspace that does not grow with the rows' features either.
+    Recompute,
+}
+
 /// The loss. Plain data; the kernels and the CPU twin read the same value.
 ///
 /// ```
@@ -190,14 +212,35 @@ pub struct MarginSoftmaxConfig {
     /// Whether features and class weights are divided by their norms. Off, they come so, or the loss is of plain products. Default:
     /// true.
     pub normalize: bool,
-    /// How the losses of rows become one. Default: they do not. A mean is over the rows that have a
-    /// label, and 0 if none has.
+    /// How the losses of rows become one. Default: they do not. A mean divides by the sum of the weights of the rows that have a label
+    /// (their number, without class weights), and is 0 where that is 0.
     pub reduction: Reduction,
+    /// Centres that a class has, of which a row's nearest counts; 1 to 16. Default: 1.
+    pub centres: u32,
+    /// ε, the part of the target that all classes share alike; at least 0, below 1. Default: 0.
+    pub label_smoothing: f32,
+    /// ζ, by which lse² adds to a row's loss; finite, at least 0. Default: 0.
+    pub z_loss: f32,
+    /// Whether gradients are with respect to what comes in, or stop at the normalised rows: for whoever keeps those normalised.
+    /// Default: true.
+    pub through_norm: bool,
+    /// In which products the backward pass makes its gradients. Default: with a workspace.
+    pub form: GradientForm,
 }
 
 impl Default for MarginSoftmaxConfig {
     fn default() -> Self {
-        Self { margin: Margin::None, scale: 64.0, normalize: true, reduction: Reduction::None }
+        Self {
+            margin: Margin::None,
+            scale: 64.0,
+            normalize: true,
+            reduction: Reduction::None,
+            centres: 1,
+            label_smoothing: 0.0,
+            z_loss: 0.0,
+            through_norm: true,
+            form: GradientForm::Workspace,
+        }
     }
 }
 
@@ -232,13 +275,47 @@ impl MarginSoftmaxConfig {
         Self { reduction, ..self }
     }
 
+    /// Sets how many centres a class has.
+    #[must_use]
+    pub fn centres(self, centres: u32) -> Self {
+        Self { centres, ..self }
+    }
+
+    /// Sets ε of label smoothing.
+    #[must_use]
+    pub fn label_smoothing(self, label_smoothing: f32) -> Self {
+        Self { label_smoothing, ..self }
+    }
+
+    /// Sets the factor of lse².
+    #[must_use]
+    pub fn z_loss(self, z_loss: f32) -> Self {
+        Self { z_loss, ..self }
+    }
+
+    /// Sets whether gradients go through the norms.
+    #[must_use]
+    pub fn through_norm(self, through_norm: bool) -> Self {
+        Self { through_norm, ..self }
+    }
+
+    /// Sets how the backward pass works.
+    #[must_use]
+    pub fn form(self, form: GradientForm) -> Self {
+        Self { form, ..self }
+    }
+
     /// Refuses values that mean nothing.
     ///
     /// # Errors
     /// [`Error::Config`] naming the option.
     pub fn check(&self) -> Result<()> {
-        let scale = self.scale;
+        let Self { scale, centres, label_smoothing, z_loss, .. } = *self;
         expect("scale", "a finite number above 0", scale.is_finite() && scale > 0.0, scale)?;
+        expect("centres", "1 to 16", (1..=16).contains(&centres), centres)?;
+        let smoothing = (0.0..1.0).contains(&label_smoothing);
+        expect("label_smoothing", "at least 0, below 1", smoothing, label_smoothing)?;
+        expect("z_loss", "a finite number, at least 0", z_loss.is_finite() && z_loss >= 0.0, z_loss)?;
         self.margin.check()
     }
 }

@@ -1,11 +1,11 @@
 //! In what dispatches margin softmax runs.
 
 use super::kernels::{self, COMBINE_WORKGROUP, REDUCE_WORKGROUP};
-use super::{MarginSoftmax, MarginSoftmaxConfig, MarginSoftmaxShapes, OPERANDS, Reduction};
+use super::{MarginSoftmax, MarginSoftmaxConfig, MarginSoftmaxShapes, OPERANDS, Reduction, shapes};
 use crate::adapter::Adapter;
 use crate::context::Capabilities;
 use crate::dispatch::{Plan, PlanBuilder};
-use crate::op::{self, Kernels, Operand, SizeOf};
+use crate::op::{self, GivenNames, Kernels, Operand, Shapes, SizeOf};
 use crate::tensor::product;
 use crate::tuning::NoOffer;
 use crate::{Error, Result};
@@ -23,16 +23,24 @@ impl Kernels for MarginSoftmax {
         config.check()
     }
 
-    fn check(_: &MarginSoftmaxConfig, shapes: &MarginSoftmaxShapes) -> Result<()> {
-        shapes.check()
+    fn check(config: &MarginSoftmaxConfig, own: &MarginSoftmaxShapes) -> Result<()> {
+        shapes::check(config, [own.rows, own.class_rows, own.dim])
+    }
+
+    fn refuses(config: &MarginSoftmaxConfig, given: &GivenNames, row: &Operand) -> Option<&'static str> {
+        shapes::refuses(config, given, row)
     }
 
     fn derived(config: &MarginSoftmaxConfig, size: &SizeOf<'_>, axis: &str) -> Option<(u32, &'static str)> {
-        match (axis, config.reduction) {
-            ("losses", Reduction::None) => Some((size("rows")?, "one a row")),
-            ("losses", _) => Some((1, "the reduction")),
-            _ => None,
-        }
+        shapes::derived(config, size, axis)
+    }
+
+    fn together(config: &MarginSoftmaxConfig) -> (u32, &'static str) {
+        (config.centres, "whole classes")
+    }
+
+    fn has(_: &MarginSoftmaxConfig, shapes: &MarginSoftmaxShapes, row: &Operand) -> bool {
+        shapes.has(row.name)
     }
 
     fn build(
@@ -82,7 +90,7 @@ impl Tile {
 
     fn counts(&self, shapes: &MarginSoftmaxShapes) -> [u32; 2] {
         let [rows, classes] = self.size();
-        [shapes.rows.div_ceil(rows), shapes.classes.div_ceil(classes)]
+        [shapes.rows.div_ceil(rows), shapes.class_rows.div_ceil(classes)]
     }
 
     /// Loop iterations that an invocation takes for one tile of classes, the exit of each run of a loop counted.
@@ -128,6 +136,20 @@ fn select(shapes: &MarginSoftmaxShapes, device: &Capabilities) -> Result<Walk> {
 fn build(mut plan: PlanBuilder<'_>, config: &MarginSoftmaxConfig, problem: &Problem) -> Result<Plan> {
     let shapes = &problem.shapes;
     let rows = shapes.rows;
+    let new = [
+        (config.centres > 1, "centres"),
+        (config.label_smoothing > 0.0, "label_smoothing"),
+        (config.z_loss > 0.0, "z_loss"),
+        (shapes.bias, "bias"),
+        (shapes.class_weights, "class_weights"),
+        (shapes.class_margins, "class_margins"),
+        (shapes.row_margins, "row_margins"),
+        (shapes.others, "others"),
+        (shapes.logits, "logits"),
+    ];
+    if let Some((_, name)) = new.iter().find(|(on, _)| *on) {
+        return Err(Error::Unsupported { reasons: vec![format!("{name}: the kernels do not have it yet")] });
+    }
     let reduced = config.reduction != Reduction::None;
     if rows == 0 && !reduced {
         return plan.finish(0, 0, "nothing to do".into());
@@ -203,38 +225,5 @@ fn build(mut plan: PlanBuilder<'_>, config: &MarginSoftmaxConfig, problem: &Prob
         }
         plan.dispatch(&kernels::reduce(config), 1, rows.into(), &[], &views)?;
     }
-    plan.finish(product([2, rows, shapes.classes, shapes.dim]), problem.bytes(), reason)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn walk(shapes: MarginSoftmaxShapes, device: &Capabilities) -> ([u32; 2], u32, u32) {
-        let walk = select(&shapes, device).expect("a plan");
-        (walk.tile.size(), walk.splits, walk.most_tiles)
-    }
-
-    #[test]
-    fn few_rows_split_their_classes() {
-        let gpu = Capabilities::plain();
-        let (tile, splits, _) = walk(MarginSoftmaxShapes::new(8, 1_000_000, 512), &gpu);
-        assert_eq!((tile, splits), ([16, 256], 64));
-        let (tile, splits, _) = walk(MarginSoftmaxShapes::new(1 << 16, 1000, 512), &gpu);
-        assert_eq!((tile, splits), ([128, 128], 1));
-        let (tile, splits, _) = walk(MarginSoftmaxShapes::new(256, 100, 64), &gpu);
-        assert_eq!((tile, splits), ([64, 64], 2));
-    }
-
-    #[test]
-    fn a_dispatch_holds_what_work_and_loops_allow() {
-        let (_, _, most) = walk(MarginSoftmaxShapes::new(8, 1_000_000, 512), &Capabilities::plain());
-        assert_eq!(most, 8192, "2³⁵ over 2 · 16 · 256 · 512");
-        let capped = Capabilities { is_cpu: true, loop_cap: Some(65_535), ..Capabilities::plain() };
-        let (_, _, most) = walk(MarginSoftmaxShapes::new(8, 1_000_000, 512), &capped);
-        assert!((1..=65_533 / 259).contains(&most), "{most}");
-        assert!(
-            select(&MarginSoftmaxShapes::new(8, 10, 512), &Capabilities { loop_cap: Some(100), ..capped }).is_err()
-        );
-    }
+    plan.finish(product([2, rows, shapes.class_rows, shapes.dim]), problem.bytes(), reason)
 }

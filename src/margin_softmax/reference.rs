@@ -1,8 +1,9 @@
 //! The CPU twin of margin softmax: plain loops over the formula.
 
+use super::config::Terms;
 use super::{MarginSoftmaxConfig, Reduction};
-use crate::Result;
 use crate::reference::{Real, SumOrder};
+use crate::{HostView, Result};
 
 pub use super::HostInputs;
 
@@ -15,8 +16,147 @@ pub struct HostOutputs<T> {
     pub lse: Vec<T>,
     /// `[rows]`.
     pub entropy: Vec<T>,
-    /// `[rows]`; `u32::MAX` where a cosine is NaN.
+    /// `[rows]`; `u32::MAX` where a logit is NaN.
     pub predicted: Vec<u32>,
+    /// `[rows]`.
+    pub others: Vec<T>,
+    /// `[rows, classes]`.
+    pub logits: Vec<T>,
+}
+
+/// The inputs that forward and backward have in common.
+pub(super) struct Call<'a> {
+    pub features: HostView<'a, f32, 2>,
+    pub weights: HostView<'a, f32, 2>,
+    pub labels: HostView<'a, u32, 1>,
+    pub bias: Option<HostView<'a, f32, 1>>,
+    pub class_weights: Option<HostView<'a, f32, 1>>,
+    pub class_margins: Option<HostView<'a, f32, 1>>,
+    pub row_margins: Option<HostView<'a, f32, 1>>,
+}
+
+/// Rows of numbers, and 1 over the norm of each: 0 for a norm of 0, 1 where norms are left alone.
+pub(super) struct Rows<T> {
+    pub rows: Vec<Vec<T>>,
+    pub inverse: Vec<T>,
+}
+
+/// What a row's label is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Label {
+    None,
+    Class(usize),
+    /// No class, or one whose weight or margin means nothing.
+    Unknown,
+}
+
+/// A row of logits.
+pub(super) struct Row<T> {
+    pub label: Label,
+    /// Whether all that the row makes is NaN.
+    pub broken: bool,
+    /// The weight of its class.
+    pub weight: T,
+    #[expect(dead_code, reason = "of the backward pass")]
+    pub terms: Terms,
+    pub cosines: Vec<T>,
+    /// The row of the class weights that made each.
+    pub winners: Vec<usize>,
+    /// Logits without the margin, and with it.
+    pub plain: Vec<T>,
+    pub logits: Vec<T>,
+}
+
+impl Call<'_> {
+    pub fn rows_of<T: Real>(config: &MarginSoftmaxConfig, tensor: HostView<'_, f32, 2>, order: SumOrder) -> Rows<T> {
+        let [count, dim] = tensor.shape();
+        let dims = order.indices(dim);
+        let rows: Vec<Vec<T>> =
+            (0..count).map(|i| (0..dim).map(|c| T::new(tensor.at([i, c]).into())).collect()).collect();
+        let inverse = |row: &Vec<T>| {
+            let square = dims.iter().fold(T::new(0.0), |sum, &c| sum + row[c] * row[c]);
+            match square == T::new(0.0) {
+                _ if !config.normalize => T::new(1.0),
+                true => T::new(0.0),
+                false => T::new(1.0) / square.sqrt(),
+            }
+        };
+        let inverse = rows.iter().map(inverse).collect();
+        Rows { rows, inverse }
+    }
+
+    /// What the label of row `i` says: itself, its weight, its margin.
+    fn label(&self, config: &MarginSoftmaxConfig, i: usize, classes: usize) -> (Label, f32, Terms) {
+        let label = self.labels.at([i]);
+        let t = label as usize;
+        let (margin, none) = (config.margin, (Label::None, 0.0, config.margin.terms()));
+        if label == u32::MAX {
+            return none;
+        }
+        if t >= classes {
+            return (Label::Unknown, none.1, none.2);
+        }
+        let given =
+            self.class_margins.map(|margins| margins.at([t])).or(self.row_margins.map(|margins| margins.at([i])));
+        let margin = given.and_then(|m| margin.with(m)).unwrap_or(margin);
+        let weight = self.class_weights.map_or(1.0, |weights| weights.at([t]));
+        let label = if weight.is_finite() && margin.check().is_ok() { Label::Class(t) } else { Label::Unknown };
+        (label, weight, margin.terms())
+    }
+
+    /// Row `i`.
+    pub fn row<T: Real>(
+        &self,
+        config: &MarginSoftmaxConfig,
+        [features, weights]: [&Rows<T>; 2],
+        i: usize,
+        order: SumOrder,
+    ) -> Row<T> {
+        let centres = config.centres as usize;
+        let classes = weights.rows.len() / centres;
+        let feature = &features.rows[i];
+        let dims = order.indices(feature.len());
+        let cosine = |w: usize| {
+            let product = dims.iter().fold(T::new(0.0), |sum, &c| sum + feature[c] * weights.rows[w][c]);
+            product * features.inverse[i] * weights.inverse[w]
+        };
+        let (label, weight, terms) = self.label(config, i, classes);
+        let mut row = Row {
+            label,
+            broken: label == Label::Unknown,
+            weight: T::new(weight.into()),
+            terms,
+            cosines: Vec::with_capacity(classes),
+            winners: Vec::with_capacity(classes),
+            plain: Vec::with_capacity(classes),
+            logits: Vec::with_capacity(classes),
+        };
+        for j in 0..classes {
+            let own: Vec<T> = (j * centres..(j + 1) * centres).map(cosine).collect();
+            let best = (1..centres).fold(0, |best, k| if own[k] > own[best] { k } else { best });
+            // What is NaN shows, wherever it is.
+            let nan = own.iter().copied().find(|c| c.to_f64().is_nan());
+            let c = nan.unwrap_or(own[best]);
+            let logit = |x: T| {
+                let product = T::new(config.scale.into()) * x;
+                self.bias.map_or(product, |bias| product + T::new(bias.at([j]).into()))
+            };
+            row.cosines.push(c);
+            row.winners.push(j * centres + best);
+            row.plain.push(logit(terms.other(c)));
+            let is_target = label == Label::Class(j);
+            row.logits.push(logit(if is_target { terms.target(c) } else { terms.other(c) }));
+        }
+        row.broken |= row.logits.iter().chain(&row.plain).any(|logit| !logit.to_f64().is_finite());
+        row
+    }
+}
+
+impl<'a> HostInputs<'a> {
+    pub(super) fn call(&self) -> Call<'a> {
+        let Self { features, weights, labels, bias, class_weights, class_margins, row_margins } = *self;
+        Call { features, weights, labels, bias, class_weights, class_margins, row_margins }
+    }
 }
 
 /// The loss in f64.
@@ -36,81 +176,95 @@ pub fn margin_softmax_in<T: Real>(
     inputs: &HostInputs,
     order: SumOrder,
 ) -> Result<HostOutputs<T>> {
-    let shapes = inputs.shapes(config)?;
-    let [rows, classes, dim] = [shapes.rows, shapes.classes, shapes.dim].map(|extent| extent as usize);
-    let (zero, one, nan) = (T::new(0.0), T::new(1.0), T::new(f64::NAN));
-    let (scale, terms) = (T::new(config.scale.into()), config.margin.terms());
-    let (dims, columns) = (order.indices(dim), order.indices(classes));
-    let sum = |terms: &mut dyn Iterator<Item = T>| terms.fold(zero, |sum, term| sum + term);
-    let [features, weights] = [&inputs.features, &inputs.weights].map(|tensor| {
-        let rows = 0..tensor.shape()[0];
-        let row = |i| (0..dim).map(|c| T::new(tensor.at([i, c]).into())).collect::<Vec<T>>();
-        rows.map(row).collect::<Vec<_>>()
-    });
-    // 1 over a row's norm, or 0.
-    let inverse = |row: &[T]| {
-        let square = sum(&mut dims.iter().map(|&c| row[c] * row[c]));
-        if !config.normalize {
-            one
-        } else if square == zero {
-            zero
-        } else {
-            one / square.sqrt()
+    let rows = inputs.shapes(config)?.rows as usize;
+    let call = inputs.call();
+    let [features, weights] = [call.features, call.weights].map(|tensor| Call::rows_of::<T>(config, tensor, order));
+    let mut out = HostOutputs {
+        loss: Vec::new(),
+        lse: Vec::new(),
+        entropy: Vec::new(),
+        predicted: Vec::new(),
+        others: Vec::new(),
+        logits: Vec::new(),
+    };
+    let mut weighed = Vec::with_capacity(rows);
+    for i in 0..rows {
+        let row = call.row(config, [&features, &weights], i, order);
+        let is_nan = row.plain.iter().any(|logit| !logit.to_f64().is_finite());
+        let best = (1..row.plain.len()).fold(0, |best, j| if row.plain[j] > row.plain[best] { j } else { best });
+        out.predicted.push(if is_nan { u32::MAX } else { best as u32 });
+        let result = Statistics::of(config, &row, order);
+        out.loss.push(result.loss);
+        out.lse.push(result.lse);
+        out.entropy.push(result.entropy);
+        out.others.push(result.others);
+        weighed.push(if row.label == Label::None { T::new(0.0) } else { row.weight });
+        out.logits.extend(row.plain);
+    }
+    let zero = T::new(0.0);
+    let all = |of: &[T]| order.indices(rows).into_iter().fold(zero, |sum, i| sum + of[i]);
+    out.loss = match (config.reduction, all(&weighed)) {
+        (Reduction::None, _) => out.loss,
+        (Reduction::Sum, _) => vec![all(&out.loss)],
+        (Reduction::Mean, weights) => {
+            let sum = all(&out.loss);
+            vec![if weights == zero { T::new(0.0) * sum } else { sum / weights }]
         }
     };
-    let of_weights: Vec<T> = weights.iter().map(|row| inverse(row)).collect();
-
-    let mut out = HostOutputs { loss: Vec::new(), lse: Vec::new(), entropy: Vec::new(), predicted: Vec::new() };
-    for (i, feature) in features.iter().enumerate() {
-        let label = inputs.labels.at([i]);
-        let of_feature = inverse(feature);
-        let cosine = |j: usize| sum(&mut dims.iter().map(|&c| feature[c] * weights[j][c])) * of_feature * of_weights[j];
-        let cosines: Vec<T> = (0..classes).map(cosine).collect();
-        let broken = cosines.iter().any(|c| c.to_f64().is_nan());
-        let best = (1..classes).fold(0, |best, j| if cosines[j] > cosines[best] { j } else { best });
-        out.predicted.push(if broken { u32::MAX } else { best as u32 });
-
-        // All but the target's logit, relative to their largest.
-        let target = label as usize;
-        let others = || columns.iter().filter(|&&j| j != target).map(|&j| scale * terms.other(cosines[j]));
-        let largest = others().reduce(Real::max);
-        let all = match (largest, target < classes) {
-            (Some(largest), true) => largest.max(scale * terms.target(cosines[target])),
-            (None, true) => scale * terms.target(cosines[target]),
-            (largest, false) => largest.unwrap_or(zero),
-        };
-        let rest = largest.map_or(zero, |largest| sum(&mut others().map(|logit| (logit - largest).exp())));
-        let own = (target < classes).then(|| scale * terms.target(cosines[target]) - all);
-        let below = |logit: T| logit - all;
-        let total = sum(&mut others().map(|logit| below(logit).exp()).chain(own.map(Real::exp)));
-        let mixed = sum(&mut others().map(|logit| below(logit).exp() * below(logit)).chain(own.map(|x| x.exp() * x)));
-        let loss = match (own, largest) {
-            (Some(own), Some(largest)) => {
-                let above = largest - all - own + rest.ln();
-                above.max(zero) + (one + (-above.max(-above)).exp()).ln()
-            }
-            _ => zero,
-        };
-        let ignored = label == u32::MAX;
-        let unknown = broken || !ignored && target >= classes;
-        out.loss.push(if ignored {
-            zero
-        } else if unknown {
-            nan
-        } else {
-            loss
-        });
-        out.lse.push(if unknown { nan } else { all + total.ln() });
-        out.entropy.push(if unknown { nan } else { total.ln() - mixed / total });
-    }
-    let labelled = (0..rows).filter(|&i| inputs.labels.at([i]) != u32::MAX).count();
-    let all = || sum(&mut order.indices(rows).into_iter().map(|i| out.loss[i]));
-    out.loss = match config.reduction {
-        Reduction::None => out.loss,
-        Reduction::Sum => vec![all()],
-        Reduction::Mean => vec![all() / T::new(labelled.max(1) as f64)],
-    };
     Ok(out)
+}
+
+/// The numbers of one row.
+struct Statistics<T> {
+    loss: T,
+    lse: T,
+    entropy: T,
+    others: T,
+}
+
+impl<T: Real> Statistics<T> {
+    fn of(config: &MarginSoftmaxConfig, row: &Row<T>, order: SumOrder) -> Self {
+        let [zero, one, nan] = [0.0, 1.0, f64::NAN].map(T::new);
+        let lowest = T::new(f64::NEG_INFINITY);
+        let is_none = row.label == Label::None;
+        if row.broken {
+            return Self { loss: if is_none { zero } else { nan }, lse: nan, entropy: nan, others: nan };
+        }
+        let columns = order.indices(row.logits.len());
+        let is_target = |j: usize| row.label == Label::Class(j);
+        let sum = |terms: &mut dyn Iterator<Item = T>| terms.fold(zero, |sum, term| sum + term);
+        let top = row.logits.iter().copied().fold(row.logits[0], Real::max);
+        let below = |j: usize| row.logits[j] - top;
+        let total = sum(&mut columns.iter().map(|&j| below(j).exp()));
+        let mixed = sum(&mut columns.iter().map(|&j| below(j).exp() * below(j)));
+        let lse = top + total.ln();
+        let entropy = total.ln() - mixed / total;
+
+        // The others relative to the largest of their own.
+        let others = || columns.iter().copied().filter(|&j| !is_target(j));
+        let largest = others().map(|j| row.logits[j]).reduce(Real::max);
+        let (above, loss) = match (row.label, largest) {
+            (Label::Class(t), Some(largest)) => {
+                let rest = sum(&mut others().map(|j| (row.logits[j] - largest).exp()));
+                let above = largest - row.logits[t] + rest.ln();
+                (above, above.max(zero) + (one + (-above.max(-above)).exp()).ln())
+            }
+            _ => (lowest, zero),
+        };
+        if is_none {
+            return Self { loss: zero, lse, entropy, others: lowest };
+        }
+        let distance = sum(&mut columns.iter().map(|&j| top - row.logits[j])) / T::new(columns.len() as f64);
+        let [smoothing, z_loss] = [config.label_smoothing, config.z_loss].map(|x| T::new(x.into()));
+        let mut whole = (one - smoothing) * loss;
+        if config.label_smoothing > 0.0 {
+            whole += smoothing * (total.ln() + distance);
+        }
+        if config.z_loss > 0.0 {
+            whole += z_loss * lse * lse;
+        }
+        Self { loss: row.weight * whole, lse, entropy, others: above }
+    }
 }
 
 /// All outputs, by name.
@@ -119,9 +273,16 @@ pub(super) fn by_name<T: Real>(
     inputs: &HostInputs,
     order: SumOrder,
 ) -> Result<Vec<(&'static str, Vec<T>)>> {
-    let HostOutputs { loss, lse, entropy, predicted } = margin_softmax_in(config, inputs, order)?;
+    let HostOutputs { loss, lse, entropy, predicted, others, logits } = margin_softmax_in(config, inputs, order)?;
     let predicted = predicted.into_iter().map(|class| T::new(class.into())).collect();
-    Ok(vec![("loss", loss), ("lse", lse), ("entropy", entropy), ("predicted", predicted)])
+    Ok(vec![
+        ("loss", loss),
+        ("lse", lse),
+        ("entropy", entropy),
+        ("predicted", predicted),
+        ("others", others),
+        ("logits", logits),
+    ])
 }
 
 #[cfg(test)]
@@ -195,5 +356,75 @@ mod tests {
         // A norm of 0: every cosine is 0.
         let out = run(MarginSoftmaxConfig::new(), &[0.0, 0.0], &weights, &[1], 2);
         assert!((out.loss[0] - 2.0_f64.ln()).abs() < 1e-12, "{out:?}");
+    }
+
+    #[test]
+    fn every_option_by_hand() {
+        // Centres (1, 0), (0, 1) and (-1, 0), (0, -1): cosines 0.8 and -0.6.
+        let features = HostView::new(&[0.6, 0.8], [1, 2]).expect("a row");
+        let weights = HostView::new(&[1.0, 0.0, 0.0, 1.0, -1.0, 0.0, 0.0, -1.0], [4, 2]).expect("centres");
+        let labels = HostView::new(&[1], [1]).expect("a label");
+        let config = MarginSoftmaxConfig::new().margin(Margin::Cosine { m: 9.0 }).scale(2.0).centres(2);
+        let config = config.label_smoothing(0.25).z_loss(0.5);
+        let mut inputs = HostInputs::new(features, weights, labels);
+        inputs.bias = Some(HostView::new(&[0.5, -0.25], [2]).expect("a bias"));
+        inputs.class_weights = Some(HostView::new(&[7.0, 3.0], [2]).expect("weights"));
+        inputs.class_margins = Some(HostView::new(&[4.0, 0.125], [2]).expect("margins"));
+        let out = margin_softmax(&config, &inputs).expect("a loss");
+        let [first, plain] = [2.0 * 0.8 + 0.5, 2.0 * -0.6 - 0.25];
+        let second: f64 = plain - 2.0 * 0.125;
+        let lse = (first.exp() + second.exp()).ln();
+        let want = 3.0 * (0.75 * (lse - second) + 0.25 * (lse - (first + second) / 2.0) + 0.5 * lse * lse);
+        for (got, want) in [
+            (out.loss[0], want),
+            (out.lse[0], lse),
+            (out.others[0], first - second),
+            (out.logits[0], first),
+            (out.logits[1], plain),
+        ] {
+            assert!((got - want).abs() < 1e-6, "{out:?}: {want}");
+        }
+        assert_eq!(out.predicted, [0]);
+        // The weight of a mean's only class goes.
+        let mean = margin_softmax(&config.reduction(Reduction::Mean), &inputs).expect("a loss");
+        assert!((mean.loss[0] - want / 3.0).abs() < 1e-6, "{mean:?}");
+        // A margin a row is the same.
+        (inputs.class_margins, inputs.row_margins) = (None, Some(HostView::new(&[0.125], [1]).expect("a margin")));
+        assert_eq!(margin_softmax(&config, &inputs).expect("a loss").loss, out.loss);
+        let broken = [f32::NAN];
+        inputs.row_margins = Some(HostView::new(&broken, [1]).expect("a margin"));
+        assert!(margin_softmax(&config, &inputs).expect("a loss").loss[0].is_nan());
+    }
+
+    #[test]
+    fn options_that_do_not_fit_are_refused() {
+        let [features, weights] =
+            [[1, 2], [4, 2]].map(|shape: [usize; 2]| HostView::new(&[1.0; 8][..shape[0] * 2], shape).expect("rows"));
+        let numbers = HostView::new(&[0.5; 4], [4]).expect("numbers");
+        let inputs = HostInputs::new(features, weights, HostView::new(&[0], [1]).expect("a label"));
+        let given = HostInputs { class_margins: Some(numbers), ..inputs };
+        let both = HostInputs { row_margins: Some(HostView::new(&[0.5], [1]).expect("a margin")), ..given };
+        let (new, cosine) = (MarginSoftmaxConfig::new(), Margin::Cosine { m: 0.5 });
+        for (says, config, inputs) in [
+            ("class_margins is given, but only the margins cosine", new, given),
+            ("class_margins is given, but only the margins cosine", new.margin(Margin::Sphere { m: 2 }), given),
+            ("row_margins is given, but so is class_margins", new.margin(cosine), both),
+            (
+                "weights: axis class_rows: expected a multiple of the 3 centres of a class, got 4",
+                new.centres(3),
+                inputs,
+            ),
+            (
+                "class_margins: axis classes: expected 2 (the class_rows of weights",
+                new.margin(cosine).centres(2),
+                given,
+            ),
+            ("option centres: expected 1 to 16, got 0", new.centres(0), inputs),
+            ("option label_smoothing: expected at least 0, below 1, got 1", new.label_smoothing(1.0), inputs),
+            ("option z_loss", new.z_loss(-1.0), inputs),
+        ] {
+            let message = margin_softmax(&config, &inputs).expect_err("a refusal").to_string();
+            assert!(message.replace("input ", "").replace(": is", " is").contains(says), "{message}");
+        }
     }
 }
