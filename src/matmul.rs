@@ -4,7 +4,7 @@ mod config;
 mod kernels;
 mod offers;
 mod plan;
-#[cfg_attr(not(test), allow(dead_code, reason = "of margin_softmax, which comes next"))]
+#[allow(dead_code, reason = "of margin_softmax, which comes next")]
 mod product;
 pub mod reference;
 mod shapes;
