@@ -5,7 +5,7 @@ mod case;
 mod common;
 
 use case::{Case, NONE};
-use common::{Tensor, assert_same_bits, compiles_slowly, context, own_and_any_gpu};
+use common::{Tensor, assert_same_bits, context, own_and_any_gpu};
 use proptest::prelude::*;
 use wgpu_attention::margin_softmax::{Arc, Margin};
 use wgpu_attention::{
@@ -284,7 +284,7 @@ fn a_million_classes() {
 /// 2 GB of class weights, in buffers of 128 MiB; only where tests are to be thorough.
 #[test]
 fn a_million_wide_classes() {
-    if std::env::var_os("THOROUGH").is_none() || compiles_slowly() {
+    if std::env::var_os("THOROUGH").is_none() {
         return;
     }
     let context = context();

@@ -53,9 +53,14 @@ pub(super) fn rows_of(fours: u32) -> u32 {
     WORKGROUP / lanes(fours)
 }
 
+/// Invocations that share a row of a matrix: few, so that each adds up several fours before they wait for each other.
+fn norm_lanes(dim: u32) -> u32 {
+    lanes(dim.div_ceil(4 * 8))
+}
+
 /// Rows of a workgroup of [`norms`].
 pub(super) fn norm_rows(dim: u32) -> u32 {
-    rows_of(dim.div_ceil(4))
+    WORKGROUP / norm_lanes(dim)
 }
 
 /// The kernel of the norms of a matrix's rows.
@@ -63,7 +68,7 @@ pub(super) fn norms(layout: &Layout) -> Specialization {
     let vec4 = layout.is_vec4();
     let constants = [
         ("WORKGROUP", Constant::U32(WORKGROUP)),
-        ("LANES", Constant::U32(lanes(layout.shape[1].div_ceil(4)))),
+        ("LANES", Constant::U32(norm_lanes(layout.shape[1]))),
         ("Elem", Constant::Type(if vec4 { "vec4<f32>" } else { "f32" })),
     ];
     let load = if vec4 { own!("x_vec4") } else { own!("x_scalar") };
@@ -213,7 +218,7 @@ pub fn specializations() -> Vec<Specialization> {
             }
         }
     }
-    for dim in [1, 4, 100, 101, 10_000, 10_001] {
+    for dim in [1, 4, 1000, 1001, 20_000, 20_001] {
         found.push(norms(&Layout::contiguous(&[8, dim], crate::dtype::Storage::Plain(crate::DType::F32))));
     }
     wgsl::distinct(found)
