@@ -3,6 +3,8 @@
 #[path = "margin_softmax/case.rs"]
 mod case;
 mod common;
+#[path = "margin_softmax/published.rs"]
+mod published;
 #[path = "margin_softmax/refusals.rs"]
 mod refusals;
 
