@@ -39,11 +39,12 @@ fn specialization(
     Specialization { kernel, constants: constants.to_vec(), fragments, storage: Vec::new() }
 }
 
-/// Invocations that share a row of so many fours: of a short row few, so that a workgroup has many.
+/// Invocations that share a row of so many fours: few, so that each takes several of them before they wait for each other.
 pub(super) fn lanes(fours: u32) -> u32 {
     match fours {
-        0..=16 => 4,
-        17..=512 => 32,
+        0..=64 => 4,
+        65..=256 => 16,
+        257..=2048 => 64,
         _ => WORKGROUP,
     }
 }
@@ -213,12 +214,13 @@ pub fn specializations() -> Vec<Specialization> {
                     let config = config.reduction(reduction);
                     found.extend([finish(&config, &problem), reduce(&config)]);
                 }
-                let sizes = [1, 100, 1000].into_iter().flat_map(|fours| [true, false].map(|vec4| (fours, vec4)));
+                let sizes =
+                    [1, 100, 1000, 10_000].into_iter().flat_map(|fours| [true, false].map(|vec4| (fours, vec4)));
                 found.extend(sizes.map(|(fours, vec4)| rows(&config, &problem, fours, vec4)));
             }
         }
     }
-    for dim in [1, 4, 1000, 1001, 20_000, 20_001] {
+    for dim in [1, 4, 4000, 4001, 40_000, 40_001] {
         found.push(norms(&Layout::contiguous(&[8, dim], crate::dtype::Storage::Plain(crate::DType::F32))));
     }
     wgsl::distinct(found)
