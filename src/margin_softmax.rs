@@ -1,5 +1,6 @@
 //! Margin softmax: cross-entropy over the cosines of features and class weights, the target's made worse by a margin.
 
+mod chunks;
 mod config;
 mod kernels;
 mod plan;

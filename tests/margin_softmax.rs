@@ -1,167 +1,20 @@
 //! Margin softmax on the GPU against its f64 twin.
 
+#[path = "margin_softmax/case.rs"]
+mod case;
 mod common;
 
-use common::{Expected, NAIVE_RUNS, Tensor, ULP, assert_same_bits, context, own_and_any_gpu};
+use case::{Case, NONE};
+use common::{Tensor, assert_same_bits, compiles_slowly, context, own_and_any_gpu};
 use proptest::prelude::*;
-use wgpu_attention::Reduction;
-use wgpu_attention::margin_softmax::reference::{HostInputs, HostOutputs, margin_softmax, margin_softmax_in};
 use wgpu_attention::margin_softmax::{Arc, Margin};
-use wgpu_attention::reference::SumOrder;
 use wgpu_attention::{
-    Context, ContextOptions, DType, Error, HostView, MarginSoftmax, MarginSoftmaxConfig, MarginSoftmaxInputs,
-    MarginSoftmaxOutputs, MarginSoftmaxShapes, Result, TensorView,
+    Context, ContextOptions, DType, Error, MarginSoftmax, MarginSoftmaxConfig, MarginSoftmaxInputs,
+    MarginSoftmaxOutputs, MarginSoftmaxShapes, Reduction, TensorView,
 };
 
-const NONE: u32 = u32::MAX;
 const ARC: Margin = Margin::Angular { m: 0.5, beyond: Arc::Monotone };
-
-/// Random features and class weights.
-#[derive(Clone)]
-struct Case {
-    config: MarginSoftmaxConfig,
-    features: Tensor<2>,
-    weights: Tensor<2>,
-    labels: Vec<u32>,
-    /// How many tensors the class weights are.
-    shards: usize,
-    /// The types of features and class weights.
-    stored: [DType; 2],
-}
-
-/// What came out: loss, lse and entropy; and the predicted classes.
-type Outputs = ([Vec<f32>; 3], Vec<u32>);
-
-impl Case {
-    fn new([rows, classes, dim]: [usize; 3], config: MarginSoftmaxConfig) -> Self {
-        let labels = (0..rows).map(|i| if i % 5 == 3 { NONE } else { (7 * i % classes) as u32 }).collect();
-        let [features, weights] = [(1, rows), (2, classes)].map(|(seed, rows)| Tensor::normal(seed, [rows, dim]));
-        Self { config, features, weights, labels, shards: 1, stored: [DType::F32; 2] }
-    }
-
-    fn shards(self, shards: usize) -> Self {
-        Self { shards, ..self }
-    }
-
-    fn stored(self, stored: [DType; 2]) -> Self {
-        let [features, weights] = [self.features.rounded(stored[0]), self.weights.rounded(stored[1])];
-        Self { features, weights, stored, ..self }
-    }
-
-    fn host(&self) -> HostInputs<'_> {
-        let labels = HostView::new(&self.labels, [self.labels.len()]).expect("labels");
-        HostInputs::new(self.features.view(), self.weights.view(), labels)
-    }
-
-    fn run(&self, odd: bool) -> Outputs {
-        self.run_on(context(), odd).expect("a loss")
-    }
-
-    /// On the GPU, with guards around the outputs and, if `odd`, every row off a multiple of four with NaN behind it.
-    fn run_on(&self, context: &Context, odd: bool) -> Result<Outputs> {
-        let (start, gap) = if odd { (3, 2) } else { (0, 0) };
-        let placed = |data: &[f32], dim: usize, dtype| {
-            let rows = data.chunks(dim).flat_map(|row| [row, &[f32::NAN; 2][..gap]].concat());
-            context
-                .upload_as(&vec![f32::NAN; start].into_iter().chain(rows).chain([f32::NAN]).collect::<Vec<_>>(), dtype)
-        };
-        let ([rows, dim], [classes, _]) = (self.features.shape, self.weights.shape);
-        let features = placed(&self.features.data, dim, self.stored[0])?;
-        let each = classes.div_ceil(self.shards);
-        let shards: Vec<_> = self.weights.data.chunks(each * dim).collect();
-        let buffers = shards.iter().map(|shard| placed(shard, dim, self.stored[1])).collect::<Result<Vec<_>>>()?;
-        let view = |buffer, dtype, rows: usize| {
-            let view = TensorView::new(buffer, dtype, [rows as u32, dim as u32]);
-            view.with_strides([(dim + gap) as u64, 1]).with_offset(start as u64)
-        };
-        let weights: Vec<_> = shards
-            .iter()
-            .zip(&buffers)
-            .map(|(shard, buffer)| view(buffer, self.stored[1], shard.len() / dim))
-            .collect();
-        let labels = context.upload(&[&vec![NONE; start][..], &self.labels, &[NONE]].concat());
-        let labels = TensorView::new(&labels, DType::U32, [rows as u32]).with_offset(start as u64);
-
-        let losses = if self.config.reduction == Reduction::None { rows } else { 1 };
-        let guarded = |count: usize| context.upload(&vec![f32::NAN; count + 5]);
-        let outputs = [losses, rows, rows].map(|count| (guarded(count), count));
-        let classes = context.upload(&vec![12_345_u32; rows + 5]);
-        let [loss, lse, entropy] =
-            outputs.each_ref().map(|(buffer, count)| TensorView::f32(buffer, [*count as u32]).with_offset(2));
-        let predicted = TensorView::new(&classes, DType::U32, [rows as u32]).with_offset(2);
-        let op = MarginSoftmax::new(context, self.config)?;
-        let mut outs = MarginSoftmaxOutputs::new(loss);
-        (outs.lse, outs.entropy, outs.predicted) = (Some(lse), Some(entropy), Some(predicted));
-        let inputs = MarginSoftmaxInputs::new(view(&features, self.stored[0], rows), &weights, labels);
-        context.run(&op.prepare(inputs, outs)?)?;
-        // The loss alone is the same to the bit.
-        let alone = guarded(losses);
-        let loss = TensorView::f32(&alone, [losses as u32]).with_offset(2);
-        context.run(&op.prepare(inputs, MarginSoftmaxOutputs::new(loss))?)?;
-
-        let read = |buffer: &wgpu::Buffer, count: usize| {
-            let all = context.download(buffer).expect("an output");
-            assert!(all[..2].iter().chain(&all[2 + count..]).all(|x| x.is_nan()), "outside the view");
-            all[2..][..count].to_vec()
-        };
-        let found = outputs.each_ref().map(|(buffer, count)| read(buffer, *count));
-        assert_same_bits("the loss alone", &read(&alone, losses), &found[0]);
-        let all = context.download_u32(&classes)?;
-        assert!(all[..2].iter().chain(&all[2 + rows..]).all(|&class| class == 12_345), "outside the view");
-        Ok((found, all[2..][..rows].to_vec()))
-    }
-
-    fn check(&self, what: &str) {
-        self.check_on(context(), what);
-    }
-
-    fn check_on(&self, context: &Context, what: &str) {
-        let ([rows, dim], [classes, _]) = (self.features.shape, self.weights.shape);
-        let case = format!("{what}: {rows} rows, {classes} classes, {dim} dims, {:?}", self.config);
-        let want = margin_softmax(&self.config, &self.host()).expect("the twin");
-        let naive: Vec<HostOutputs<f32>> = (0..NAIVE_RUNS)
-            .map(|seed| margin_softmax_in(&self.config, &self.host(), SumOrder::Shuffled(seed)).expect("the twin"))
-            .collect();
-        // A cosine is off by two inverse roots of 2 ulp and three products, a logit by a root and a product more, and the margin's
-        // polynomials by a few times that; a plain product is rounded to its own size. It moves what is a logarithm by as much. The
-        // mean of logits below the largest weighs each by itself.
-        let products = || (0..rows).flat_map(|i| (0..classes).map(move |j| self.product(i, j).abs()));
-        let size = if self.config.normalize { 32.0 } else { products().fold(0.0, f64::max) };
-        let logit = size * ULP * f64::from(self.config.scale);
-        let absolute = 1.0 / f64::from(1 << 19) + 2.0 * logit * (1.0 + (classes as f64).ln());
-        for odd in [false, true] {
-            let (got, predicted) = self.run_on(context, odd).expect("a loss");
-            for (name, want, naive, got) in [
-                ("loss", &want.loss, naive.iter().map(|out| out.loss.clone()).collect::<Vec<_>>(), &got[0]),
-                ("lse", &want.lse, naive.iter().map(|out| out.lse.clone()).collect(), &got[1]),
-                ("entropy", &want.entropy, naive.iter().map(|out| out.entropy.clone()).collect(), &got[2]),
-            ] {
-                let shape = [want.len()];
-                let floor = 8.0 * ULP;
-                let summed = if self.config.reduction == Reduction::Sum { rows as f64 } else { 1.0 };
-                let absolute_floor = absolute * summed;
-                Expected { case: &case, name, shape: &shape, want, naive: &naive, floor, absolute_floor }.assert(got);
-            }
-            for (i, (&got, &want)) in predicted.iter().zip(&want.predicted).enumerate() {
-                let close = || (self.cosine(i, got as usize) - self.cosine(i, want as usize)).abs() <= size * ULP;
-                assert!(got == want || close(), "{case}: predicted [{i}]: got {got}, want {want}");
-            }
-        }
-    }
-
-    fn cosine(&self, i: usize, j: usize) -> f64 {
-        let dim = self.features.shape[1];
-        let square = |row: &[f32]| row.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>();
-        let squares = square(&self.features.data[i * dim..][..dim]) * square(&self.weights.data[j * dim..][..dim]);
-        self.product(i, j) / if self.config.normalize { squares.sqrt() } else { 1.0 }
-    }
-
-    fn product(&self, i: usize, j: usize) -> f64 {
-        let dim = self.features.shape[1];
-        let (feature, weight) = (&self.features.data[i * dim..][..dim], &self.weights.data[j * dim..][..dim]);
-        feature.iter().zip(weight).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum()
-    }
-}
+const COSINE: Margin = Margin::Cosine { m: 0.35 };
 
 fn config() -> MarginSoftmaxConfig {
     MarginSoftmaxConfig::new()
@@ -221,12 +74,57 @@ fn every_margin() {
 }
 
 #[test]
+fn every_option() {
+    let smoothed = config().scale(12.0).label_smoothing(0.2).z_loss(0.01);
+    for reduction in [Reduction::None, Reduction::Mean, Reduction::Sum] {
+        let all = Case::new([33, 40, 10], smoothed.margin(COSINE).reduction(reduction)).bias().class_weights();
+        all.check("weights and a bias");
+    }
+    for margin in [COSINE, ARC, Margin::Angular { m: 0.5, beyond: Arc::Easy }, Margin::Metric { m: 0.1 }] {
+        let case = Case::new([33, 40, 10], smoothed.margin(margin));
+        case.clone().class_margins().check("a margin a class");
+        case.row_margins().check("a margin a row");
+    }
+    let one = Case::new([5, 1, 3], smoothed.margin(COSINE)).bias().class_weights();
+    one.check("one class");
+}
+
+#[test]
+fn centres() {
+    for (centres, classes, shards) in [(2, 90, 1), (3, 41, 2), (16, 7, 3), (3, 1, 1)] {
+        let config = config().margin(ARC).scale(16.0).centres(centres);
+        let case = Case::new([20, classes, 12], config).shards(shards);
+        case.check("centres");
+        Case { config: config.normalize(false).scale(1.0).margin(Margin::None), ..case }.bias().check("plain centres");
+    }
+}
+
+#[test]
+fn a_margin_of_a_tensor_that_means_nothing() {
+    let clean = Case::new([6, 9, 4], config().margin(ARC).scale(8.0)).row_margins();
+    let want = clean.run(false).0;
+    for (margin, broken) in [(f32::NAN, true), (-0.1, true), (3.2, true), (f32::INFINITY, true), (-0.0, false)] {
+        let mut case = clean.clone();
+        case.row_margins.as_mut().expect("margins").data[2] = margin;
+        let got = case.run(false).0;
+        for out in &got[..4] {
+            assert_eq!(out[2].is_nan(), broken, "{margin}: {got:?}");
+        }
+        let rest = |out: &[Vec<f32>; 5]| [&out[0][..2], &out[0][3..]].concat();
+        assert_same_bits("other rows", &rest(&got), &rest(&want));
+    }
+    let mut case = clean.class_weights();
+    case.class_weights.as_mut().expect("weights").data[case.labels[1] as usize] = f32::NAN;
+    let got = case.run(false).0;
+    assert!(got[0][1].is_nan() && got[0][0].is_finite(), "{got:?}");
+}
+
+#[test]
 fn products_as_they_come() {
     // The cross-entropy of a linear layer.
-    let mut case = Case::new([20, 90, 12], config().normalize(false).scale(1.0));
+    let case = Case::new([20, 90, 12], config().normalize(false).scale(1.0));
     case.check("plain products");
-    case.shards = 3;
-    case.check("three tensors");
+    case.shards(3).check("three tensors");
 }
 
 #[test]
@@ -254,22 +152,30 @@ fn floats_stored_in_16_bits() {
     use DType::{BF16, F16, F32};
     for stored in [[F16, F16], [BF16, F32], [F32, BF16]] {
         for dim in [8, 11] {
-            Case::new([9, 70, dim], config().scale(10.0)).stored(stored).check("16 bits");
+            let case = Case::new([9, 70 + dim % 2, dim], config().margin(COSINE).scale(10.0)).shards(2);
+            case.bias().class_weights().class_margins().stored(stored).check("16 bits");
         }
     }
 }
 
 #[test]
 fn tensors_of_classes_follow_on_another() {
-    let whole = Case::new([20, 333, 8], config().margin(ARC));
+    let whole = Case::new([20, 333, 8], config().margin(ARC)).bias();
     let (want, classes) = whole.run(false);
-    for shards in [2, 5, 333] {
+    for shards in [1, 2, 5, 333] {
         let (got, predicted) = whole.clone().shards(shards).run(true);
         assert_eq!(predicted, classes, "{shards} tensors");
         for (got, want) in got.iter().flatten().zip(want.iter().flatten()) {
-            assert!((got - want).abs() <= 1e-4 * (1.0 + want.abs()), "{shards} tensors: {got} and {want}");
+            let same = got.to_bits() == want.to_bits();
+            assert!(same || (got - want).abs() <= 1e-4 * (1.0 + want.abs()), "{shards} tensors: {got} and {want}");
         }
     }
+    // Chunks of one tensor fall as those of two.
+    let whole = Case::new([1200, 7000, 4], config().margin(ARC));
+    let parted = Case { shards: vec![4672, 2328], ..whole.clone() };
+    let [want, got] = [whole, parted].map(|case| case.run(false));
+    assert_eq!(want.1, got.1);
+    want.0.iter().zip(&got.0).for_each(|(want, got)| assert_same_bits("two tensors", got, want));
     // Small dispatches take ranges one after the other.
     let options = ContextOptions { max_flops_per_dispatch: 1, ..Default::default() };
     let small = Context::with_options(context().device().clone(), context().queue().clone(), options);
@@ -285,7 +191,8 @@ fn labels_that_are_no_class_and_nan() {
         case.labels[4] = label;
         let (got, predicted) = case.run(false);
         assert_eq!(predicted, classes);
-        for (got, want) in got.iter().zip(&want) {
+        assert_same_bits("logits", &got[4], &want[4]);
+        for (got, want) in got.iter().zip(&want).take(4) {
             assert!(got[4].is_nan(), "label {label}: {got:?}");
             assert_same_bits("other rows", &got[..4], &want[..4]);
             assert_same_bits("other rows", &got[5..], &want[5..]);
@@ -296,7 +203,7 @@ fn labels_that_are_no_class_and_nan() {
     let (got, predicted) = case.run(false);
     for (i, class) in predicted.into_iter().enumerate() {
         assert_eq!(class, if i == 4 { NONE } else { classes[i] });
-        assert!(got.iter().all(|out| out[i].is_nan() == (i == 4)), "row {i}: {got:?}");
+        assert!(got[..4].iter().all(|out| out[i].is_nan() == (i == 4)), "row {i}: {got:?}");
     }
     let mut case = clean.clone();
     *case.weights.at_mut([77, 3]) = f32::NAN;
@@ -341,7 +248,7 @@ fn large_offsets_do_not_cancel() {
         case.features.data.chunks_mut(4).for_each(|row| row[0] = 1.0);
         case.weights.data.chunks_mut(4).for_each(|row| row[0] = offset);
         let (got, _) = case.run(false);
-        assert!(got.iter().flatten().all(|x| x.is_finite()), "{got:?}");
+        assert!(got[..3].iter().flatten().all(|x| x.is_finite()), "{got:?}");
         case.check("an offset");
     }
 }
@@ -369,24 +276,64 @@ fn the_same_bits_on_every_run() {
 
 #[test]
 fn a_million_classes() {
-    let case = Case::new([2, 1_000_000, 4], config().scale(10.0)).shards(3);
-    let (got, predicted) = case.run(false);
-    let want = margin_softmax(&case.config, &case.host()).expect("the twin");
-    for (got, want) in got.iter().flatten().zip([want.loss, want.lse, want.entropy].concat()) {
-        assert!((f64::from(*got) - want).abs() < 1e-4 * (1.0 + want.abs()), "{got} and {want}");
+    let mut case = Case::new([2, 1_000_000, 4], config().scale(10.0).label_smoothing(0.1)).shards(3).bias();
+    case.naive_runs = 1;
+    case.check("a million");
+}
+
+/// 2 GB of class weights, in buffers of 128 MiB; only where tests are to be thorough.
+#[test]
+fn a_million_wide_classes() {
+    if std::env::var_os("THOROUGH").is_none() || compiles_slowly() {
+        return;
     }
-    for (i, class) in predicted.into_iter().enumerate() {
-        assert!((case.cosine(i, class as usize) - case.cosine(i, want.predicted[i] as usize)).abs() < 1e-6);
+    let context = context();
+    let (rows, dim, each) = (8_u32, 512_u32, 65_536_u32);
+    let numbers = Tensor::normal(1, [each as usize, dim as usize]).data;
+    let shards: Vec<u32> = (0..16).map(|shard| if shard < 15 { each } else { 1_000_000 - 15 * each }).collect();
+    let buffers: Vec<_> = shards.iter().map(|&rows| context.upload(&numbers[..(rows * dim) as usize])).collect();
+    let weights: Vec<_> =
+        shards.iter().zip(&buffers).map(|(&rows, buffer)| TensorView::f32(buffer, [rows, dim])).collect();
+    // The features are class weights, each among 16 classes alike, or 15: of the others' products, few count beside those.
+    let features = context.upload(&numbers[..(rows * dim) as usize]);
+    let labels = context.upload(&(0..rows).map(|i| i + each).collect::<Vec<u32>>());
+    let loss = context.allocate(rows as usize);
+    let op = MarginSoftmax::new(context, config().scale(64.0)).expect("a config");
+    let labels = TensorView::new(&labels, DType::U32, [rows]);
+    let inputs = MarginSoftmaxInputs::new(TensorView::f32(&features, [rows, dim]), &weights, labels);
+    let outputs = MarginSoftmaxOutputs::new(TensorView::f32(&loss, [rows]));
+    context.run(&op.prepare(inputs, outputs).expect("a loss")).expect("it runs");
+    let small = MarginSoftmax::new(context, config().scale(64.0)).expect("a config");
+    let one = context.allocate(rows as usize);
+    let first = [weights[0]];
+    let own = context.upload(&(0..rows).collect::<Vec<u32>>());
+    let inputs = MarginSoftmaxInputs::new(
+        TensorView::f32(&features, [rows, dim]),
+        &first,
+        TensorView::new(&own, DType::U32, [rows]),
+    );
+    let mut outputs = MarginSoftmaxOutputs::new(TensorView::f32(&one, [rows]));
+    let others = context.allocate(rows as usize);
+    outputs.others = Some(TensorView::f32(&others, [rows]));
+    context.run(&small.prepare(inputs, outputs).expect("a loss")).expect("it runs");
+    let [loss, others] = [&loss, &others].map(|buffer| context.download(buffer).expect("rows"));
+    for (loss, others) in loss.into_iter().zip(others) {
+        // 15 tensors and a part of one, whose others weigh at most as much.
+        let of_others = f64::from(others).exp();
+        let (least, most) = ((15.0 + 15.0 * of_others).ln(), (16.0 + 16.0 * of_others).ln());
+        assert!((least - 1e-3..=most + 1e-3).contains(&f64::from(loss)), "{loss}: {least} to {most}");
     }
 }
 
 #[test]
 fn the_workspace_does_not_grow_with_the_classes() {
-    let bytes = |classes| {
+    let bytes = |rows, classes| {
         let op = MarginSoftmax::new(context(), config()).expect("a config");
-        op.plan(&MarginSoftmaxShapes::new(32, classes, 64), DType::F32).expect("a plan").workspace_bytes()
+        op.plan(&MarginSoftmaxShapes::new(rows, classes, 64), DType::F32).expect("a plan").workspace_bytes()
     };
-    assert_eq!(bytes(10_000), bytes(1_000_000));
+    assert_eq!(bytes(32, 1_000_000), bytes(32, 4_000_000));
+    assert_eq!(bytes(3000, 10_000), bytes(3000, 40_000));
+    assert!(bytes(32, 1_000_000) < 20 << 20);
 }
 
 #[test]
@@ -427,16 +374,67 @@ fn refusals_name_what_is_wrong() {
         ("loss: axis losses: expected 1 (the reduction), got 4", run([4, 8], &[[9, 8]], 4, 4, mean)),
         ("weights: axis class_rows", run([4, 8], &[[0, 8]], 4, 4, config())),
         ("weights", run([4, 8], &[], 4, 4, config())),
+        (
+            "weights: axis dim: expected 8 (the first of the list), got 7",
+            run([4, 8], &[[9, 8], [9, 7]], 4, 4, config()),
+        ),
+        (
+            "weights: axis class_rows: expected a multiple of 2 in each of the list (whole classes), got 3",
+            run([4, 8], &[[4, 8], [3, 8], [1, 8]], 4, 4, config().centres(2)),
+        ),
+        ("weights: axis class_rows: expected a multiple of the 4", run([4, 8], &[[9, 8]], 4, 4, config().centres(4))),
         ("weights: the view ends", run([4, 8], &[[9, 8], [900, 8]], 4, 4, config())),
     ] {
         assert!(message.contains(says), "{says}: {message}");
     }
 }
 
+/// What is wrong with the parts of a list, by name: dtypes and ranks that the structs do not let through are met here too.
+#[test]
+fn parts_of_a_list_that_do_not_fit() {
+    use wgpu_attention::op::{Access::Read, Access::Write, AnyView, Op};
+    let context = context();
+    let [input, output] = [context.allocate(1 << 10), context.allocate(1 << 10)];
+    let rows = |count: u32| AnyView::from(TensorView::f32(&input, [count, 8]));
+    let labels = AnyView::from(TensorView::new(&input, DType::U32, [4]));
+    let op = MarginSoftmax::new(context, config()).expect("a config");
+    let run = |parts: &[AnyView<'_>], loss: AnyView<'_>| {
+        let mut tensors = vec![("features", Read, rows(4)), ("labels", Read, labels), ("loss", Write, loss)];
+        tensors.extend(parts.iter().map(|&part| ("weights", Read, part)));
+        op.prepare_by_name(&tensors).map(drop).map_err(|error| error.to_string())
+    };
+    let loss = AnyView::from(TensorView::f32(&output, [4]));
+    assert_eq!(run(&[rows(9), rows(3)], loss), Ok(()), "parts that fit");
+    let half = AnyView::from(TensorView::new(&input, DType::F16, [3, 8]));
+    let flat = AnyView::from(TensorView::f32(&input, [3]));
+    let inside = AnyView::from(TensorView::f32(&input, [4]));
+    for (says, got) in [
+        ("weights: element type: expected F32, got F16", run(&[rows(9), half], loss)),
+        ("weights: axis all: expected 2 axes (as the first of the list), got 1", run(&[rows(9), flat], loss)),
+        ("weights: axis all: expected 2 axes, got 1", run(&[flat, flat], loss)),
+        ("weights is missing", run(&[], loss)),
+        ("loss", run(&[rows(9), rows(3)], inside)),
+    ] {
+        let message = got.expect_err("a refusal").replace(": is missing", " is missing").replace("input ", "");
+        assert!(message.contains(says), "{says}: {message}");
+    }
+    // An output in the buffer of one part.
+    let other = context.allocate(1 << 10);
+    let last = AnyView::from(TensorView::f32(&other, [3, 8]));
+    let message =
+        run(&[rows(9), last], AnyView::from(TensorView::f32(&other, [4]).with_offset(512))).expect_err("shared");
+    assert!(message.contains("loss") && message.contains("weights"), "{message}");
+}
+
 proptest! {
     #![proptest_config(common::any(16))]
     #[test]
-    fn any_size_agrees_with_the_twin(rows in 1usize..100, classes in 1usize..300, dim in 2usize..40, shards in 1usize..4, s in 1f32..40.0) {
-        Case::new([rows, classes, dim], config().margin(Margin::Cosine { m: 0.2 }).scale(s)).shards(shards).check("any");
+    fn any_size_agrees_with_the_twin(rows in 1usize..100, classes in 1usize..300, dim in 2usize..40, shards in 1usize..4, s in 1f32..40.0, options in any::<[bool; 3]>()) {
+        let [smoothed, biased, weighed] = options;
+        let config = config().margin(COSINE).scale(s).label_smoothing(if smoothed { 0.1 } else { 0.0 });
+        let mut case = Case::new([rows, classes, dim], config).shards(shards);
+        case = if biased { case.bias() } else { case };
+        case = if weighed { case.class_weights().class_margins() } else { case };
+        case.check("any");
     }
 }

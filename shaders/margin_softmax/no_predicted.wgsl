@@ -1,3 +1,3 @@
-// Optional output, off: no class.
-fn store_predicted(row: u32, broken: bool) {
+// Optional output, off: no predicted.
+fn store_predicted(row: u32, bits: u32) {
 }

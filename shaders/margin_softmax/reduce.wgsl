@@ -1,4 +1,4 @@
-// The losses of all rows into one: their sum, or their mean over the rows that have a label.
+// The losses of all rows into one: their sum, or that over the sum of their weights.
 //
 // One workgroup; each invocation adds up every WORKGROUPth row, and then they halve their number until one is left: the order is
 // the same in every run.
@@ -6,25 +6,21 @@
 const WORKGROUP: u32 = 256u;
 const MEAN: bool = false;
 
-const NONE: u32 = 0xffffffffu; // no label
 const NAN: u32 = 0x7fc00000u;
 
 struct Params {
     first_workgroup: u32, // of this dispatch
     end_workgroup: u32,
     rows: u32,
-    labels_start: u32, // starts and strides in elements
-    labels_stride: u32,
-    loss_start: u32,
+    loss_start: u32, // in elements
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> losses: array<u32>; // [rows], f32
-@group(0) @binding(2) var<storage, read> labels: array<u32>; // [rows]
-@group(0) @binding(3) var<storage, read_write> loss: array<u32>; // [1], f32
+@group(0) @binding(1) var<storage, read> losses: array<vec2<u32>>; // [rows]: the loss and its weight, f32
+@group(0) @binding(2) var<storage, read_write> loss: array<u32>; // [1], f32
 
 var<workgroup> sums: array<f32, WORKGROUP>;
-var<workgroup> labelled: array<u32, WORKGROUP>;
+var<workgroup> weights: array<f32, WORKGROUP>;
 var<workgroup> broken: array<u32, WORKGROUP>; // how many are NaN
 
 @compute @workgroup_size(WORKGROUP)
@@ -38,34 +34,33 @@ fn main(
         return;
     }
     var sum = 0.0;
-    var count = 0u;
+    var weight = 0.0;
     var bad = 0u;
     for (var row = invocation; row < params.rows; row += WORKGROUP) {
-        let bits = losses[row];
-        if ((bits & 0x7f800000u) == 0x7f800000u) {
+        let own = losses[row];
+        if ((own.x & 0x7f800000u) == 0x7f800000u) {
             bad++;
         } else {
-            sum += bitcast<f32>(bits);
-        }
-        if (labels[params.labels_start + row * params.labels_stride] != NONE) {
-            count++;
+            sum += bitcast<f32>(own.x);
+            weight += bitcast<f32>(own.y);
         }
     }
     sums[invocation] = sum;
-    labelled[invocation] = count;
+    weights[invocation] = weight;
     broken[invocation] = bad;
     for (var half = WORKGROUP / 2u; half > 0u; half /= 2u) {
         workgroupBarrier();
         if (invocation < half) {
             sums[invocation] += sums[invocation + half];
-            labelled[invocation] += labelled[invocation + half];
+            weights[invocation] += weights[invocation + half];
             broken[invocation] += broken[invocation + half];
         }
     }
     if (invocation == 0u) {
         var result = sums[0];
         if (MEAN) {
-            result /= f32(max(labelled[0], 1u));
+            let none = weights[0] == 0.0;
+            result = select(result / select(weights[0], 1.0, none), 0.0, none);
         }
         loss[params.loss_start] = select(bitcast<u32>(result), NAN, broken[0] > 0u);
     }

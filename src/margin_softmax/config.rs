@@ -91,11 +91,14 @@ pub(super) struct Terms {
     pub angle: f64,
     /// What is taken off the cosine.
     pub off: f64,
+    /// Whether the m that a tensor may give is the angle.
+    pub turns: bool,
 }
 
 impl Margin {
     pub(super) fn terms(self) -> Terms {
-        let of = |form, times, angle: f32, off: f32| Terms { form, times, angle: angle.into(), off: off.into() };
+        let turns = matches!(self, Self::Angular { .. });
+        let of = |form, times, angle: f32, off: f32| Terms { form, times, angle: angle.into(), off: off.into(), turns };
         match self {
             Self::None => of(Form::Combined, 1, 0.0, 0.0),
             Self::Cosine { m } => of(Form::Combined, 1, 0.0, m),

@@ -1,10 +1,12 @@
 //! In what dispatches margin softmax runs.
 
-use super::kernels::{self, COMBINE_WORKGROUP, REDUCE_WORKGROUP};
+use super::chunks::{self, Chunks, evenly};
+use super::kernels::{self, ROWS, margin_values};
 use super::{MarginSoftmax, MarginSoftmaxConfig, MarginSoftmaxShapes, OPERANDS, Reduction, shapes};
 use crate::adapter::Adapter;
 use crate::context::Capabilities;
-use crate::dispatch::{Plan, PlanBuilder};
+use crate::dispatch::{Plan, PlanBuilder, Value, View};
+use crate::matmul::{Matrix, Product};
 use crate::op::{self, GivenNames, Kernels, Operand, Shapes, SizeOf};
 use crate::tensor::product;
 use crate::tuning::NoOffer;
@@ -53,177 +55,151 @@ impl Kernels for MarginSoftmax {
     }
 }
 
-/// A tile of rows and classes: invocations down and across it, the 4 x 4 blocks of each, and the dims of a step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Tile {
-    /// The adapters it is for, if not for all.
-    adapter: Option<Adapter>,
-    /// The most rows it is for.
-    most_rows: u32,
-    /// The fewest workgroups it is for, if every one walked a single tile.
-    workgroups: u64,
-    pub groups: [u32; 2],
-    pub blocks: [u32; 2],
-    pub depth: u32,
-}
-
-/// The first row that applies is taken. SwiftShader takes minutes to compile a large tile. Sizes are those of matmul's tiles, for the same reasons; a tile of a few rows is as wide as
-/// its invocations make it.
-#[rustfmt::skip]
-pub(super) const TILES: &[Tile] = &[
-    Tile { adapter: Some(Adapter::Cpu), most_rows: u32::MAX, workgroups: 0, groups: [4, 4], blocks: [1, 1], depth: 8 },
-    Tile { adapter: None, most_rows: 16,       workgroups: 0,   groups: [4, 64],  blocks: [1, 1], depth: 8 },
-    Tile { adapter: None, most_rows: u32::MAX, workgroups: 128, groups: [16, 16], blocks: [2, 2], depth: 16 },
-    Tile { adapter: None, most_rows: u32::MAX, workgroups: 0,   groups: [16, 16], blocks: [1, 1], depth: 32 },
-];
-
-/// Workgroups that occupy the adapter.
-const ENOUGH_FOR_A_GPU: u32 = 256;
+/// Workgroups that occupy the adapter: where a chunk has fewer rows, those are split.
+const ENOUGH_FOR_A_GPU: u32 = 512;
 const ENOUGH_FOR_A_CPU: u32 = 8;
-/// Splits of the classes that a row has at most; each leaves a state for every row.
+/// Splits that a row has at most; each leaves a state for every row.
 const MOST_SPLITS: u32 = 64;
+/// The fewest classes of a split.
+const LEAST: u32 = 4096;
+/// Rows whose states are in the workspace at a time.
+const MOST_ROWS: u32 = 1 << 20;
 
-impl Tile {
-    fn size(&self) -> [u32; 2] {
-        [0, 1].map(|side| 4 * self.groups[side] * self.blocks[side])
-    }
-
-    fn counts(&self, shapes: &MarginSoftmaxShapes) -> [u32; 2] {
-        let [rows, classes] = self.size();
-        [shapes.rows.div_ceil(rows), shapes.class_rows.div_ceil(classes)]
-    }
-
-    /// Loop iterations that an invocation takes for one tile of classes, the exit of each run of a loop counted.
-    fn iterations(&self, dim: u32) -> u32 {
-        dim.div_ceil(self.depth) + 2 + self.blocks[0] * 3 * (self.groups[1] + 1) + 1
-    }
+fn splits(device: &Capabilities, chunks: &Chunks, centres: u32) -> u32 {
+    let enough = if Adapter::of(device) == Adapter::Gpu { ENOUGH_FOR_A_GPU } else { ENOUGH_FOR_A_CPU };
+    enough.div_ceil(chunks.rows).min(MOST_SPLITS).min((chunks.class_rows / centres).div_ceil(LEAST)).max(1)
 }
 
-/// How the classes are walked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Walk {
-    tile: Tile,
-    row_tiles: u32,
-    splits: u32,
-    /// Tiles of classes that a workgroup walks in one dispatch, at most.
-    most_tiles: u32,
+/// An operand of rows, from one of them on.
+pub(super) fn from_row(name: &'static str, view: View, row: u32) -> (&'static str, View) {
+    (name, View { start: view.start + row * view.strides[0], ..view })
 }
 
-/// A pure function of sizes and device.
-fn select(shapes: &MarginSoftmaxShapes, device: &Capabilities) -> Result<Walk> {
-    let adapter = Adapter::of(device);
-    let fits = |tile: &&Tile| {
-        tile.adapter.is_none_or(|own| own == adapter)
-            && shapes.rows <= tile.most_rows
-            && product(tile.counts(shapes)) >= tile.workgroups
-    };
-    let tile = *TILES.iter().find(fits).unwrap_or(&TILES[0]);
-    let [row_tiles, class_tiles] = tile.counts(shapes);
-    let enough = if adapter == Adapter::Gpu { ENOUGH_FOR_A_GPU } else { ENOUGH_FOR_A_CPU };
-    let splits = enough.div_ceil(row_tiles.max(1)).min(MOST_SPLITS).min(class_tiles);
-    let [rows, classes] = tile.size();
-    let by_work = device.options.max_flops_per_dispatch / product([2, rows, classes, shapes.dim]).max(1);
-    let by_cap = device.loop_cap.map_or(u32::MAX, |cap| (cap - 2) / tile.iterations(shapes.dim));
-    if by_cap == 0 {
-        let reason = format!("dim = {}: a tile takes more loop iterations than this driver's cap", shapes.dim);
-        return Err(Error::Unsupported { reasons: vec![reason] });
-    }
-    let most_tiles = by_work.clamp(1, by_cap.into()) as u32;
-    Ok(Walk { tile, row_tiles, splits, most_tiles })
-}
-
-/// Compiles the kernels and lays out their dispatches: the classes of each tensor, split by split, then the rows, then their sum.
+/// Compiles the kernels and lays out their dispatches.
 fn build(mut plan: PlanBuilder<'_>, config: &MarginSoftmaxConfig, problem: &Problem) -> Result<Plan> {
-    let shapes = &problem.shapes;
-    let rows = shapes.rows;
-    let new = [
-        (config.centres > 1, "centres"),
-        (config.label_smoothing > 0.0, "label_smoothing"),
-        (config.z_loss > 0.0, "z_loss"),
-        (shapes.bias, "bias"),
-        (shapes.class_weights, "class_weights"),
-        (shapes.class_margins, "class_margins"),
-        (shapes.row_margins, "row_margins"),
-        (shapes.others, "others"),
-        (shapes.logits, "logits"),
-    ];
-    if let Some((_, name)) = new.iter().find(|(on, _)| *on) {
-        return Err(Error::Unsupported { reasons: vec![format!("{name}: the kernels do not have it yet")] });
-    }
-    let reduced = config.reduction != Reduction::None;
-    if rows == 0 && !reduced {
-        return plan.finish(0, 0, "nothing to do".into());
-    }
+    let MarginSoftmaxShapes { rows, class_rows, dim, .. } = problem.shapes;
     // A workspace of no rows is bound all the same.
-    let bytes_of = |count: u32, bytes: u64| (product([rows, count]) * bytes).max(16);
-    let losses = if reduced { Some(plan.workspace("losses of rows", bytes_of(1, 4))?) } else { None };
-    let mut reason = "no rows".into();
+    let losses = match config.reduction {
+        Reduction::None => None,
+        _ => Some(plan.workspace("losses of rows", product([8, rows]).max(16))?),
+    };
+    let most = rows.min(MOST_ROWS);
+    let chunks = Chunks::new(config, most, class_rows);
+    let splits = splits(plan.device(), &chunks, config.centres);
     if rows > 0 {
-        let walk = select(shapes, plan.device())?;
-        let Walk { tile, row_tiles, splits, most_tiles } = walk;
-        let [tile_rows, tile_classes] = tile.size();
-        let states = plan.workspace("states of rows", bytes_of(splits, 16))?;
-        let targets = plan.workspace("cosines of targets", bytes_of(1, 4))?;
-        let mut views = vec![("states", states), ("targets", targets)];
-        if shapes.predicted {
-            views.push(("bests", plan.workspace("best classes of rows", bytes_of(splits, 8))?));
+        let space = Space {
+            targets: plan.workspace("targets of rows", product([24, most]))?,
+            states: plan.workspace("states of rows", product([32, splits, most]))?,
+            row_norms: plan.workspace("norms of rows", product([4, if config.normalize { most } else { 4 }]))?,
+            class_norms: plan.workspace("norms of classes", product([4, chunks.stride()]))?,
+            products: plan.workspace("products of a chunk", product([4, chunks.rows, chunks.stride()]))?,
+            losses,
+            splits,
+        };
+        for block in evenly(rows, MOST_ROWS, 1) {
+            space.walk(&mut plan, config, problem, &chunks, block)?;
         }
-
-        let kernel = kernels::forward(config, problem, &tile);
-        let features = problem.view("features").map_or(0, |view| view.strides[0]);
-        let a = problem.view("features").into_iter().map(|view| ("a", view));
-        views.extend(a);
-        let (mut before, mut resume) = (0, false);
-        for (layout, b) in problem.list("weights") {
-            let classes = layout.shape()[0];
-            // As many tiles for every split as there are, or as a dispatch may take.
-            let tiles = classes.div_ceil(tile_classes).div_ceil(splits).min(most_tiles);
-            let range = tiles * tile_classes;
-            for first in (0..classes).step_by((u64::from(range) * u64::from(splits)).min(1 << 31) as usize) {
-                let mut values = vec![
-                    ("m", rows.into()),
-                    ("n", classes.into()),
-                    ("k", shapes.dim.into()),
-                    ("row_tiles", row_tiles.into()),
-                    ("range", range.into()),
-                    ("first_class", first.into()),
-                    ("before", before.into()),
-                    ("resume", u32::from(resume).into()),
-                    ("a_m", features.into()),
-                    ("a_k", 1_u32.into()),
-                    ("b_n", b.strides[0].into()),
-                    ("b_k", 1_u32.into()),
-                ];
-                values.extend(kernels::margin_values(config));
-                let own = views.iter().copied().chain([("b", b)]).collect::<Vec<_>>();
-                let flops = product([2, tile_rows, range, shapes.dim]);
-                plan.dispatch(&kernel, product([row_tiles, splits]), flops, &values, &own)?;
-                resume = true;
-            }
-            before += classes;
-        }
-
-        let mut values = vec![("splits", splits.into())];
-        values.extend(kernels::margin_values(config));
-        if let Some(losses) = losses {
-            views.push(("loss", losses));
-            values.extend([("loss_start", 0_u32.into()), ("loss_stride", 1_u32.into())]);
-        }
-        let flops = product([16, COMBINE_WORKGROUP, splits]);
-        let workgroups = rows.div_ceil(COMBINE_WORKGROUP).into();
-        plan.dispatch(&kernels::combine(config, problem), workgroups, flops, &values, &views)?;
-        reason = format!("tiles of {tile_rows} rows by {tile_classes} classes, {splits} splits of the classes");
     }
     if let Some(losses) = losses {
-        if let Some(cap) = plan.device().loop_cap.filter(|&cap| rows / REDUCE_WORKGROUP + 16 > cap) {
+        if let Some(cap) = plan.device().loop_cap.filter(|&cap| rows / 256 + 16 > cap) {
             let reason = format!("{rows} rows: more loop iterations to reduce them than this driver's cap of {cap}");
             return Err(Error::Unsupported { reasons: vec![reason] });
         }
-        let mut views = vec![("losses", losses)];
-        if rows == 0 {
-            views.push(("labels", losses));
-        }
-        plan.dispatch(&kernels::reduce(config), 1, rows.into(), &[], &views)?;
+        plan.dispatch(&kernels::reduce(config), 1, product([2, rows]), &[], &[("losses", losses)])?;
     }
-    plan.finish(product([2, rows, shapes.class_rows, shapes.dim]), problem.bytes(), reason)
+    let reason = format!(
+        "products in chunks of {} rows by {} class rows, {splits} splits of the classes",
+        chunks.rows, chunks.class_rows
+    );
+    plan.finish(product([2, rows, class_rows, dim]), problem.bytes(), reason)
+}
+
+/// What is in the workspace for a block of rows.
+struct Space {
+    targets: View,
+    states: View,
+    row_norms: View,
+    class_norms: View,
+    products: View,
+    losses: Option<View>,
+    splits: u32,
+}
+
+impl Space {
+    /// The rows of a block from their start to their results.
+    fn walk(
+        &self,
+        plan: &mut PlanBuilder<'_>,
+        config: &MarginSoftmaxConfig,
+        problem: &Problem,
+        chunks: &Chunks,
+        (first, rows): (u32, u32),
+    ) -> Result<()> {
+        let (features, centres) = (features(problem)?, config.centres);
+        let classes = problem.shapes.class_rows / centres;
+        let mut views = vec![("targets", self.targets), ("states", self.states), ("row_norms", self.row_norms)];
+        let of_rows = ["labels", "row_margins", "loss", "lse", "entropy", "predicted", "others", "logits"];
+        views.extend(of_rows.into_iter().filter_map(|name| Some(from_row(name, problem.view(name)?, first))));
+        views.push(("losses", self.losses.map_or(View::NOWHERE, |view| View { start: first, ..view })));
+        let mut values = vec![
+            ("rows", Value::from(rows)),
+            ("classes", classes.into()),
+            ("splits", self.splits.into()),
+            ("label_smoothing", config.label_smoothing.into()),
+            ("z_loss", config.z_loss.into()),
+        ];
+        values.extend(margin_values(config));
+        let workgroups = rows.div_ceil(ROWS).into();
+        plan.dispatch(&kernels::start(config, problem), workgroups, product([ROWS, self.splits]), &values, &views)?;
+        if config.normalize {
+            chunks::norms(plan, features, (first, rows), self.row_norms)?;
+        }
+        let features = Matrix::operand(features).rows_from(first);
+        let vec4 = problem.is_vec4(&["logits"]);
+        let mut parts = problem.list("weights").map(|(layout, _)| layout.shape[0] / centres);
+        let vec4 = vec4 && parts.all(|classes| classes.is_multiple_of(4));
+        for chunk in chunks.of_classes(problem) {
+            let first_class = chunk.first_of_all / centres;
+            // Fours of classes are fours of products.
+            let shift = if centres == 1 { first_class % 4 } else { 0 };
+            let [norms, products] = [self.class_norms, self.products].map(|view| View { start: shift, ..view });
+            if config.normalize {
+                chunks::norms(plan, (chunk.layout, chunk.view), (chunk.first, chunk.count), norms)?;
+            }
+            let end_class = first_class + chunk.count / centres;
+            let split_classes = (end_class - first_class / 4 * 4).div_ceil(self.splits).next_multiple_of(4);
+            let kernel = kernels::rows(config, problem, split_classes / 4, vec4);
+            let height = kernels::rows_of(split_classes / 4);
+            let views = [&views[..], &[("products", self.products), ("class_norms", self.class_norms)]].concat();
+            for (first_row, chunk_rows) in chunks.of_rows(rows) {
+                Product {
+                    sizes: [chunk_rows, chunk.count, problem.shapes.dim],
+                    a: features.rows_from(first_row),
+                    b: chunk.matrix().transpose(),
+                    c: Matrix::workspace(products, chunks.stride()),
+                    adds: false,
+                }
+                .dispatch(plan)?;
+                let own = [
+                    ("first_row", first_row),
+                    ("chunk_rows", chunk_rows),
+                    ("first_class", first_class),
+                    ("end_class", end_class),
+                    ("split_classes", split_classes),
+                    ("row_products", chunks.stride()),
+                ];
+                let values: Vec<_> =
+                    own.map(|(name, value)| (name, value.into())).into_iter().chain(values.clone()).collect();
+                let workgroups = product([chunk_rows, self.splits]).div_ceil(height.into());
+                plan.dispatch(&kernel, workgroups, product([16, height, split_classes]), &values, &views)?;
+            }
+        }
+        plan.dispatch(&kernels::finish(config, problem), workgroups, product([32, ROWS, self.splits]), &values, &views)
+    }
+}
+
+/// The features' place, which every call has.
+pub(super) fn features<S: Shapes>(problem: &op::Problem<S>) -> Result<(&crate::tensor::Layout, View)> {
+    let missing = || Error::Operand { tensor: "features", problem: "is missing".into() };
+    problem.get("features").zip(problem.view("features")).ok_or_else(missing)
 }

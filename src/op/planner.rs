@@ -113,7 +113,7 @@ fn joined(row: &Operand, views: &[(usize, AnyView<'_>)], (together, what): (u32,
     }
     let extent = |view: &AnyView<'_>| view.shape().first().copied().unwrap_or(0);
     let mut parts = views.iter().map(|(_, view)| extent(view));
-    if let Some(got) = parts.find(|extent| row.list && !extent.is_multiple_of(together)) {
+    if let Some(got) = parts.find(|extent| views.len() > 1 && !extent.is_multiple_of(together)) {
         let expected = format!("a multiple of {together} in each of the list ({what})");
         return Err(Error::Shape { tensor: row.name, axis: row.axis(0), expected, got: got.into() });
     }
