@@ -101,6 +101,7 @@ macro_rules! for_all_ops {
             gumbel_softmax_backward: GumbelSoftmaxBackward(GumbelSoftmaxConfig, GumbelSoftmaxBackwardShapes),
             linear_attention: LinearAttention(LinearAttentionConfig, LinearAttentionShapes),
             margin_softmax: MarginSoftmax(MarginSoftmaxConfig, MarginSoftmaxShapes),
+            margin_softmax_backward: MarginSoftmaxBackward(MarginSoftmaxConfig, MarginSoftmaxBackwardShapes),
             matmul: MatMul(MatMulConfig, MatMulShapes),
             merge: Merge(MergeConfig, MergeShapes),
             multilabel_softmax: MultilabelSoftmax(MultilabelSoftmaxConfig, MultilabelSoftmaxShapes),
@@ -171,8 +172,11 @@ pub use linear_attention::{
     FeatureMap, LinearAttention, LinearAttentionConfig, LinearAttentionInputs, LinearAttentionOutputs,
     LinearAttentionShapes, LinearMode, Normalization,
 };
+#[doc(hidden)]
+pub use margin_softmax::backward as margin_softmax_backward;
 pub use margin_softmax::{
-    MarginSoftmax, MarginSoftmaxConfig, MarginSoftmaxInputs, MarginSoftmaxOutputs, MarginSoftmaxShapes,
+    MarginSoftmax, MarginSoftmaxBackward, MarginSoftmaxBackwardInputs, MarginSoftmaxBackwardShapes,
+    MarginSoftmaxConfig, MarginSoftmaxGradients, MarginSoftmaxInputs, MarginSoftmaxOutputs, MarginSoftmaxShapes,
 };
 pub use matmul::{Activation, MatMul, MatMulConfig, MatMulInputs, MatMulOutputs, MatMulShapes};
 pub use matrices::{Matrices, MatrixSizes};

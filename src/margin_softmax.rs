@@ -1,5 +1,6 @@
 //! Margin softmax: cross-entropy over the cosines of features and class weights, the target's made worse by a margin.
 
+pub mod backward;
 mod chunks;
 mod config;
 mod kernels;
@@ -7,6 +8,9 @@ mod plan;
 pub mod reference;
 mod shapes;
 
+pub use backward::{
+    MarginSoftmaxBackward, MarginSoftmaxBackwardInputs, MarginSoftmaxBackwardShapes, MarginSoftmaxGradients,
+};
 pub use config::{Arc, GradientForm, Margin, MarginSoftmaxConfig};
 #[doc(hidden)]
 pub use kernels::specializations;

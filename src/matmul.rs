@@ -4,7 +4,6 @@ mod config;
 mod kernels;
 mod offers;
 mod plan;
-#[allow(dead_code, reason = "of margin_softmax, which comes next")]
 mod product;
 pub mod reference;
 mod shapes;
@@ -12,7 +11,6 @@ mod shapes;
 pub use config::{Activation, MatMulConfig};
 #[doc(hidden)]
 pub use kernels::specializations;
-#[allow(unused_imports, reason = "of margin_softmax, which comes next")]
 pub(crate) use product::{Matrix, Product};
 pub use shapes::MatMulShapes;
 

@@ -36,7 +36,6 @@ pub(super) struct ClassChunk<'a> {
     /// The tensor, and its place in the list.
     pub layout: &'a Layout,
     pub view: View,
-    #[expect(dead_code, reason = "of the backward pass")]
     pub tensor: usize,
     /// Its first row in the tensor, and among all class weights; how many there are.
     pub first: u32,
@@ -57,6 +56,13 @@ impl Chunks {
         let rows = rows.clamp(1, (PRODUCTS / class_rows.max(1)).max(SIDE));
         let most = (PRODUCTS / rows).max(SIDE) / unit * unit;
         Self { rows, class_rows: class_rows.min(most), unit }
+    }
+
+    /// The same where sums of rows of so many numbers, of rows and of class rows, are in the workspace beside them.
+    pub fn with_width(self, width: u32) -> Self {
+        let most = (PRODUCTS / width).max(1);
+        let class_rows = (most / self.unit).max(1) * self.unit;
+        Self { rows: self.rows.min(most), class_rows: self.class_rows.min(class_rows), ..self }
     }
 
     /// From one row of products to the next: in fours, with room for what lies before the first.

@@ -29,8 +29,9 @@ macro_rules! optional {
         if $given { own!($name) } else { own!("no_", $name) }
     };
 }
+pub(super) use {optional, own};
 
-fn specialization(
+pub(super) fn specialization(
     kernel: &'static Source,
     constants: &[(&'static str, Constant)],
     fragments: &[&'static Source],

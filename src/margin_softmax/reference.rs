@@ -57,7 +57,6 @@ pub(super) struct Row<T> {
     pub broken: bool,
     /// The weight of its class.
     pub weight: T,
-    #[expect(dead_code, reason = "of the backward pass")]
     pub terms: Terms,
     pub cosines: Vec<T>,
     /// The row of the class weights that made each.

@@ -7,6 +7,7 @@ use super::{MatMul, MatMulConfig, MatMulShapes, OPERANDS};
 use crate::adapter::Adapter;
 use crate::context::Capabilities;
 use crate::dispatch::{Plan, PlanBuilder, Value, View};
+use crate::dtype::Storage;
 use crate::matrices::MatrixTier;
 use crate::op::{self, Kernels, Operand};
 use crate::tensor::product;
@@ -302,6 +303,12 @@ impl Choice {
     #[cfg(test)]
     pub fn files(&self) -> Vec<&'static str> {
         self.walk.fragments.iter().map(|source| source.path).collect()
+    }
+
+    /// The same where c lies in the workspace, as the sums of ranges do.
+    pub fn shared(self) -> Self {
+        let shared = |combine: Specialization| combine.stored([("partials", Storage::Shared)]);
+        Self { combine: self.combine.map(shared), ..self }
     }
 
     /// The same, if c is added to.

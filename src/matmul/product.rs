@@ -28,8 +28,8 @@ impl Matrix {
 
     /// A region of the workspace in f32, its rows `stride` apart.
     pub fn workspace(view: View, stride: u32) -> Self {
-        let storage = Storage::Plain(DType::F32);
-        Self { slot: view.slot, start: view.start, strides: [0, 0, stride], storage, transposed: false }
+        let (strides, storage) = ([0, 0, stride], Storage::Shared);
+        Self { slot: view.slot, start: view.start, strides, storage, transposed: false }
     }
 
     /// The same from a row of its memory on.
@@ -80,7 +80,13 @@ impl Product {
         let sizes = [("batch", 1), ("heads", 1), ("m", m), ("n", n), ("k", k)].map(|(name, size)| (name, size.into()));
         let [a, b, c] = [self.a, self.b, self.c].map(|matrix| matrix.view());
         let views = [("a", a), ("b", b), ("c", c), ("sum", c), ("bias", View::NOWHERE)];
+        let choice = if self.in_workspace() { choice.shared() } else { choice };
         dispatch(plan, &problem, &choice, &sizes, &views)
+    }
+
+    /// Whether c lies beside the sums of ranges.
+    fn in_workspace(&self) -> bool {
+        matches!(self.c.slot, Slot::Workspace { .. })
     }
 
     fn problem(&self) -> Problem {
@@ -89,7 +95,7 @@ impl Product {
         let shapes = MatMulShapes { a_transposed, b_transposed, ..MatMulShapes::new(m, n, k) };
         let mut problem = Problem::contiguous::<MatMul>(&MatMulConfig::new(), shapes);
         let whole = n.next_multiple_of(4);
-        let padded = matches!(self.c.slot, Slot::Workspace { .. }) && whole <= self.c.strides[2];
+        let padded = self.in_workspace() && whole <= self.c.strides[2];
         for (name, matrix, extents) in [
             ("a", self.a, [1, 1, m, k]),
             ("b", self.b, [1, 1, k, n]),
@@ -97,6 +103,12 @@ impl Product {
         ] {
             problem.change(name, |layout| *layout = matrix.layout(extents));
         }
+        // c is written anyway.
+        problem.change("c", |layout| {
+            if layout.storage == Storage::Shared {
+                layout.storage = Storage::Plain(DType::F32);
+            }
+        });
         problem
     }
 }
