@@ -7,6 +7,8 @@ mod common;
 mod published;
 #[path = "margin_softmax/refusals.rs"]
 mod refusals;
+#[path = "margin_softmax/twin.rs"]
+mod twin;
 
 use case::{Case, NONE};
 use common::{Tensor, assert_same_bits, context, own_and_any_gpu};

@@ -326,3 +326,35 @@ impl MarginSoftmaxConfig {
 fn expect(option: &'static str, expected: &'static str, holds: bool, got: impl fmt::Display) -> Result<()> {
     if holds { Ok(()) } else { Err(Error::Config { option, expected, got: got.to_string() }) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn margins_are_what_their_angles_say() {
+        for step in 0..200 {
+            let theta = (f64::from(step) + 0.5) * std::f64::consts::PI / 200.0;
+            let c = theta.cos();
+            let at = |margin: Margin| margin.terms().target(c);
+            let m = f64::from(0.5_f32);
+            let close = |what: &str, got: f64, want: f64| assert!((got - want).abs() < 1e-12, "{what}: {got}, {want}");
+            close("cosine", at(Margin::Cosine { m: 0.5 }), c - m);
+            close("angular", at(Margin::Angular { m: 0.5, beyond: Arc::Plain }), (theta + m).cos());
+            let easy = if c > 0.0 { (theta + m).cos() } else { c };
+            close("easy", at(Margin::Angular { m: 0.5, beyond: Arc::Easy }), easy);
+            let falls = if theta + m < std::f64::consts::PI { (theta + m).cos() } else { c - m * m.sin() };
+            close("monotone", at(Margin::Angular { m: 0.5, beyond: Arc::Monotone }), falls);
+            for times in 1..=4 {
+                let n = f64::from(times);
+                let k = (theta * n / std::f64::consts::PI).floor();
+                let sign = if k % 2.0 == 0.0 { 1.0 } else { -1.0 };
+                close("sphere", at(Margin::Sphere { m: times }), sign * (n * theta).cos() - 2.0 * k);
+                close("least", at(Margin::SphereMin { m: times }), (n * theta).cos().min(c));
+                let combined = Margin::Combined { m1: times, m2: 0.5, m3: 0.25 };
+                close("combined", at(combined), (n * theta + m).cos() - 0.25);
+            }
+            close("metric", at(Margin::Metric { m: 0.5 }), -(1.0 - c).sqrt() - m);
+        }
+    }
+}
