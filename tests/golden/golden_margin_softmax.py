@@ -35,6 +35,11 @@ def target_cosine(margin, c, given):
     raise ValueError(kind)
 
 
+def as_f64(x):
+    """What is one already may be traced by jax.grad."""
+    return x if isinstance(x, jax.Array) else f64(x)
+
+
 def logits_of(config, features, weights, labels, bias=None, class_margins=None, row_margins=None):
     """Logits without a margin, and with it."""
     if config.get("normalize", True):
@@ -58,8 +63,8 @@ def logits_of(config, features, weights, labels, bias=None, class_margins=None, 
 
 
 def margin_softmax(config, features, weights, labels, class_weights=None, **options):
-    features, weights = f64(features), f64(weights)
-    options = {name: f64(value) for name, value in options.items()}
+    features, weights = as_f64(features), as_f64(weights)
+    options = {name: as_f64(value) for name, value in options.items()}
     plain, logits, own = logits_of(config, features, weights, labels, **options)
     labelled = labels != NONE
     counts = jnp.ones(plain.shape[1]) if class_weights is None else f64(class_weights)
@@ -123,3 +128,37 @@ def margin_softmax_cases():
     """The inputs, and their results."""
     for case, config, inputs in margin_softmax_inputs():
         yield case, config, inputs, margin_softmax(config, **inputs)
+
+
+def margin_softmax_backward_cases():
+    """The same inputs with what the loss saved, and the gradients of all results, or of some."""
+    for index, (case, config, inputs) in enumerate(margin_softmax_inputs()):
+        fixed = {name: value for name, value in inputs.items() if name not in ["features", "weights", "bias"]}
+        moved = {name: f64(value) for name, value in inputs.items() if name not in fixed}
+        config = config | {"form": ["workspace", "recompute"][index % 2]}
+        if case == "combined":
+            config["through_norm"] = False
+        taken = [["loss"], ["loss", "lse"], ["loss", "lse", "entropy"]][index % 3]
+        saved = margin_softmax(config, **fixed, **moved)
+        draw = Draw(f"{case}_backward")
+        incoming = {name: draw.normal(*saved[name].shape) for name in taken}
+
+        def loss(moved):
+            out = margin_softmax(config, **fixed, **moved)
+            return sum((out[name] * f64(incoming[name])).sum() for name in incoming)
+
+        gradients = jax.grad(loss)(moved)
+        if case == "combined":
+            # What is before the norms: a of (a - x (x . a)) / |x| is not known from it, and so comes from the unit rows alone.
+            units = {name: moved[name] / jnp.linalg.norm(moved[name], axis=1, keepdims=True) for name in moved}
+            plain = config | {"normalize": False}
+
+            def of_units(units):
+                out = margin_softmax(plain, **fixed, **units)
+                return sum((out[name] * f64(incoming[name])).sum() for name in incoming)
+
+            gradients = jax.grad(of_units)(units)
+        names = ["lse", "others"] + (["entropy"] if "entropy" in taken else [])
+        inputs = inputs | {name: np.asarray(saved[name], np.float32) for name in names}
+        inputs |= {f"d{name}": value for name, value in incoming.items()}
+        yield case, config, inputs, {f"d{name}": value for name, value in gradients.items()}
