@@ -106,7 +106,8 @@ op! {
     /// classes is stored, and the workspace does not depend on the number of classes. The target's logit is no term of the others'
     /// sum, so that neither a loss near 0 nor a large common offset cancels: lse − l_t = log(1 + exp others).
     ///
-    /// With [`MarginSoftmaxConfig::normalize`] off and no margin this is the cross-entropy of a linear layer without its logits.
+    /// With [`MarginSoftmaxConfig::normalize`] off and no margin this is the cross-entropy of a linear layer without its logits. There is
+    /// no list of sampled classes (PartialFC): the caller gathers their weights into a tensor, and numbers labels as they lie there.
     ///
     /// ```no_run
     /// use wgpu_attention::margin_softmax::Margin;

@@ -20,6 +20,9 @@ pub enum Arc {
 
 /// What becomes of the target's cosine c = cos θ: ψ, at most cos θ where the margin means something.
 ///
+/// Margins that follow a feature's norm (AdaFace, MagFace) are a tensor, `row_margins`. CurricularFace changes the logits of other
+/// classes too, and is not here.
+///
 /// ```
 /// use wgpu_attention::margin_softmax::{Arc, Margin};
 /// // What the ArcFace paper calls (m1, m2, m3).
