@@ -6,6 +6,8 @@ mod case;
 mod common;
 #[path = "margin_softmax_backward/gradients.rs"]
 mod gradients;
+#[path = "margin_softmax_backward/large.rs"]
+mod large;
 #[path = "margin_softmax_backward/twin.rs"]
 mod twin;
 
@@ -282,13 +284,32 @@ fn a_cramped_workspace_makes_products_again() {
 }
 
 #[test]
-fn a_class_is_one_of_many_shards() {
-    // 2 MiB a shard; thorough, a million classes, of 2 GB.
-    let thorough = std::env::var_os("THOROUGH").is_some();
-    let [rows, classes, dim, shards] = if thorough { [4, 1_000_000, 512, 16] } else { [3, 40_003, 16, 5] };
-    let mut case = Case::new([rows, classes, dim], config().margin(COSINE).scale(30.0)).shards(shards);
+fn classes_in_many_shards() {
+    let mut case = Case::new([3, 40_003, 16], config().margin(COSINE).scale(30.0)).shards(5).bias();
     case.naive_runs = 1;
     Gradients::new(case).check("shards");
+}
+
+#[test]
+fn what_does_not_fit_is_refused() {
+    let case = Case::new([4, 12, 5], config().centres(2)).bias().shards(3);
+    let refusal = |of: &Gradients| of.run_on(context(), false).expect_err("a refusal").to_string();
+    let all = Gradients::new(case.clone());
+    let says = |message: String, what: &str| assert!(message.contains(what), "{message}");
+    says(refusal(&all.clone().wanted([false; 3])), "dfeatures");
+    let mut no_bias = all.clone();
+    no_bias.case.bias = None;
+    says(refusal(&no_bias), "dbias");
+    let mut no_entropy = all.clone().dentropy();
+    no_entropy.without_entropy = true;
+    says(refusal(&no_entropy), "dentropy");
+    let mut divided = all.clone();
+    divided.divided = Some(vec![12, 8, 4]);
+    says(refusal(&divided), "dweights");
+    divided.divided = Some(vec![24]);
+    says(refusal(&divided), "dweights");
+    divided.divided = Some(vec![7, 8, 9]);
+    says(refusal(&divided), "whole classes");
 }
 
 proptest! {

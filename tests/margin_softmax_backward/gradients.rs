@@ -21,6 +21,9 @@ pub struct Gradients {
     pub dentropy: Option<Tensor<1>>,
     /// What is asked for: of features, class weights and bias.
     pub wanted: [bool; 3],
+    /// How the gradient of the class weights is divided, if not as these are.
+    pub divided: Option<Vec<usize>>,
+    pub without_entropy: bool,
     /// What the loss saved: lse, others and entropy.
     saved: [Vec<f32>; 3],
 }
@@ -37,7 +40,8 @@ impl Gradients {
         let out = margin_softmax(&case.config, &case.host()).expect("the twin");
         let saved = [out.lse, out.others, out.entropy].map(|all| all.iter().map(|&x| x as f32).collect());
         let wanted = [true, true, case.bias.is_some()];
-        Self { case, dloss: Tensor::normal(11, [losses]), dlse: None, dentropy: None, wanted, saved }
+        let dloss = Tensor::normal(11, [losses]);
+        Self { case, dloss, dlse: None, dentropy: None, wanted, divided: None, without_entropy: false, saved }
     }
 
     pub fn dlse(mut self) -> Self {
@@ -131,7 +135,7 @@ impl Gradients {
         let coming = [&self.dlse, &self.dentropy].map(|tensor| optional(tensor, DType::F32));
         let views = coming.each_ref().map(|given| given.as_ref().map(|(_, buffer)| of_rows(buffer)));
         [inputs.dlse, inputs.dentropy] = views;
-        inputs.entropy = inputs.dentropy.is_some().then(|| of_rows(&entropy));
+        inputs.entropy = (inputs.dentropy.is_some() && !self.without_entropy).then(|| of_rows(&entropy));
 
         // Rows of halves begin with a word.
         let stride = |dtype| if dtype == DType::F32 { dim + gap } else { (dim + gap).next_multiple_of(2) };
@@ -142,6 +146,7 @@ impl Gradients {
             let view = TensorView::new(buffer, dtype, [rows as u32, dim as u32]);
             view.with_strides([stride(dtype) as u64, 1]).with_offset(first(dtype) as u64)
         };
+        let shards = self.divided.clone().unwrap_or(shards);
         let dfeatures = of_matrix(rows, stored[0])?;
         let dweights = shards.iter().map(|&rows| of_matrix(rows, stored[1])).collect::<Result<Vec<_>>>()?;
         let dbias = guarded(case.classes() + 9, stored[1])?;
