@@ -1,4 +1,4 @@
-//! Margin softmax beside the same loss with its logits stored, time and memory: `cargo bench --bench margin_softmax`.
+//! Margin softmax and its gradients beside the same with logits stored, time and memory: `cargo bench --bench margin_softmax`.
 
 mod common;
 
@@ -8,12 +8,14 @@ use common::{Bench, say};
 use criterion::Throughput;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use rand_distr::StandardNormal;
-use wgpu_attention::margin_softmax::Margin;
+use wgpu_attention::margin_softmax::backward::reference as backward;
 use wgpu_attention::margin_softmax::reference::{HostInputs, margin_softmax};
+use wgpu_attention::margin_softmax::{GradientForm, Margin};
 use wgpu_attention::{
-    DType, HostView, MarginSoftmax, MarginSoftmaxConfig, MarginSoftmaxInputs, MarginSoftmaxOutputs, MatMul,
-    MatMulConfig, MatMulInputs, MatMulOutputs, Reduction, Softmax, SoftmaxConfig, SoftmaxInputs, SoftmaxOutputs,
-    TensorView,
+    DType, HostView, MarginSoftmax, MarginSoftmaxBackward, MarginSoftmaxBackwardInputs, MarginSoftmaxConfig,
+    MarginSoftmaxGradients, MarginSoftmaxInputs, MarginSoftmaxOutputs, MatMul, MatMulConfig, MatMulInputs,
+    MatMulOutputs, Reduction, Softmax, SoftmaxBackward, SoftmaxBackwardInputs, SoftmaxConfig, SoftmaxGradients,
+    SoftmaxInputs, SoftmaxOutputs, TensorView,
 };
 
 fn main() {
@@ -29,6 +31,10 @@ fn main() {
         time(&mut bench, "margin_softmax", size, cosine.reduction(Reduction::Mean));
         time(&mut bench, "linear", size, linear.reduction(Reduction::Mean));
         time_stored(&mut bench, size);
+        for form in [GradientForm::Workspace, GradientForm::Recompute] {
+            time_backward(&mut bench, size, cosine.form(form));
+        }
+        time_stored_backward(&mut bench, size);
     }
     bench.finish();
 }
@@ -109,4 +115,88 @@ fn time_stored(bench: &mut Bench, [rows, classes, dim]: [usize; 3]) {
     say(&format!("stored/{size}: {} bytes of logits, log p and workspace", call.workspace_bytes()));
     let timer = Timer::new(context);
     bench.time("stored", &size, Throughput::Elements(call.flops()), || timer.warm_up(prepare()?));
+}
+
+/// The gradients of features and class weights, verified by those of some rows of features and then timed.
+fn time_backward(bench: &mut Bench, [rows, classes, dim]: [usize; 3], config: MarginSoftmaxConfig) {
+    let context = &bench.context.clone();
+    let (features, weights, labels) = random([rows, classes, dim]);
+    let shown = rows.min((4 << 26) / (classes * dim)).max(1);
+    let ones = vec![1.0; rows];
+    let row = HostView::new(&ones[..shown], [shown]).expect("rows");
+    let twin = backward::HostInputs::new(
+        HostView::new(&features[..shown * dim], [shown, dim]).expect("features"),
+        HostView::new(&weights, [classes, dim]).expect("class weights"),
+        HostView::new(&labels[..shown], [shown]).expect("labels"),
+        row,
+        row,
+        row,
+    );
+    let want = backward::margin_softmax_backward(&config, &twin).expect("the twin").dfeatures;
+
+    let [features, weights, dloss] = [&features, &weights, &ones].map(|data| context.upload(data));
+    let labels = context.upload(&labels);
+    let [loss, lse, others] = [0; 3].map(|_| context.allocate(rows));
+    let [dfeatures, dweights] = [rows, classes].map(|count| context.allocate(count * dim));
+    let [m, n, k] = [rows, classes, dim].map(|extent| extent as u32);
+    let shards = [TensorView::f32(&weights, [n, k])];
+    let (labels, features) = (TensorView::new(&labels, DType::U32, [m]), TensorView::f32(&features, [m, k]));
+    let [loss, lse, others, dloss] = [&loss, &lse, &others, &dloss].map(|buffer| TensorView::f32(buffer, [m]));
+    let mut outputs = MarginSoftmaxOutputs::new(loss);
+    (outputs.lse, outputs.others) = (Some(lse), Some(others));
+    let forward = MarginSoftmax::new(context, config).expect("a config");
+    let inputs = MarginSoftmaxInputs::new(features, &shards, labels);
+    context.run(&forward.prepare(inputs, outputs).expect("a loss")).expect("it runs");
+    let op = MarginSoftmaxBackward::new(context, config).expect("a config");
+    let of_shards = [TensorView::f32(&dweights, [n, k])];
+    let inputs = MarginSoftmaxBackwardInputs::new(features, &shards, labels, lse, others, dloss);
+    let prepare = || {
+        let mut gradients = MarginSoftmaxGradients::none();
+        (gradients.dfeatures, gradients.dweights) = (Some(TensorView::f32(&dfeatures, [m, k])), &of_shards);
+        op.prepare(inputs, gradients)
+    };
+    let prepared = prepare().expect("gradients");
+    context.run(&prepared).expect("it runs");
+    let largest = want.iter().fold(0.0, |most: f64, x| most.max(x.abs()));
+    for (got, want) in context.download(&dfeatures).expect("gradients").iter().zip(&want) {
+        assert!((f64::from(*got) - want).abs() <= 1e-3 * largest, "{rows}x{classes}x{dim}: got {got}, want {want}");
+    }
+    let (plan, size) = (prepared.plan(), format!("{rows}x{classes}x{dim}"));
+    let group = format!("margin_softmax_backward_{:?}", config.form).to_lowercase();
+    say(&format!("{group}/{size}: {} bytes of workspace, {} dispatches", plan.workspace_bytes(), plan.dispatches()));
+    let timer = Timer::new(context);
+    bench.time(&group, &size, Throughput::Elements(plan.flops()), || timer.warm_up(prepare()?));
+}
+
+/// The linear layer's gradients as they are without this op: those of stored logits, and two products.
+fn time_stored_backward(bench: &mut Bench, [rows, classes, dim]: [usize; 3]) {
+    let context = &bench.context.clone();
+    let (features, weights, _) = random([rows, classes, dim]);
+    let [features, weights] = [&features, &weights].map(|data| context.upload(data));
+    let [logits, dp, dlogits] = [0; 3].map(|_| context.allocate(rows * classes));
+    let [dfeatures, dweights] = [rows, classes].map(|count| context.allocate(count * dim));
+    let [m, n, k] = [rows, classes, dim].map(|extent| extent as u32);
+    let matmul = MatMul::new(context, MatMulConfig::new()).expect("a config");
+    let softmax = SoftmaxBackward::new(context, SoftmaxConfig::new().log(true)).expect("a config");
+    let matrix = |buffer, rows, columns| TensorView::f32(buffer, [1, 1, rows, columns]);
+    let prepare = || {
+        let mut inputs = SoftmaxBackwardInputs::of(TensorView::f32(&logits, [m, n]));
+        inputs.dp = Some(TensorView::f32(&dp, [m, n]));
+        let mut gradients = SoftmaxGradients::none();
+        gradients.dx = Some(TensorView::f32(&dlogits, [m, n]));
+        let softmax = softmax.prepare(inputs, gradients)?;
+        let of_features = MatMulInputs::new(matrix(&dlogits, m, n), matrix(&weights, n, k));
+        let of_features = matmul.prepare(of_features, MatMulOutputs::new(matrix(&dfeatures, m, k)))?;
+        let of_weights = MatMulInputs::new(matrix(&dlogits, m, n).swap_axes(2, 3), matrix(&features, m, k));
+        let of_weights = matmul.prepare(of_weights, MatMulOutputs::new(matrix(&dweights, n, k)))?;
+        let bytes = softmax.plan().bytes() + of_features.plan().bytes() + of_weights.plan().bytes();
+        let carried_bytes = 12 * u64::from(m) * u64::from(n);
+        Ok(Call { steps: [softmax, of_features, of_weights].map(Step::Op).into(), bytes, carried_bytes })
+    };
+    let call: wgpu_attention::Result<Call<'_>> = prepare();
+    let call = call.expect("plans");
+    let size = format!("{rows}x{classes}x{dim}");
+    say(&format!("stored_backward/{size}: {} bytes of logits, gradients and workspace", call.workspace_bytes()));
+    let timer = Timer::new(context);
+    bench.time("stored_backward", &size, Throughput::Elements(call.flops()), || timer.warm_up(prepare()?));
 }
