@@ -69,6 +69,14 @@ fn chunks_of_many_rows_and_classes() {
         case.config.form = form;
         Gradients::new(case.clone()).check("many chunks");
     }
+    // Of wide rows, few are a chunk.
+    let mean = config().scale(8.0).margin(COSINE).reduction(Reduction::Mean).centres(2);
+    let mut case = Case::new([70, 5, 65_536], mean).bias().class_weights();
+    case.naive_runs = 1;
+    for form in FORMS {
+        case.config.form = form;
+        Gradients::new(case.clone()).dlse().check("wide rows");
+    }
 }
 
 #[test]
@@ -164,8 +172,9 @@ fn assert_same_bits_of(got: &gradients::Back, want: &gradients::Back, what: &str
 
 #[test]
 fn both_forms_are_one() {
-    let of =
-        |form| Gradients::new(Case::new([70, 90, 12], config().margin(ARC).scale(20.0).form(form)).bias()).run(false);
+    // In chunks of rows, of which one has not all.
+    let case = Case::new([2100, 2105, 4], config().margin(ARC).scale(20.0)).bias();
+    let of = |form| Gradients::new(Case { config: case.config.form(form), ..case.clone() }).run(false);
     assert_same_bits_of(&of(FORMS[0]), &of(FORMS[1]), "forms");
 }
 

@@ -192,7 +192,8 @@ pub enum GradientForm {
     /// forward pass.
     #[default]
     Workspace,
-    /// Each gradient has a sweep of its own: five products, and a workspace that does not grow with the rows' features either.
+    /// Rows that are more than one chunk has are in the workspace chunk by chunk, and each gradient has a sweep of its own: five
+    /// products, and a workspace that does not grow with the rows either.
     Recompute,
 }
 

@@ -95,7 +95,9 @@ fn build(mut plan: PlanBuilder<'_>, config: &MarginSoftmaxConfig, problem: &Prob
     let MarginSoftmaxBackwardShapes { rows, class_rows, dim, .. } = problem.shapes;
     let width = dim.next_multiple_of(4);
     let chunks = Chunks::new(config, rows, class_rows).with_width(width);
-    let holds_all = config.form == GradientForm::Workspace && holds_all(rows, width, plan.device());
+    // One chunk has all of few rows, by either form.
+    let holds_all =
+        rows <= chunks.rows || config.form == GradientForm::Workspace && holds_all(rows, width, plan.device());
     let wanted = Wanted::of(problem);
     let sweep = Sweep::new(&mut plan, config, problem, chunks, (holds_all, wanted))?;
     if config.reduction == Reduction::Mean {
