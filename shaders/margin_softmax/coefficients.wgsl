@@ -70,10 +70,11 @@ fn main(
         var of_logit = of_row.own;
         var slope = 1.0;
         if (of_row.label == number) {
-            slope = target_slope(c, turn_of(of_row.margin));
+            slope = with_margin(c, turn_of(of_row.margin)).y;
         } else {
-            slope = other_slope(c);
-            let nats = params.scale * other_logit(c) + own_bias - of_row.lse;
+            let plain = without_margin(c);
+            slope = plain.y;
+            let nats = params.scale * plain.x + own_bias - of_row.lse;
             of_logit = exp(nats) * (of_row.all + of_row.mixed * nats) - of_row.spread;
         }
         // What a row that is not whole has in its place may be NaN.

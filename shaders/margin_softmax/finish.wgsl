@@ -65,7 +65,7 @@ fn main(
     let has_target = own_target.is_class == 1u;
     var own = LOWEST;
     if (has_target) {
-        own = params.scale * with_margin(own_target.cosine, turn_of(own_target.margin)) + own_target.bias;
+        own = params.scale * with_margin(own_target.cosine, turn_of(own_target.margin)).x + own_target.bias;
     }
     let broken = state.broken == 1u || !is_finite(own);
     let unknown = broken || !(none || has_target);

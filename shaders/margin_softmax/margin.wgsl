@@ -6,6 +6,8 @@ const PIECEWISE: u32 = 3u;
 const LEAST: u32 = 4u;
 const METRIC: u32 = 5u;
 
+const EDGE: f32 = 1e-6; // what 1 - c² and 1 - c count as at least, where a derivative has no bound
+
 // The numbers of a margin.
 struct Turn {
     off: f32, // taken off the cosine
@@ -30,8 +32,8 @@ fn turn_of(margin: f32) -> Turn {
     return Turn(0.0, cosine, sine, margin * sine);
 }
 
-// The target's logit over the scale.
-fn with_margin(c: f32, turn: Turn) -> f32 {
+// The target's logit over the scale, and its derivative.
+fn with_margin(c: f32, turn: Turn) -> vec2<f32> {
     var cosine = c;
     var cosine_before = 1.0;
     var sines = 1.0; // sin(nθ) / sin θ
@@ -44,23 +46,37 @@ fn with_margin(c: f32, turn: Turn) -> f32 {
         sines_before = sines;
         sines = next_sines;
     }
+    let straight = f32(TIMES) * sines; // the derivative of cos(nθ)
     if (FORM == METRIC) {
-        return -sqrt(max(1.0 - c, 0.0)) - turn.off;
+        return without_margin(c) - vec2(turn.off, 0.0);
     }
     if (FORM == LEAST) {
-        return min(cosine, c);
+        return select(vec2(c, 1.0), vec2(cosine, straight), cosine < c);
     }
     if (FORM == PIECEWISE) {
         // In which of TIMES equal parts of [0, π] the angle is: their ends are cosines.
         let ends = vec3(params.end_1, params.end_2, params.end_3);
         let past = dot(select(vec3(0.0), vec3(1.0), vec3(c) < ends), vec3(1.0));
-        return select(cosine, -cosine, past == 1.0 || past == 3.0) - 2.0 * past;
+        let sign = select(1.0, -1.0, past == 1.0 || past == 3.0);
+        return sign * vec2(cosine, straight) - vec2(2.0 * past, 0.0);
     }
     if (FORM == MONOTONE && c <= -turn.cosine) {
-        return c - turn.fall;
+        return vec2(c - turn.fall, 1.0);
     }
     if (FORM == EASY && c <= 0.0) {
-        return c;
+        return vec2(c, 1.0);
     }
-    return cosine * turn.cosine - sqrt(max((1.0 - c) * (1.0 + c), 0.0)) * sines * turn.sine - turn.off;
+    let square = (1.0 - c) * (1.0 + c);
+    let root = select(inverseSqrt(max(square, EDGE)), 0.0, square < -EDGE);
+    let slope = straight * turn.cosine + f32(TIMES) * cosine * root * turn.sine;
+    return vec2(cosine * turn.cosine - sqrt(max(square, 0.0)) * sines * turn.sine - turn.off, slope);
+}
+
+// Another class's.
+fn without_margin(c: f32) -> vec2<f32> {
+    if (FORM == METRIC) {
+        let below = 1.0 - c;
+        return vec2(-sqrt(max(below, 0.0)), select(0.5 * inverseSqrt(max(below, EDGE)), 0.0, below < -EDGE));
+    }
+    return vec2(c, 1.0);
 }

@@ -145,10 +145,13 @@ impl Margin {
     }
 }
 
+/// What 1 − c² and 1 − c count as at least, where a derivative has no bound.
+const EDGE: f64 = 1e-6;
+
 impl Terms {
-    /// The target's logit over the scale.
-    pub fn target<T: Real>(&self, c: T) -> T {
-        let [zero, one, two] = [0.0, 1.0, 2.0].map(T::new);
+    /// The target's logit over the scale, and its derivative.
+    pub fn target<T: Real>(&self, c: T) -> [T; 2] {
+        let [zero, one, two, n, edge] = [0.0, 1.0, 2.0, self.times.into(), EDGE].map(T::new);
         // cos(nθ) and sin(nθ)/sin θ, by Chebyshev's recurrence.
         let [mut cosine, mut sines] = [c, one];
         let [mut cosine_before, mut sines_before] = [one, zero];
@@ -156,30 +159,39 @@ impl Terms {
             (cosine, cosine_before) = (two * c * cosine - cosine_before, cosine);
             (sines, sines_before) = (two * c * sines - sines_before, sines);
         }
-        let sine = ((one - c) * (one + c)).max(zero).sqrt();
-        let turned = cosine * T::new(self.angle.cos()) - sine * sines * T::new(self.angle.sin()) - T::new(self.off);
+        let square = (one - c) * (one + c);
+        let [sine, root] = [square.max(zero).sqrt(), one / square.max(edge).sqrt()];
+        let root = if square < -edge { zero } else { root };
+        let [along, across] = [self.angle.cos(), self.angle.sin()].map(T::new);
+        let turned =
+            [cosine * along - sine * sines * across - T::new(self.off), n * (sines * along + cosine * root * across)];
         match self.form {
-            Form::Combined => turned,
-            Form::Monotone if c <= T::new(-self.angle.cos()) => c - T::new(self.angle * self.angle.sin()),
-            Form::Easy if c <= zero => c,
-            Form::Monotone | Form::Easy => turned,
+            Form::Monotone if c <= -along => [c - T::new(self.angle * self.angle.sin()), one],
+            Form::Easy if c <= zero => [c, one],
+            Form::Combined | Form::Monotone | Form::Easy => turned,
             Form::Piecewise => {
-                let steps =
-                    |&step: &u32| c < T::new((f64::from(step) * std::f64::consts::PI / f64::from(self.times)).cos());
-                let k = (1..self.times).filter(steps).count();
-                let piece = if k % 2 == 0 { cosine } else { -cosine };
-                piece - T::new(2.0 * k as f64)
+                let angle = |step: u32| f64::from(step) * std::f64::consts::PI / f64::from(self.times);
+                let k = (1..self.times).filter(|&step| c < T::new(angle(step).cos())).count();
+                let sign = T::new(if k % 2 == 0 { 1.0 } else { -1.0 });
+                [sign * cosine - T::new(2.0 * k as f64), sign * n * sines]
             }
-            Form::Least => -(-cosine).max(-c),
-            Form::Metric => self.other(c) - T::new(self.off),
+            Form::Least if cosine < c => [cosine, n * sines],
+            Form::Least => [c, one],
+            Form::Metric => {
+                let [distance, slope] = self.other(c);
+                [distance - T::new(self.off), slope]
+            }
         }
     }
 
     /// Another class's.
-    pub fn other<T: Real>(&self, c: T) -> T {
+    pub fn other<T: Real>(&self, c: T) -> [T; 2] {
+        let [zero, one, half, edge] = [0.0, 1.0, 0.5, EDGE].map(T::new);
+        let below = one - c;
         match self.form {
-            Form::Metric => -(T::new(1.0) - c).max(T::new(0.0)).sqrt(),
-            _ => c,
+            Form::Metric if below < -edge => [zero, zero],
+            Form::Metric => [-below.max(zero).sqrt(), half / below.max(edge).sqrt()],
+            _ => [c, one],
         }
     }
 }
@@ -340,7 +352,7 @@ mod tests {
         for step in 0..200 {
             let theta = (f64::from(step) + 0.5) * std::f64::consts::PI / 200.0;
             let c = theta.cos();
-            let at = |margin: Margin| margin.terms().target(c);
+            let at = |margin: Margin| margin.terms().target(c)[0];
             let m = f64::from(0.5_f32);
             let close = |what: &str, got: f64, want: f64| assert!((got - want).abs() < 1e-12, "{what}: {got}, {want}");
             close("cosine", at(Margin::Cosine { m: 0.5 }), c - m);

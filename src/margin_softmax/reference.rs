@@ -142,9 +142,9 @@ impl Call<'_> {
             };
             row.cosines.push(c);
             row.winners.push(j * centres + best);
-            row.plain.push(logit(terms.other(c)));
+            row.plain.push(logit(terms.other(c)[0]));
             let is_target = label == Label::Class(j);
-            row.logits.push(logit(if is_target { terms.target(c) } else { terms.other(c) }));
+            row.logits.push(logit(if is_target { terms.target(c)[0] } else { terms.other(c)[0] }));
         }
         row.broken |= row.logits.iter().chain(&row.plain).any(|logit| !logit.to_f64().is_finite());
         row

@@ -72,6 +72,11 @@ pub(crate) struct Product {
 }
 
 impl Product {
+    /// c = a b, or c += a b.
+    pub fn of(sizes: [u32; 3], [a, b, c]: [Matrix; 3], adds: bool) -> Self {
+        Self { sizes, a, b, c, adds }
+    }
+
     /// Adds the dispatches, by the kernel that the op itself would pick.
     pub fn dispatch(&self, plan: &mut PlanBuilder<'_>) -> Result<()> {
         let (config, problem) = (MatMulConfig::new(), self.problem());

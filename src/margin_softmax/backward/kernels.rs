@@ -5,6 +5,7 @@ use super::super::kernels::{every_margin, given_margins, optional, own, speciali
 use super::plan::Problem;
 use super::{MarginSoftmaxBackward, MarginSoftmaxBackwardShapes};
 use crate::DType;
+use crate::dispatch::Value;
 use crate::dtype::Storage;
 use crate::tensor::Layout;
 use crate::wgsl::{self, Constant, Specialization};
@@ -14,6 +15,11 @@ pub(super) const ROWS: u32 = 64;
 /// Rows in which an invocation of [`coefficients`] owns a class.
 pub(super) const WALKED: u32 = 16;
 const WEIGHTS_WORKGROUP: u32 = 256;
+
+/// Whole numbers of a kernel.
+pub(super) fn numbers<const COUNT: usize>(all: [(&'static str, u32); COUNT]) -> Vec<(&'static str, Value)> {
+    all.map(|(name, number)| (name, number.into())).into()
+}
 
 /// The kernel of the sum of all weights.
 pub(super) fn weights() -> Specialization {
@@ -57,7 +63,6 @@ pub(super) fn coefficients(config: &MarginSoftmaxConfig, problem: &Problem, bias
     let fragments = [
         own!("row_gradient"),
         own!("margin"),
-        own!("slope"),
         optional!(problem.shapes.bias, "bias"),
         optional!(bias_sums, "bias_sums"),
     ];

@@ -4,13 +4,13 @@ use super::super::chunks::{self, Chunks, ClassChunk};
 use super::super::kernels::margin_values;
 use super::super::plan::{features, from_row};
 use super::super::{GradientForm, MarginSoftmaxConfig, Reduction, shapes};
-use super::kernels::{self, ROWS, WALKED};
+use super::kernels::{self, ROWS, WALKED, numbers};
 use super::{MarginSoftmaxBackward, MarginSoftmaxBackwardShapes, OPERANDS};
 use crate::context::Capabilities;
 use crate::dispatch::{Plan, PlanBuilder, Value, View};
 use crate::matmul::{Matrix, Product};
 use crate::op::{self, GivenNames, Kernels, Operand, Shapes, SizeOf};
-use crate::tensor::{Layout, product};
+use crate::tensor::{Layout, MAX_RANK, product};
 use crate::tuning::NoOffer;
 use crate::{Error, Result};
 
@@ -93,37 +93,28 @@ fn holds_all(rows: u32, width: u32, device: &Capabilities) -> bool {
 fn build(mut plan: PlanBuilder<'_>, config: &MarginSoftmaxConfig, problem: &Problem) -> Result<Plan> {
     expect_same_division(problem)?;
     let MarginSoftmaxBackwardShapes { rows, class_rows, dim, .. } = problem.shapes;
-    let width = dim.next_multiple_of(4);
-    let chunks = Chunks::new(config, rows, class_rows).with_width(width);
-    // One chunk has all of few rows, by either form.
-    let holds_all =
-        rows <= chunks.rows || config.form == GradientForm::Workspace && holds_all(rows, width, plan.device());
-    let wanted = Wanted::of(problem);
-    let sweep = Sweep::new(&mut plan, config, problem, chunks, (holds_all, wanted))?;
+    let sweep = Sweep::new(&mut plan, config, problem)?;
     if config.reduction == Reduction::Mean {
         for (first, count) in sweep.pieces() {
             sweep.start(&mut plan, first, count)?;
             sweep.weigh(&mut plan, count, first == 0)?;
         }
     }
-    if holds_all && rows > 0 {
+    if sweep.holds_all && rows > 0 {
         sweep.enter(&mut plan, 0, rows)?;
     }
-    let joint = holds_all && wanted.of_classes();
-    if wanted.of_classes() {
-        sweep.by_class(&mut plan, Wanted { features: wanted.features && joint, ..wanted })?;
+    let Wanted { features, weights, joint, .. } = sweep.wanted;
+    if sweep.wanted.of_classes() {
+        sweep.by_class(&mut plan)?;
     }
-    if wanted.features && !joint && rows > 0 {
+    if features && !joint && rows > 0 {
         sweep.by_row(&mut plan)?;
     }
-    let sweeps = if joint { 1 } else { u64::from(wanted.features) + u64::from(wanted.of_classes()) };
-    let products = sweeps + u64::from(wanted.features) + u64::from(wanted.weights);
-    let reason = format!(
-        "{products} products, in chunks of {} rows by {} class rows{}",
-        chunks.rows,
-        chunks.class_rows,
-        if holds_all { ", beside all features" } else { "" }
-    );
+    let sweeps = u64::from(features && !joint) + u64::from(sweep.wanted.of_classes());
+    let products = sweeps + u64::from(features) + u64::from(weights);
+    let Chunks { rows: most, class_rows: classes, .. } = sweep.chunks;
+    let beside = if sweep.holds_all { ", beside all features" } else { "" };
+    let reason = format!("{products} products, in chunks of {most} rows by {classes} class rows{beside}");
     plan.finish(product([2, rows, class_rows, dim]).saturating_mul(products), problem.bytes(), reason)
 }
 
@@ -133,14 +124,11 @@ struct Wanted {
     features: bool,
     weights: bool,
     bias: bool,
+    /// Whether those of features are made beside the others.
+    joint: bool,
 }
 
 impl Wanted {
-    fn of(problem: &Problem) -> Self {
-        let [features, weights, bias] = ["dfeatures", "dweights", "dbias"].map(|name| problem.has(name));
-        Self { features, weights, bias }
-    }
-
     /// Whether some are sums over all rows.
     fn of_classes(self) -> bool {
         self.weights || self.bias
@@ -151,9 +139,10 @@ impl Wanted {
 struct Sweep<'p> {
     config: &'p MarginSoftmaxConfig,
     problem: &'p Problem,
+    wanted: Wanted,
     chunks: Chunks,
-    features: (&'p Layout, View),
     classes: Vec<ClassChunk<'p>>,
+    features: (&'p Layout, View),
     /// Numbers of a row of features, in fours.
     width: u32,
     /// Rows that are in the workspace at a time, and whether they are all.
@@ -172,28 +161,29 @@ struct Sweep<'p> {
 }
 
 impl<'p> Sweep<'p> {
-    fn new(
-        plan: &mut PlanBuilder<'_>,
-        config: &'p MarginSoftmaxConfig,
-        problem: &'p Problem,
-        chunks: Chunks,
-        (holds_all, wanted): (bool, Wanted),
-    ) -> Result<Self> {
-        let rows = problem.shapes.rows;
-        let width = problem.shapes.dim.next_multiple_of(4);
-        let held = if holds_all { rows } else { chunks.rows.min(rows) };
-        let sums_of = if holds_all && wanted.of_classes() { rows } else { chunks.rows.min(rows) };
-        let mut space = |what, wanted, extents: [u32; 2]| {
-            // What is not wanted is nowhere, and what has no rows is somewhere.
-            if wanted { plan.workspace(what, product(extents).max(4) * 4) } else { Ok(View::NOWHERE) }
+    fn new(plan: &mut PlanBuilder<'_>, config: &'p MarginSoftmaxConfig, problem: &'p Problem) -> Result<Self> {
+        let MarginSoftmaxBackwardShapes { rows, class_rows, dim, .. } = problem.shapes;
+        let width = dim.next_multiple_of(4);
+        let chunks = Chunks::new(config, rows, class_rows).with_width(width);
+        let (stride, in_workspace) = (chunks.stride(), config.form == GradientForm::Workspace);
+        // One chunk has all of few rows, by either form.
+        let holds_all = rows <= chunks.rows || in_workspace && holds_all(rows, width, plan.device());
+        let [features, weights, bias] = ["dfeatures", "dweights", "dbias"].map(|name| problem.has(name));
+        let wanted = Wanted { features, weights, bias, joint: features && holds_all && (weights || bias) };
+        let held = if holds_all { rows } else { chunks.rows };
+        let sums = if wanted.joint { rows } else { chunks.rows.min(rows) };
+        // What is not wanted is nowhere, and what has no rows is somewhere.
+        let mut space = |what, wanted, extents: [u32; 2]| match wanted {
+            true => plan.workspace(what, 4 * product(extents).max(4)),
+            false => Ok(View::NOWHERE),
         };
-        let stride = chunks.stride();
         Ok(Self {
             config,
             problem,
+            wanted,
             chunks,
-            features: features(problem)?,
             classes: chunks.of_classes(problem),
+            features: self::features(problem)?,
             width,
             held,
             holds_all,
@@ -201,12 +191,12 @@ impl<'p> Sweep<'p> {
             row_gradients: space("gradients of rows", true, [8, held])?,
             row_norms: space("norms of rows", true, [1, if config.normalize { held } else { 4 }])?,
             units: space("normalised features", true, [held, width])?,
-            feature_sums: space("sums of gradients of features", wanted.features, [sums_of, width])?,
+            feature_sums: space("sums of gradients of features", features, [sums, width])?,
             class_norms: space("norms of classes", true, [1, stride])?,
             products: space("products of a chunk", true, [chunks.rows, stride])?,
-            class_sums: space("sums of gradients of class weights", wanted.weights, [chunks.class_rows, width])?,
-            bias_sums: space("sums of gradients of the bias", wanted.bias, [chunks.rows.div_ceil(WALKED), stride])?,
-            bias_totals: space("gradients of the bias", wanted.bias, [1, stride])?,
+            class_sums: space("sums of gradients of class weights", weights, [chunks.class_rows, width])?,
+            bias_sums: space("sums of gradients of the bias", bias, [chunks.rows.div_ceil(WALKED), stride])?,
+            bias_totals: space("gradients of the bias", bias, [1, stride])?,
         })
     }
 
@@ -214,6 +204,11 @@ impl<'p> Sweep<'p> {
     fn pieces(&self) -> Vec<(u32, u32)> {
         let rows = self.problem.shapes.rows;
         if self.holds_all && rows > 0 { vec![(0, rows)] } else { self.chunks.of_rows(rows).collect() }
+    }
+
+    /// Where the first of some rows is among those held.
+    fn place(&self, first: u32) -> u32 {
+        if self.holds_all { first } else { 0 }
     }
 
     fn operands_from(&self, first: u32, names: &[&'static str]) -> Vec<(&'static str, View)> {
@@ -225,7 +220,7 @@ impl<'p> Sweep<'p> {
         let mut views = self.operands_from(first, &["labels", "row_margins"]);
         views.extend([("targets", self.targets), ("states", plan.scratch("no states", 32)?)]);
         let classes = self.problem.shapes.class_rows / self.config.centres;
-        let values = [("rows", count), ("classes", classes), ("splits", 0)].map(|(name, value)| (name, value.into()));
+        let values = numbers([("rows", count), ("classes", classes), ("splits", 0)]);
         let kernel = super::super::kernels::start(self.config, self.problem);
         plan.dispatch(&kernel, count.div_ceil(ROWS).into(), ROWS.into(), &values, &views)
     }
@@ -236,43 +231,32 @@ impl<'p> Sweep<'p> {
             let reason = format!("{count} rows: more loop iterations to add them up than this driver's cap of {cap}");
             return Err(Error::Unsupported { reasons: vec![reason] });
         }
-        let values = [("rows", count.into()), ("held", self.held.into()), ("first", Value::from(first))];
+        let values = numbers([("rows", count), ("held", self.held), ("first", first.into())]);
         plan.dispatch(&kernels::weights(), 1, product([2, count]), &values, &[("targets", self.targets)])
     }
 
     /// Brings rows into the workspace: what their gradients have in common, and their features normalised.
     fn enter(&self, plan: &mut PlanBuilder<'_>, first: u32, count: u32) -> Result<()> {
         self.start(plan, first, count)?;
-        let names = ["lse", "others", "dlse", "entropy", "dentropy"];
-        let mut views = self.operands_from(first, &names);
+        let mut views = self.operands_from(first, &["lse", "others", "dlse", "entropy", "dentropy"]);
         if self.config.reduction == Reduction::None {
             views.extend(self.operands_from(first, &["dloss"]));
         }
         views.extend([("targets", self.targets), ("row_gradients", self.row_gradients)]);
         let classes = self.problem.shapes.class_rows / self.config.centres;
-        let values = [
-            ("rows", count.into()),
-            ("classes", classes.into()),
-            ("held", self.held.into()),
-            ("mean", Value::from(self.config.reduction == Reduction::Mean)),
-            ("label_smoothing", self.config.label_smoothing.into()),
-            ("z_loss", self.config.z_loss.into()),
-        ];
-        plan.dispatch(&kernels::rows(self.problem), count.div_ceil(ROWS).into(), product([32, ROWS]), &values, &views)?;
+        let mean = self.config.reduction == Reduction::Mean;
+        let mut values = numbers([("rows", count), ("classes", classes), ("held", self.held), ("mean", mean.into())]);
+        let [smoothing, z_loss] = [self.config.label_smoothing, self.config.z_loss].map(Value::from);
+        values.extend([("label_smoothing", smoothing), ("z_loss", z_loss)]);
+        let workgroups = count.div_ceil(ROWS).into();
+        plan.dispatch(&kernels::rows(self.problem), workgroups, product([32, ROWS]), &values, &views)?;
         if self.config.normalize {
             chunks::norms(plan, self.features, (first, count), self.row_norms)?;
         }
-        let (layout, view) = self.features;
-        let values = [
-            ("count", count),
-            ("dim", layout.shape[1]),
-            ("chunks", self.width / 4),
-            ("x_start", layout.start + first * layout.strides[0]),
-            ("x_row", layout.strides[0]),
-        ]
-        .map(|(name, value)| (name, value.into()));
-        let views =
-            [("x", view), ("row_gradients", self.row_gradients), ("row_norms", self.row_norms), ("units", self.units)];
+        let (layout, _) = self.features;
+        let values = numbers([("count", count), ("dim", layout.shape[1]), ("chunks", self.width / 4)]);
+        let [gradients, norms] = [("row_gradients", self.row_gradients), ("row_norms", self.row_norms)];
+        let views = [("x", rows_from(self.features, first)), gradients, norms, ("units", self.units)];
         let workgroups = product([count, self.width / 4]).div_ceil(ROWS.into());
         plan.dispatch(&kernels::units(self.config, layout), workgroups, product([8, ROWS]), &values, &views)
     }
@@ -284,12 +268,12 @@ impl<'p> Sweep<'p> {
         chunks::norms(plan, (chunk.layout, chunk.view), (chunk.first, chunk.count), self.class_norms)
     }
 
-    /// The features of a chunk of rows, of which the first is this one among those held.
+    /// The normalised features, from a row of those held on.
     fn unit(&self, first: u32) -> Matrix {
         Matrix::workspace(self.units, self.width).rows_from(first)
     }
 
-    fn chunk_products(&self) -> Matrix {
+    fn products(&self) -> Matrix {
         Matrix::workspace(self.products, self.chunks.stride())
     }
 
@@ -301,79 +285,55 @@ impl<'p> Sweep<'p> {
         (first, count): (u32, u32),
         bias: bool,
     ) -> Result<()> {
-        Product {
-            sizes: [count, chunk.count, self.problem.shapes.dim],
-            a: self.unit(first),
-            b: chunk.matrix().transpose(),
-            c: self.chunk_products(),
-            adds: false,
-        }
-        .dispatch(plan)?;
-        let centres = self.config.centres;
-        let classes = chunk.count / centres;
+        let sizes = [count, chunk.count, self.problem.shapes.dim];
+        Product::of(sizes, [self.unit(first), chunk.matrix().transpose(), self.products()], false).dispatch(plan)?;
+        let [first_class, classes] = [chunk.first_of_all, chunk.count].map(|rows| rows / self.config.centres);
         let groups = classes.div_ceil(ROWS);
         let mut values = margin_values(self.config);
-        let own = [
-            ("first_row", first),
-            ("chunk_rows", count),
-            ("first_class", chunk.first_of_all / centres),
-            ("chunk_classes", classes),
-            ("class_groups", groups),
-            ("row_products", self.chunks.stride()),
-        ];
-        values.extend(own.map(|(name, value)| (name, value.into())));
-        let views = [
-            ("row_gradients", self.row_gradients),
-            ("products", self.products),
-            ("class_norms", self.class_norms),
-            ("bias_sums", self.bias_sums),
-        ];
+        values.extend(numbers([("first_row", first), ("chunk_rows", count), ("class_groups", groups)]));
+        let stride = self.chunks.stride();
+        values.extend(numbers([("first_class", first_class), ("chunk_classes", classes), ("row_products", stride)]));
+        let [gradients, products] = [("row_gradients", self.row_gradients), ("products", self.products)];
+        let views = [gradients, products, ("class_norms", self.class_norms), ("bias_sums", self.bias_sums)];
         let kernel = kernels::coefficients(self.config, self.problem, bias);
         let workgroups = product([groups, count.div_ceil(WALKED)]);
-        plan.dispatch(&kernel, workgroups, product([32, ROWS, WALKED, centres]), &values, &views)
+        plan.dispatch(&kernel, workgroups, product([32, ROWS, WALKED, self.config.centres]), &values, &views)
     }
 
     /// Chunks of classes, over all rows each.
-    fn by_class(&self, plan: &mut PlanBuilder<'_>, wanted: Wanted) -> Result<()> {
+    fn by_class(&self, plan: &mut PlanBuilder<'_>) -> Result<()> {
         let (rows, dim) = (self.problem.shapes.rows, self.problem.shapes.dim);
+        let class_sums = Matrix::workspace(self.class_sums, self.width);
+        let gradients: Vec<_> = self.problem.list("dweights").collect();
         // No rows are a sum of nothing.
         let pieces: Vec<_> = if rows == 0 { vec![(0, 0)] } else { self.chunks.of_rows(rows).collect() };
         for (index, chunk) in self.classes.iter().enumerate() {
             self.enter_classes(plan, chunk)?;
             for &(first, count) in &pieces {
-                let (is_first, is_last) = (first == 0, first + count == rows);
+                let held = self.place(first);
                 if !self.holds_all && count > 0 {
                     self.enter(plan, first, count)?;
                 }
-                let held = if self.holds_all { first } else { 0 };
                 if count > 0 {
-                    self.chunk(plan, chunk, (held, count), wanted.bias)?;
+                    self.chunk(plan, chunk, (held, count), self.wanted.bias)?;
                 }
-                if wanted.bias {
-                    self.add_bias(plan, chunk, count.div_ceil(WALKED), [is_first, is_last])?;
+                if self.wanted.bias {
+                    self.add_bias(plan, chunk, count.div_ceil(WALKED), [first == 0, first + count == rows])?;
                 }
-                if wanted.weights {
-                    Product {
-                        sizes: [chunk.count, dim, count],
-                        a: self.chunk_products().transpose(),
-                        b: self.unit(held),
-                        c: Matrix::workspace(self.class_sums, self.width),
-                        adds: !is_first,
-                    }
-                    .dispatch(plan)?;
+                if self.wanted.weights {
+                    let factors = [self.products().transpose(), self.unit(held), class_sums];
+                    Product::of([chunk.count, dim, count], factors, first > 0).dispatch(plan)?;
                 }
-                if wanted.features && count > 0 {
+                if self.wanted.joint && count > 0 {
                     self.add_features(plan, chunk, (first, count), index > 0)?;
                 }
             }
-            if wanted.weights {
-                let list: Vec<_> = self.problem.list("dweights").collect();
-                let gradient = (list[chunk.tensor], chunk.first);
-                let x = ((chunk.layout, chunk.view), chunk.first);
-                self.finish(plan, x, gradient, (self.class_sums, chunk.count), false)?;
+            if self.wanted.weights {
+                let [x, gradient] = [(chunk.layout, chunk.view), gradients[chunk.tensor]];
+                self.finish(plan, [x, gradient], chunk.first, (self.class_sums, chunk.count), false)?;
             }
         }
-        if wanted.features { self.finish_features(plan, 0, rows) } else { Ok(()) }
+        if self.wanted.joint { self.finish_features(plan, 0, rows) } else { Ok(()) }
     }
 
     /// Chunks of rows, over all classes each.
@@ -382,10 +342,9 @@ impl<'p> Sweep<'p> {
             if !self.holds_all {
                 self.enter(plan, first, count)?;
             }
-            let held = if self.holds_all { first } else { 0 };
             for (index, chunk) in self.classes.iter().enumerate() {
                 self.enter_classes(plan, chunk)?;
-                self.chunk(plan, chunk, (held, count), false)?;
+                self.chunk(plan, chunk, (self.place(first), count), false)?;
                 self.add_features(plan, chunk, (0, count), index > 0)?;
             }
             self.finish_features(plan, first, count)?;
@@ -393,7 +352,7 @@ impl<'p> Sweep<'p> {
         Ok(())
     }
 
-    /// Adds a chunk's part to the gradients of rows, which are the sums from `first` on.
+    /// Adds a chunk's part to the gradients of rows, whose sums stand from `first` on.
     fn add_features(
         &self,
         plan: &mut PlanBuilder<'_>,
@@ -401,14 +360,9 @@ impl<'p> Sweep<'p> {
         (first, count): (u32, u32),
         adds: bool,
     ) -> Result<()> {
-        Product {
-            sizes: [count, self.problem.shapes.dim, chunk.count],
-            a: self.chunk_products(),
-            b: chunk.matrix(),
-            c: Matrix::workspace(self.feature_sums, self.width).rows_from(first),
-            adds,
-        }
-        .dispatch(plan)
+        let sums = Matrix::workspace(self.feature_sums, self.width).rows_from(first);
+        let sizes = [count, self.problem.shapes.dim, chunk.count];
+        Product::of(sizes, [self.products(), chunk.matrix(), sums], adds).dispatch(plan)
     }
 
     fn add_bias(
@@ -418,56 +372,47 @@ impl<'p> Sweep<'p> {
         groups: u32,
         [first, last]: [bool; 2],
     ) -> Result<()> {
-        let centres = self.config.centres;
-        let [first_class, classes] = [chunk.first_of_all, chunk.count].map(|rows| rows / centres);
-        let values = [
-            ("first_class", first_class.into()),
-            ("chunk_classes", classes.into()),
-            ("groups", groups.into()),
-            ("row_products", self.chunks.stride().into()),
-            ("first", Value::from(first)),
-            ("last", last.into()),
-        ];
+        let [first_class, classes] = [chunk.first_of_all, chunk.count].map(|rows| rows / self.config.centres);
+        let mut values = numbers([("first_class", first_class), ("chunk_classes", classes), ("groups", groups)]);
+        let stride = self.chunks.stride();
+        values.extend(numbers([("row_products", stride), ("first", first.into()), ("last", last.into())]));
         let views = [("bias_sums", self.bias_sums), ("bias_totals", self.bias_totals)];
-        let fours = (first_class % 4 + classes).div_ceil(4);
-        let kernel = kernels::bias(self.problem);
-        plan.dispatch(&kernel, fours.div_ceil(ROWS).into(), product([4, ROWS, groups.max(1)]), &values, &views)
+        let workgroups = (first_class % 4 + classes).div_ceil(4 * ROWS).into();
+        plan.dispatch(&kernels::bias(self.problem), workgroups, product([4, ROWS, groups.max(1)]), &values, &views)
     }
 
-    /// The gradients of rows from their sums.
+    /// The gradients of rows of features from their sums.
     fn finish_features(&self, plan: &mut PlanBuilder<'_>, first: u32, count: u32) -> Result<()> {
-        let Some(gradient) = self.problem.output("dfeatures").zip(self.problem.output_view("dfeatures")) else {
-            return Ok(());
-        };
-        if count == 0 {
-            return Ok(());
+        match self.problem.output("dfeatures").zip(self.problem.output_view("dfeatures")) {
+            Some(gradient) if count > 0 => {
+                self.finish(plan, [self.features, gradient], first, (self.feature_sums, count), true)
+            }
+            _ => Ok(()),
         }
-        self.finish(plan, (self.features, first), (gradient, first), (self.feature_sums, count), true)
     }
 
-    /// Gradients of rows of a matrix, from one on, from sums, from their first on.
+    /// Gradients of rows of a matrix, from one on, of sums.
     fn finish(
         &self,
         plan: &mut PlanBuilder<'_>,
-        ((x, x_view), x_first): ((&Layout, View), u32),
-        ((gradient, gradient_view), gradient_first): ((&Layout, View), u32),
+        [x, gradient]: [(&Layout, View); 2],
+        first: u32,
         (sums, count): (View, u32),
         of_features: bool,
     ) -> Result<()> {
         let fours = self.width / 4;
-        let values = [
-            ("count", count),
-            ("dim", x.shape[1]),
-            ("chunks", fours),
-            ("x_start", x.start + x_first * x.strides[0]),
-            ("x_row", x.strides[0]),
-            ("gradient_start", gradient.start + gradient_first * gradient.strides[0]),
-            ("gradient_row", gradient.strides[0]),
-        ]
-        .map(|(name, value)| (name, value.into()));
-        let views = [("x", x_view), ("sums", sums), ("gradient", gradient_view), ("row_gradients", self.row_gradients)];
-        let kernel = kernels::finish(self.config, x, gradient, of_features);
+        let values = numbers([("count", count), ("dim", x.0.shape[1]), ("chunks", fours)]);
+        let [rows, gradients] = [x, gradient].map(|matrix| rows_from(matrix, first));
+        let views = [("x", rows), ("sums", sums), ("gradient", gradients), ("row_gradients", self.row_gradients)];
+        let kernel = kernels::finish(self.config, x.0, gradient.0, of_features);
         let height = kernels::finish_rows(fours);
         plan.dispatch(&kernel, count.div_ceil(height).into(), product([16, height, fours]), &values, &views)
     }
+}
+
+/// A matrix, from one of its rows on: what a kernel calls its `start` and `row`.
+fn rows_from((layout, view): (&Layout, View), first: u32) -> View {
+    let (mut names, start) = ([""; MAX_RANK], layout.start + first * layout.strides[0]);
+    names[0] = "row";
+    View { start, names, ..view }
 }

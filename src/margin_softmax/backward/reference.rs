@@ -1,6 +1,5 @@
 //! The CPU twin of the backward pass: plain loops over the formula.
 
-use super::super::config::{Form, Terms};
 use super::super::reference::{Call, Label, Row, Rows};
 use super::super::{MarginSoftmaxConfig, Reduction};
 use crate::Result;
@@ -17,53 +16,6 @@ pub struct HostOutputs<T> {
     pub dweights: Vec<T>,
     /// `[classes]`; empty without a bias.
     pub dbias: Vec<T>,
-}
-
-/// What 1 − c² and 1 − c count as at least, where a derivative has no bound.
-const EDGE: f64 = 1e-6;
-
-impl Terms {
-    /// The derivative of [`target`](Self::target).
-    fn target_slope<T: Real>(&self, c: T) -> T {
-        let [zero, one, two, n] = [0.0, 1.0, 2.0, f64::from(self.times)].map(T::new);
-        let [mut cosine, mut sines] = [c, one];
-        let [mut cosine_before, mut sines_before] = [one, zero];
-        for _ in 1..self.times {
-            (cosine, cosine_before) = (two * c * cosine - cosine_before, cosine);
-            (sines, sines_before) = (two * c * sines - sines_before, sines);
-        }
-        let square = (one - c) * (one + c);
-        let root = if square < T::new(-EDGE) { zero } else { one / square.max(T::new(EDGE)).sqrt() };
-        let turned = n * (sines * T::new(self.angle.cos()) + cosine * root * T::new(self.angle.sin()));
-        match self.form {
-            Form::Monotone if c <= T::new(-self.angle.cos()) => one,
-            Form::Easy if c <= zero => one,
-            Form::Combined | Form::Monotone | Form::Easy => turned,
-            Form::Piecewise => {
-                let angle = |step: u32| f64::from(step) * std::f64::consts::PI / f64::from(self.times);
-                let k = (1..self.times).filter(|&step| c < T::new(angle(step).cos())).count();
-                if k % 2 == 0 { n * sines } else { -(n * sines) }
-            }
-            Form::Least => {
-                if cosine < c {
-                    n * sines
-                } else {
-                    one
-                }
-            }
-            Form::Metric => self.other_slope(c),
-        }
-    }
-
-    /// The derivative of [`other`](Self::other).
-    fn other_slope<T: Real>(&self, c: T) -> T {
-        let below = T::new(1.0) - c;
-        match self.form {
-            Form::Metric if below < T::new(-EDGE) => T::new(0.0),
-            Form::Metric => T::new(0.5) / below.max(T::new(EDGE)).sqrt(),
-            _ => T::new(1.0),
-        }
-    }
 }
 
 /// The gradients in f64.
@@ -102,7 +54,7 @@ pub fn margin_softmax_backward_in<T: Real>(
     let of_cosines = |i: usize, j: usize| {
         let Some(dl) = &gradients[i] else { return zero };
         let (row, c) = (&rows[i], rows[i].cosines[j]);
-        let slope = if row.label == Label::Class(j) { row.terms.target_slope(c) } else { row.terms.other_slope(c) };
+        let [_, slope] = if row.label == Label::Class(j) { row.terms.target(c) } else { row.terms.other(c) };
         if dl[j] == zero { zero } else { scale * dl[j] * slope }
     };
     let classes = order.indices(weights.rows.len() / config.centres as usize);
