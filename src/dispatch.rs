@@ -29,6 +29,9 @@ pub(crate) struct View {
     pub names: [&'static str; MAX_RANK],
 }
 
+/// Where scratch lies until the plan is whole: behind all else.
+const SCRATCH: u64 = u64::MAX;
+
 impl View {
     /// Of what a kernel does not have: all its numbers are 0.
     pub const NOWHERE: Self =
@@ -335,11 +338,12 @@ pub(crate) struct PlanBuilder<'c> {
     names: &'c dyn Names,
     steps: Vec<Step>,
     workspace_bytes: u64,
+    scratch_bytes: u64,
 }
 
 impl<'c> PlanBuilder<'c> {
     pub fn new(context: &'c Context, names: &'c dyn Names) -> Self {
-        Self { context, names, steps: Vec::new(), workspace_bytes: 0 }
+        Self { context, names, steps: Vec::new(), workspace_bytes: 0, scratch_bytes: 0 }
     }
 
     pub fn device(&self) -> &'c Capabilities {
@@ -366,6 +370,16 @@ impl<'c> PlanBuilder<'c> {
         check(format!("{what}: bytes of workspace"), total, limits.max_buffer_size)?;
         self.workspace_bytes = total;
         Ok(Slot::Workspace { offset, size }.into())
+    }
+
+    /// The same for what one dispatch leaves to the next: all scratch of a plan is one region, as large as the largest.
+    pub fn scratch(&mut self, what: &str, bytes: u64) -> Result<View> {
+        let before = self.workspace_bytes;
+        let View { slot, .. } = self.workspace(what, bytes)?;
+        self.scratch_bytes = self.scratch_bytes.max(self.workspace_bytes - before);
+        self.workspace_bytes = before;
+        let size = if let Slot::Workspace { size, .. } = slot { size } else { 0 };
+        Ok(Slot::Workspace { offset: SCRATCH, size }.into())
     }
 
     /// Adds a kernel over `workgroups` workgroups of about `flops` each, split where the work bound asks for it.
@@ -457,7 +471,16 @@ impl<'c> PlanBuilder<'c> {
     }
 
     /// The plan, with its workspace already set aside in the context.
-    pub fn finish(self, flops: u64, bytes: u64, reason: String) -> Result<Plan> {
+    pub fn finish(mut self, flops: u64, bytes: u64, reason: String) -> Result<Plan> {
+        if self.scratch_bytes > 0 {
+            let end = self.workspace_bytes;
+            self.workspace("scratch", self.scratch_bytes)?;
+            for (_, slot) in self.steps.iter_mut().flat_map(|step| &mut step.bindings) {
+                if let Slot::Workspace { offset, .. } = slot {
+                    *offset = if *offset == SCRATCH { end } else { *offset };
+                }
+            }
+        }
         if self.workspace_bytes > 0 {
             self.context.reserve_workspace(self.workspace_bytes)?;
         }

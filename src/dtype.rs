@@ -49,6 +49,8 @@ impl DType {
 pub enum Storage {
     /// A WGSL type of their own: f32, u32, or bytes that the kernel takes apart itself.
     Plain(DType),
+    /// The same for f32 in a buffer that the kernel also writes: wgpu binds that to be written wherever it stands.
+    Shared,
     /// The WGSL type f16, which a device may have.
     NativeF16,
     /// Two f16 to a word.
@@ -63,6 +65,7 @@ impl Storage {
     pub const fn size(self) -> u64 {
         match self {
             Self::Plain(dtype) => dtype.size(),
+            Self::Shared => DType::F32.size(),
             Self::NativeF16 | Self::PackedF16 | Self::PackedBF16 => 2,
         }
     }

@@ -6,6 +6,7 @@
 //! | [`LinearAttention`] | attention by feature maps and cumulative sums, with states in and out | n |
 //! | [`GatedAttention`] | the gated attention unit: relu² and its relatives, maps and gate, in one kernel | n² (n in mixed chunks) |
 //! | [`GumbelSoftmax`] | samples of categorical distributions, relaxed or not, with noise that is a function of a key; and its gradient | n |
+//! | [`MarginSoftmax`] | the loss of margin softmax over normalised features and class weights, without its logits | rows × classes |
 //! | [`MatMul`] | matrix products, batched, transposes by stride, with bias and activation: what projections need | m n k |
 //! | [`Softmax`] | softmax and Taylor softmax of rows, with log-sum-exp and entropy, and their gradients: [`SoftmaxBackward`] | n |
 //! | [`Merge`] | partial attention results with their log-sum-exp into one: for keys in several places | n |
@@ -99,6 +100,8 @@ macro_rules! for_all_ops {
             gumbel_softmax: GumbelSoftmax(GumbelSoftmaxConfig, GumbelSoftmaxShapes),
             gumbel_softmax_backward: GumbelSoftmaxBackward(GumbelSoftmaxConfig, GumbelSoftmaxBackwardShapes),
             linear_attention: LinearAttention(LinearAttentionConfig, LinearAttentionShapes),
+            margin_softmax: MarginSoftmax(MarginSoftmaxConfig, MarginSoftmaxShapes),
+            margin_softmax_backward: MarginSoftmaxBackward(MarginSoftmaxConfig, MarginSoftmaxBackwardShapes),
             matmul: MatMul(MatMulConfig, MatMulShapes),
             merge: Merge(MergeConfig, MergeShapes),
             multilabel_softmax: MultilabelSoftmax(MultilabelSoftmaxConfig, MultilabelSoftmaxShapes),
@@ -123,6 +126,7 @@ pub mod gated_attention;
 pub mod gumbel_softmax;
 mod host;
 pub mod linear_attention;
+pub mod margin_softmax;
 pub mod matmul;
 mod matrices;
 pub mod merge;
@@ -168,6 +172,12 @@ pub use host::HostView;
 pub use linear_attention::{
     FeatureMap, LinearAttention, LinearAttentionConfig, LinearAttentionInputs, LinearAttentionOutputs,
     LinearAttentionShapes, LinearMode, Normalization,
+};
+#[doc(hidden)]
+pub use margin_softmax::backward as margin_softmax_backward;
+pub use margin_softmax::{
+    MarginSoftmax, MarginSoftmaxBackward, MarginSoftmaxBackwardInputs, MarginSoftmaxBackwardShapes,
+    MarginSoftmaxConfig, MarginSoftmaxGradients, MarginSoftmaxInputs, MarginSoftmaxOutputs, MarginSoftmaxShapes,
 };
 pub use matmul::{Activation, MatMul, MatMulConfig, MatMulInputs, MatMulOutputs, MatMulShapes};
 pub use matrices::{Matrices, MatrixSizes};

@@ -4,12 +4,14 @@ mod config;
 mod kernels;
 mod offers;
 mod plan;
+mod product;
 pub mod reference;
 mod shapes;
 
 pub use config::{Activation, MatMulConfig};
 #[doc(hidden)]
 pub use kernels::specializations;
+pub(crate) use product::{Matrix, Product};
 pub use shapes::MatMulShapes;
 
 use crate::op::op;

@@ -278,6 +278,11 @@ pub(crate) trait Kernels: Sized + 'static {
         None
     }
 
+    /// Rows that belong together in every tensor of a list, and what they are.
+    fn together(_config: &Self::Config) -> (u32, &'static str) {
+        (1, "row")
+    }
+
     /// Why an operand that may be stored in 16 bits must be f32 here, if it must.
     fn must_be_f32(_config: &Self::Config, _name: &str) -> Option<&'static str> {
         None

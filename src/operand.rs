@@ -134,7 +134,6 @@ impl Operand {
         Self { list: true, ..self }
     }
 
-    #[expect(dead_code, reason = "of class weights, which come next")]
     pub(crate) const fn optional_list(self) -> Self {
         self.list().optional()
     }

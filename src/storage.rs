@@ -12,7 +12,7 @@ use crate::wgsl::{Source, source};
 /// The conversions that a storage goes through.
 pub(crate) fn conversions(storage: Storage) -> Option<&'static Source> {
     match storage {
-        Storage::Plain(_) => None,
+        Storage::Plain(_) | Storage::Shared => None,
         Storage::NativeF16 | Storage::PackedF16 => Some(source!("shared/f16")),
         Storage::PackedBF16 => Some(source!("shared/bf16")),
     }
@@ -34,6 +34,9 @@ enum Item {
 pub(crate) fn store(text: &str, name: &str, storage: Storage) -> String {
     let family = match storage {
         Storage::Plain(_) => return text.to_owned(),
+        Storage::Shared => {
+            return text.replace(&format!("var<storage, read> {name}:"), &format!("var<storage, read_write> {name}:"));
+        }
         Storage::NativeF16 | Storage::PackedF16 => "f16",
         Storage::PackedBF16 => "bf16",
     };

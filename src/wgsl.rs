@@ -82,11 +82,12 @@ impl Specialization {
     #[must_use]
     pub fn stored(mut self, operands: impl IntoIterator<Item = (&'static str, Storage)>) -> Self {
         for (name, storage) in operands {
-            let Some(conversions) = storage::conversions(storage) else { continue };
-            self.storage.push((name, storage));
-            if !self.fragments.contains(&conversions) {
-                self.fragments.push(conversions);
+            if matches!(storage, Storage::Plain(_)) {
+                continue;
             }
+            self.storage.push((name, storage));
+            let conversions = storage::conversions(storage).filter(|source| !self.fragments.contains(source));
+            self.fragments.extend(conversions);
         }
         self
     }

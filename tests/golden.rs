@@ -142,6 +142,26 @@ fn floors(op: &str, config: &Value, inputs: &BTreeMap<&str, &TensorView>) -> [f6
         let widest = if inputs.contains_key("alpha") { widest.max((2.0 + logs).powi(2)) } else { widest };
         return [off, off * widest * comes_in];
     }
+    if op == "margin_softmax" {
+        // As in tests/margin_softmax.rs.
+        let number = |name: &str, default| config[name].as_f64().unwrap_or(default);
+        let normalized = config["normalize"].as_bool().unwrap_or(true);
+        let size = if normalized { 32.0 } else { widest("features") * widest("weights") };
+        let classes = inputs["weights"].shape()[0] as f64;
+        let rows = if config["reduction"] == "sum" { inputs["labels"].shape()[0] as f64 } else { 1.0 };
+        let logits = 2.0 * size * ULP * number("scale", 64.0) * (1.0 + classes.ln());
+        return [8.0 * ULP, rows * (1.0 / f64::from(1 << 19) + logits)];
+    }
+    if op == "margin_softmax_backward" {
+        // As in tests/margin_softmax_backward.rs; sums over rows of what takes from each other count for all.
+        let scale = config["scale"].as_f64().unwrap_or(64.0);
+        let normalized = config["normalize"].as_bool().unwrap_or(true);
+        let size = if normalized { 8.0 } else { 2.0 * widest("features") * widest("weights") };
+        let floor = (16.0 + size * scale + largest("lse")) * ULP;
+        let rows = inputs["labels"].shape()[0] as f64;
+        let coming = largest("dloss") * largest("class_weights").max(1.0) + largest("dlse") + largest("dentropy");
+        return [floor, ULP * (2.0 + scale / 2.0) * coming * rows.sqrt()];
+    }
     let (keys, width) =
         (inputs["v"].shape()[2] as f64, inputs.get("q").or(inputs.get("z")).map_or(1, |t| t.shape()[3]));
     let mapped = |side: &str| match inputs.contains_key("z") {

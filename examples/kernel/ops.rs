@@ -40,7 +40,7 @@ fn usual(axis: &str) -> u32 {
         "batch" => 1,
         "parts" => 2,
         "m" | "rows" => 4096,
-        "classes" | "thresholds" => 1000,
+        "class_rows" | "classes" | "thresholds" => 1000,
         "n" | "k" => 512,
         "columns" => 4096,
         "taus" | "scales" | "alphas" => 1,

@@ -71,6 +71,7 @@ impl Tensor {
     fn new(row: &Operand, layout: &Layout, length: u32) -> Self {
         let dtype = match layout.storage {
             Storage::Plain(dtype) => dtype,
+            Storage::Shared => DType::F32,
             Storage::NativeF16 | Storage::PackedF16 => DType::F16,
             Storage::PackedBF16 => DType::BF16,
         };

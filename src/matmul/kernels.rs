@@ -1,6 +1,7 @@
 //! The kernels of the matrix product: the source of each specialization, and the numbers it is given.
 
 use super::plan::{ALTERNATIVES, Kernel, Problem, TILES, Tile};
+use super::product::adding;
 use super::{Activation, MatMul, MatMulConfig, MatMulShapes};
 use crate::dispatch::Value;
 use crate::matrices::MatrixTier;
@@ -169,5 +170,7 @@ pub fn specializations() -> Vec<Specialization> {
             }
         }
     }
+    // Of those that write c in fours, some that add to it.
+    found.extend(found.clone().into_iter().step_by(7).map(adding));
     wgsl::distinct(found)
 }

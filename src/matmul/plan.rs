@@ -2,10 +2,12 @@
 
 use super::kernels::{COMBINE_IN_FLIGHT, COMBINE_WORKGROUP, combine, kernel, values};
 use super::offers::{self, Offer};
+use super::product::adding;
 use super::{MatMul, MatMulConfig, MatMulShapes, OPERANDS};
 use crate::adapter::Adapter;
 use crate::context::Capabilities;
-use crate::dispatch::{Plan, PlanBuilder};
+use crate::dispatch::{Plan, PlanBuilder, Value, View};
+use crate::dtype::Storage;
 use crate::matrices::MatrixTier;
 use crate::op::{self, Kernels, Operand};
 use crate::tensor::product;
@@ -27,9 +29,15 @@ impl Kernels for MatMul {
         shapes.check()
     }
 
-    fn build(plan: PlanBuilder<'_>, config: &MatMulConfig, problem: &Problem, offer: Option<&Offer>) -> Result<Plan> {
+    fn build(
+        mut plan: PlanBuilder<'_>,
+        config: &MatMulConfig,
+        problem: &Problem,
+        offer: Option<&Offer>,
+    ) -> Result<Plan> {
         let choice = select(config, problem, plan.device(), offer)?;
-        build(plan, problem, choice)
+        dispatch(&mut plan, problem, &choice, &[], &[])?;
+        plan.finish(problem.shapes.flops(), problem.bytes(), choice.reason)
     }
 
     fn class(config: &MatMulConfig, problem: &Problem) -> String {
@@ -290,27 +298,55 @@ fn partial_bytes(shapes: &MatMulShapes, ranges: u32) -> u64 {
     product([16, ranges, shapes.batch, shapes.heads, shapes.m, shapes.n.div_ceil(4)])
 }
 
-/// Compiles what [`select`] picked and lays out the dispatches.
-fn build(mut plan: PlanBuilder<'_>, problem: &Problem, choice: Choice) -> Result<Plan> {
+impl Choice {
+    /// The files that the first kernel is made of.
+    #[cfg(test)]
+    pub fn files(&self) -> Vec<&'static str> {
+        self.walk.fragments.iter().map(|source| source.path).collect()
+    }
+
+    /// The same where c lies in the workspace, as the sums of ranges do.
+    pub fn shared(self) -> Self {
+        let shared = |combine: Specialization| combine.stored([("partials", Storage::Shared)]);
+        Self { combine: self.combine.map(shared), ..self }
+    }
+
+    /// The same, if c is added to.
+    pub fn adding(self, adds: bool) -> Self {
+        match (adds, self.combine.is_some()) {
+            (false, _) => self,
+            (true, false) => Self { walk: adding(self.walk), ..self },
+            (true, true) => Self { combine: self.combine.map(adding), ..self },
+        }
+    }
+}
+
+/// Compiles what [`select`] picked and lays out the dispatches. In another op's plan, `sizes` and `views` say what the kernels' names
+/// stand for.
+pub(super) fn dispatch(
+    plan: &mut PlanBuilder<'_>,
+    problem: &Problem,
+    choice: &Choice,
+    sizes: &[(&'static str, Value)],
+    views: &[(&'static str, View)],
+) -> Result<()> {
     let shapes = problem.shapes;
     let [range_k, ranges] = choice.ranges;
     let [rows, columns] = choice.tile.size();
     let flops = product([2, rows, columns, range_k]);
     let workgroups = choice.tile.workgroups(&shapes).saturating_mul(ranges.into());
-    let values = values(problem, choice.tile.counts(&shapes), choice.ranges);
+    let values = [&values(problem, choice.tile.counts(&shapes), choice.ranges), sizes].concat();
     let Some(combine) = &choice.combine else {
-        plan.dispatch(&choice.walk, workgroups, flops, &values, &[])?;
-        return plan.finish(shapes.flops(), problem.bytes(), choice.reason);
+        return plan.dispatch(&choice.walk, workgroups, flops, &values, views);
     };
 
     let sums = partial_bytes(&shapes, ranges);
-    let partials = [("partials", plan.workspace("sums of ranges of k", sums.max(16))?)];
+    let partials = [views, &[("partials", plan.scratch("sums of ranges of k", sums.max(16))?)]].concat();
     if ranges > 0 {
         plan.dispatch(&choice.walk, workgroups, flops, &values, &partials)?;
     }
     let workgroups = (partial_bytes(&shapes, 1) / 16).div_ceil(COMBINE_WORKGROUP.into());
-    plan.dispatch(combine, workgroups, product([4, COMBINE_WORKGROUP, ranges]), &values, &partials)?;
-    plan.finish(shapes.flops(), problem.bytes(), choice.reason)
+    plan.dispatch(combine, workgroups, product([4, COMBINE_WORKGROUP, ranges]), &values, &partials)
 }
 
 #[cfg(test)]

@@ -40,7 +40,7 @@ impl<O: Kernels> Planner<O> {
         let of_rows = views.chunk_by(|(a, _), (b, _)| a == b);
         let extents = of_rows.map(|own| {
             let row = &O::OPERANDS[own[0].0];
-            Ok((row, joined(row, own)?))
+            Ok((row, joined(row, own, O::together(&self.config))?))
         });
         let mut shapes = sizes::<O>(&self.config, &extents.collect::<Result<Vec<_>>>()?, false)?;
         let mut operands = Operands::new(self.context.capabilities());
@@ -94,7 +94,7 @@ impl<O: Kernels> Planner<O> {
 }
 
 /// The extents of tensors that are one along their first axis.
-fn joined(row: &Operand, views: &[(usize, AnyView<'_>)]) -> Result<Vec<u64>> {
+fn joined(row: &Operand, views: &[(usize, AnyView<'_>)], (together, what): (u32, &'static str)) -> Result<Vec<u64>> {
     let first = views[0].1;
     let mut extents: Vec<u64> = first.shape().iter().map(|&extent| extent.into()).collect();
     for (_, view) in &views[1..] {
@@ -110,6 +110,12 @@ fn joined(row: &Operand, views: &[(usize, AnyView<'_>)]) -> Result<Vec<u64>> {
             return Err(Error::DType { tensor: row.name, expected: first.dtype().name(), got: view.dtype() });
         }
         extents[0] += u64::from(own[0]);
+    }
+    let extent = |view: &AnyView<'_>| view.shape().first().copied().unwrap_or(0);
+    let mut parts = views.iter().map(|(_, view)| extent(view));
+    if let Some(got) = parts.find(|extent| views.len() > 1 && !extent.is_multiple_of(together)) {
+        let expected = format!("a multiple of {together} in each of the list ({what})");
+        return Err(Error::Shape { tensor: row.name, axis: row.axis(0), expected, got: got.into() });
     }
     Ok(extents)
 }

@@ -70,7 +70,8 @@ impl<S: Shapes> Problem<S> {
             let row = &O::OPERANDS[index];
             let as_f32 = row.dtype().is_some() || row.planned_as_f32 || O::must_be_f32(config, row.name).is_some();
             let layout = if as_f32 { layout } else { layout.stored(row, dtype, device)? };
-            let parts = if row.list { layout.bindable_parts(&device.limits) } else { vec![layout] };
+            let parts =
+                if row.list { layout.bindable_parts(O::together(config).0, &device.limits) } else { vec![layout] };
             tensors.extend(parts.into_iter().map(|part| (index, part)));
         }
         self.tensors = tensors;
@@ -143,7 +144,6 @@ impl<S: Shapes> Problem<S> {
     }
 
     /// The tensors of a list, in order, and what kernels call by the name of each.
-    #[expect(dead_code, reason = "of class weights, which come next")]
     pub fn list(&self, name: &str) -> impl Iterator<Item = (&Layout, View)> {
         let own = self.given().filter(move |(_, row, _)| row.name == name);
         own.map(|(slot, row, layout)| (layout, view((slot, row, layout))))

@@ -289,7 +289,7 @@ mod tests {
     #[test]
     fn lists_are_cut_where_a_binding_ends() {
         let cut = |shape: [u32; 2], limit| -> Vec<u32> {
-            let parts = Layout::contiguous(&shape, F32).bindable_parts(&limits(limit));
+            let parts = Layout::contiguous(&shape, F32).bindable_parts(1, &limits(limit));
             assert!(parts.iter().all(|part| part.shape[1] == shape[1] && part.check("w", &limits(limit)).is_ok()));
             parts.iter().map(|part| part.shape[0]).collect()
         };
@@ -298,6 +298,8 @@ mod tests {
         assert_eq!(cut([10, 4], 48), [3, 3, 3, 1]);
         assert_eq!(cut([0, 4], 48), [0], "an empty one is there");
         assert_eq!(cut([u32::MAX, 0], 48), [u32::MAX]);
+        let parts = Layout::contiguous(&[10, 4], F32).bindable_parts(4, &limits(100));
+        assert_eq!(parts.iter().map(|part| part.shape[0]).collect::<Vec<_>>(), [4, 4, 2], "fours stay together");
         let classes = cut([1_000_000, 512], 128 << 20);
         assert_eq!((classes.len(), classes.iter().sum()), (16, 1_000_000));
     }

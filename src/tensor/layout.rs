@@ -106,11 +106,13 @@ impl Layout {
         Ok(())
     }
 
-    /// A list of tensors that together are this one, cut along the first axis where one binding does not hold it.
-    pub fn bindable_parts(self, limits: &wgpu::Limits) -> Vec<Self> {
+    /// A list of tensors that together are this one, cut along the first axis where one binding does not hold it, but not within rows
+    /// that belong together.
+    pub fn bindable_parts(self, together: u32, limits: &wgpu::Limits) -> Vec<Self> {
         let most = limits.max_storage_buffer_binding_size / 4 * 4 / self.storage.size();
         let row = product(self.shape[1..self.rank].iter().copied());
-        let rows = most.checked_div(row).unwrap_or(u64::MAX).clamp(1, u32::MAX.into()) as u32;
+        let rows = most.checked_div(row).unwrap_or(u64::MAX).min(u32::MAX.into()) as u32;
+        let rows = (rows / together * together).max(together);
         let whole = self.shape[0];
         let first = (0..whole.max(1)).step_by(rows as usize);
         let part = |first: u32| {

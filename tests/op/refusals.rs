@@ -48,7 +48,7 @@ fn every_failure_has_its_message() {
         (
             "unknown-op",
             attention().metadata("op", "convolution"),
-            "metadata: op: expected one of attention, gated_attention, gumbel_softmax, linear_attention, matmul, merge, multilabel_softmax, softmax; got convolution",
+            "metadata: op: expected one of attention, gated_attention, gumbel_softmax, linear_attention, margin_softmax, matmul, merge, multilabel_softmax, softmax; got convolution",
         ),
         ("bad-json", attention().metadata("config", "{"), "metadata: config: EOF while parsing"),
         ("unknown-option", attention().metadata("config", r#"{"casual":"none"}"#), "unknown field `casual`"),

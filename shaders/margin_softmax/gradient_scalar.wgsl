@@ -1,0 +1,9 @@
+// Four numbers of a row of the gradient that starts at any element; nothing past the row's end.
+@group(0) @binding(4) var<storage, read_write> gradient: array<f32>; // [count, dim]
+
+fn store_gradient(base: u32, c: u32, value: vec4<f32>) {
+    gradient[base + c] = value.x;
+    if (c + 1u < params.dim) { gradient[base + c + 1u] = value.y; }
+    if (c + 2u < params.dim) { gradient[base + c + 2u] = value.z; }
+    if (c + 3u < params.dim) { gradient[base + c + 3u] = value.w; }
+}

@@ -1,0 +1,146 @@
+//! The kernels of the backward pass: the source of each specialization.
+
+use super::super::kernels::{every_margin, given_margins, optional, own, specialization, start};
+use super::super::{Margin, MarginSoftmaxConfig};
+use super::plan::Problem;
+use super::{MarginSoftmaxBackward, MarginSoftmaxBackwardShapes};
+use crate::DType;
+use crate::dispatch::Value;
+use crate::dtype::Storage;
+use crate::tensor::Layout;
+use crate::wgsl::{self, Constant, Specialization};
+
+/// Invocations of a workgroup.
+pub(super) const ROWS: u32 = 64;
+/// Rows in which an invocation of [`coefficients`] owns a class.
+pub(super) const WALKED: u32 = 16;
+const WEIGHTS_WORKGROUP: u32 = 256;
+
+/// Whole numbers of a kernel.
+pub(super) fn numbers<const COUNT: usize>(all: [(&'static str, u32); COUNT]) -> Vec<(&'static str, Value)> {
+    all.map(|(name, number)| (name, number.into())).into()
+}
+
+/// The kernel of the sum of all weights.
+pub(super) fn weights() -> Specialization {
+    specialization(own!("backward_weights"), &[("WORKGROUP", Constant::U32(WEIGHTS_WORKGROUP))], &[own!("target")])
+}
+
+/// The kernel of what a row's gradients have in common.
+pub(super) fn rows(problem: &Problem) -> Specialization {
+    let MarginSoftmaxBackwardShapes { dlse, dentropy, .. } = problem.shapes;
+    let constants = [("WORKGROUP", Constant::U32(ROWS)), ("COMES_IN", Constant::Bool(dlse || dentropy))];
+    let fragments = [own!("target"), own!("row_gradient"), optional!(dlse, "dlse"), optional!(dentropy, "dentropy")];
+    specialization(own!("backward_rows"), &constants, &fragments)
+}
+
+fn elem(layout: &Layout) -> Constant {
+    Constant::Type(if layout.is_vec4() { "vec4<f32>" } else { "f32" })
+}
+
+/// The kernel that normalises features.
+pub(super) fn units(config: &MarginSoftmaxConfig, layout: &Layout) -> Specialization {
+    let constants =
+        [("WORKGROUP", Constant::U32(ROWS)), ("NORMALIZE", Constant::Bool(config.normalize)), ("Elem", elem(layout))];
+    let load = if layout.is_vec4() { own!("x_vec4") } else { own!("x_scalar") };
+    specialization(own!("unit_rows"), &constants, &[own!("row_gradient"), load]).stored([("x", layout.storage)])
+}
+
+/// The kernel that makes gradients of products.
+pub(super) fn coefficients(config: &MarginSoftmaxConfig, problem: &Problem, bias_sums: bool) -> Specialization {
+    let terms = config.margin.terms();
+    let [given, angle] = given_margins(&terms, problem);
+    let constants = [
+        ("WORKGROUP", Constant::U32(ROWS)),
+        ("WALKED", Constant::U32(WALKED)),
+        ("CENTRES", Constant::U32(config.centres)),
+        ("NORMALIZE", Constant::Bool(config.normalize)),
+        ("FORM", Constant::U32(terms.form as u32)),
+        ("TIMES", Constant::U32(terms.times)),
+        given,
+        angle,
+    ];
+    let fragments = [
+        own!("row_gradient"),
+        own!("margin"),
+        optional!(problem.shapes.bias, "bias"),
+        optional!(bias_sums, "bias_sums"),
+    ];
+    specialization(own!("coefficients"), &constants, &fragments).of(problem, &[])
+}
+
+/// The kernel that sums the gradient of the bias.
+pub(super) fn bias(problem: &Problem) -> Specialization {
+    specialization(own!("backward_bias"), &[("WORKGROUP", Constant::U32(ROWS))], &[]).of(problem, &[])
+}
+
+/// Invocations that share a row of so many fours.
+fn lanes(fours: u32) -> u32 {
+    if fours <= 16 { 4 } else { ROWS }
+}
+
+/// Rows of a workgroup of [`finish`].
+pub(super) fn finish_rows(fours: u32) -> u32 {
+    ROWS / lanes(fours)
+}
+
+/// The kernel that takes sums through the norms of rows.
+pub(super) fn finish(config: &MarginSoftmaxConfig, x: &Layout, gradient: &Layout, of_features: bool) -> Specialization {
+    let constants = [
+        ("WORKGROUP", Constant::U32(ROWS)),
+        ("LANES", Constant::U32(lanes(x.shape[1].div_ceil(4)))),
+        ("NORMALIZE", Constant::Bool(config.normalize)),
+        ("THROUGH", Constant::Bool(config.through_norm)),
+        ("DIVIDED", Constant::Bool(!of_features)),
+        ("Elem", elem(x)),
+    ];
+    let mut fragments = vec![
+        if x.is_vec4() { own!("x_vec4") } else { own!("x_scalar") },
+        if gradient.is_vec4() { own!("gradient_vec4") } else { own!("gradient_scalar") },
+        optional!(of_features, "broken_rows"),
+    ];
+    fragments.extend(of_features.then_some(own!("row_gradient")));
+    let stored = [("x", x.storage), ("gradient", gradient.storage)];
+    specialization(own!("finish_gradient"), &constants, &fragments).stored(stored)
+}
+
+/// Every specialization that a plan can pick; of options some together.
+#[must_use]
+pub fn specializations() -> Vec<Specialization> {
+    let mut found = vec![weights()];
+    for flags in 0..1u32 << 6 {
+        let on = |bit: u32| flags >> bit & 1 == 1;
+        let shapes = MarginSoftmaxBackwardShapes {
+            bias: on(0),
+            class_weights: on(1),
+            dlse: on(2),
+            dentropy: on(3),
+            ..MarginSoftmaxBackwardShapes::new(8, 8, 8)
+        };
+        // Every margin with what most ask for, and with all there is.
+        let margins = every_margin().filter(|margin| *margin == Margin::None || [0, (1 << 6) - 1].contains(&flags));
+        for margin in margins {
+            for [class_margins, row_margins] in [[false, false], [true, false], [false, true]] {
+                if (class_margins || row_margins) && margin.with(0.5).is_none() {
+                    continue;
+                }
+                let config = MarginSoftmaxConfig::new().margin(margin).normalize(!on(4));
+                let config = config.centres(if on(5) { 2 } else { 1 });
+                let shapes = MarginSoftmaxBackwardShapes { class_margins, row_margins, ..shapes };
+                let problem = Problem::contiguous::<MarginSoftmaxBackward>(&config, shapes);
+                found.extend([start(&config, &problem), rows(&problem), bias(&problem)]);
+                found.extend([false, true].map(|sums| coefficients(&config, &problem, sums && shapes.bias)));
+            }
+        }
+    }
+    for flags in 0..1u32 << 4 {
+        let on = |bit: u32| flags >> bit & 1 == 1;
+        let config = MarginSoftmaxConfig::new().normalize(on(0)).through_norm(on(1));
+        for dim in [4, 5, 100, 101] {
+            let x = Layout::contiguous(&[8, dim], Storage::Plain(DType::F32));
+            let gradient = Layout { start: u32::from(on(2)), ..x };
+            found.extend([units(&config, &x), finish(&config, &x, &gradient, on(3))]);
+        }
+    }
+    wgsl::distinct(found)
+}

@@ -1,0 +1,148 @@
+//! In what pieces rows and classes are multiplied, forward and backward, and the norms of either.
+
+use super::MarginSoftmaxConfig;
+use super::kernels;
+use crate::Result;
+use crate::dispatch::{PlanBuilder, View};
+use crate::matmul::Matrix;
+use crate::op::{Problem, Shapes};
+use crate::tensor::{Layout, product};
+
+/// Products that are in the workspace at a time: 16 MiB, which a GPU's cache may hold from the kernel that makes them to the one
+/// that reads them.
+const PRODUCTS: u32 = 1 << 22;
+/// The side of a chunk of many rows and many classes.
+const SIDE: u32 = 1 << 11;
+
+/// `total` in pieces of at most `most`, as even as a multiple of `unit` allows: the first of each, and how many.
+pub(super) fn evenly(total: u32, most: u32, unit: u32) -> impl Iterator<Item = (u32, u32)> + Clone {
+    let pieces = total.div_ceil(most.max(1)).max(1);
+    let each = total.div_ceil(pieces).div_ceil(unit).max(1).saturating_mul(unit);
+    (0..total.div_ceil(each)).map(move |piece| (piece * each, each.min(total - piece * each)))
+}
+
+/// The size of a chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Chunks {
+    pub rows: u32,
+    /// Rows of the class weights: whole classes, and in fours.
+    pub class_rows: u32,
+    unit: u32,
+}
+
+/// A piece of the class weights.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ClassChunk<'a> {
+    /// The tensor, and its place in the list.
+    pub layout: &'a Layout,
+    pub view: View,
+    pub tensor: usize,
+    /// Its first row in the tensor, and among all class weights; how many there are.
+    pub first: u32,
+    pub first_of_all: u32,
+    pub count: u32,
+}
+
+impl ClassChunk<'_> {
+    pub fn matrix(&self) -> Matrix {
+        Matrix::operand((self.layout, self.view)).rows_from(self.first)
+    }
+}
+
+impl Chunks {
+    /// As the products of so many rows and class rows fit into the workspace: square, or all of the shorter side.
+    pub fn new(config: &MarginSoftmaxConfig, rows: u32, class_rows: u32) -> Self {
+        let unit = 4 * config.centres;
+        let rows = rows.clamp(1, (PRODUCTS / class_rows.max(1)).max(SIDE));
+        let most = (PRODUCTS / rows).max(SIDE) / unit * unit;
+        Self { rows, class_rows: class_rows.min(most), unit }
+    }
+
+    /// The same where sums of rows of so many numbers, of rows and of class rows, are in the workspace beside them.
+    pub fn with_width(self, width: u32) -> Self {
+        let most = (PRODUCTS / width).max(1);
+        let class_rows = (most / self.unit).max(1) * self.unit;
+        Self { rows: self.rows.min(most), class_rows: self.class_rows.min(class_rows), ..self }
+    }
+
+    /// From one row of products to the next: in fours, with room for what lies before the first.
+    pub fn stride(&self) -> u32 {
+        self.class_rows.next_multiple_of(4) + 4
+    }
+
+    pub fn of_rows(&self, rows: u32) -> impl Iterator<Item = (u32, u32)> + Clone {
+        evenly(rows, self.rows, 1)
+    }
+
+    /// The chunks of all class weights in order.
+    pub fn of_classes<'a, S: Shapes>(&self, problem: &'a Problem<S>) -> Vec<ClassChunk<'a>> {
+        let mut before = 0;
+        let mut chunks = Vec::new();
+        for (tensor, (layout, view)) in problem.list("weights").enumerate() {
+            let rows = layout.shape[0];
+            let of = |(first, count)| ClassChunk { layout, view, tensor, first, first_of_all: before + first, count };
+            chunks.extend(evenly(rows, self.class_rows, self.unit).map(of));
+            before += rows;
+        }
+        chunks
+    }
+}
+
+/// 1 over the norms of rows of a matrix, from its row `first` on: into `norms`, from its start on.
+pub(super) fn norms(
+    plan: &mut PlanBuilder<'_>,
+    (layout, view): (&Layout, View),
+    (first, count): (u32, u32),
+    norms: View,
+) -> Result<()> {
+    let dim = layout.shape[1];
+    let kernel = kernels::norms(layout);
+    let rows = kernels::norm_rows(dim);
+    let values = [
+        ("count", count.into()),
+        ("dim", dim.into()),
+        ("x_start", (layout.start + first * layout.strides[0]).into()),
+        ("x_row", layout.strides[0].into()),
+        ("norms_start", norms.start.into()),
+    ];
+    let views = [("x", view), ("norms", norms)];
+    plan.dispatch(&kernel, count.div_ceil(rows).into(), product([2, rows, dim]), &values, &views)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_are_even_and_cover_all() {
+        for total in [0, 1, 3, 4, 1000, 1001, 131_073, 1_000_000] {
+            for (most, unit) in [(1, 1), (64, 4), (96, 12), (131_072, 4)] {
+                let mut next = 0;
+                for (first, count) in evenly(total, most, unit) {
+                    assert!(first == next && (1..=most).contains(&count), "{total} in {most}");
+                    assert!(first.is_multiple_of(unit), "{total} in {most}");
+                    next += count;
+                }
+                assert_eq!(next, total);
+            }
+        }
+        assert_eq!(evenly(131_073, 131_072, 4).collect::<Vec<_>>(), [(0, 65_540), (65_540, 65_533)]);
+    }
+
+    #[test]
+    fn chunks_are_bounded() {
+        for rows in [1, 8, 255, 2048, 5000, 1 << 20] {
+            for class_rows in [1, 10, 1000, 30_000, 1_000_000, 1 << 30] {
+                for centres in [1, 3, 16] {
+                    let chunks = Chunks::new(&MarginSoftmaxConfig::new().centres(centres), rows, class_rows);
+                    assert!(product([chunks.rows, chunks.class_rows]) <= PRODUCTS.into(), "{rows} {class_rows}");
+                    let some = product([chunks.rows, chunks.class_rows]) > u64::from(PRODUCTS / 2);
+                    assert!(some || chunks.rows == rows || chunks.class_rows == class_rows, "{chunks:?}");
+                }
+            }
+        }
+        let chunks = |rows, class_rows| Chunks::new(&MarginSoftmaxConfig::new(), rows, class_rows);
+        assert_eq!(chunks(64, 1_000_000).class_rows, 65_536);
+        assert_eq!(chunks(1 << 20, 1000).rows, 4194);
+    }
+}
