@@ -47,7 +47,7 @@ fn main(
         bring_keys(j, end, k_base, kv_head, key_tile * ROW_GROUPS);
         for (var i = invocation; i < SLAB * V_CHUNKS; i += WORKGROUP) {
             let c = params.state_first + first + i % V_CHUNKS;
-            right[i] = load_v(v_base + min(j + i / V_CHUNKS, end - 1u) * params.v_row, c);
+            put_right(i, load_v(v_base + min(j + i / V_CHUNKS, end - 1u) * params.v_row, c));
         }
         workgroupBarrier();
         add_slab(false);

@@ -57,7 +57,7 @@ fn add_other_chunks(tile: Tile) {
         // Dims past the last are times 0.
         for (var i = invocation; i < SLAB * V_CHUNKS; i += WORKGROUP) {
             let dim = min(slab * SLAB + i / V_CHUNKS, 4u * KEY_CHUNKS - 1u);
-            right[i] = states[state + dim * params.state_chunks + i % V_CHUNKS];
+            put_right(i, states[state + dim * params.state_chunks + i % V_CHUNKS]);
         }
         workgroupBarrier();
         add_slab(false);

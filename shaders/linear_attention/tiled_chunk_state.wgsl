@@ -50,13 +50,13 @@ fn main(
         workgroupBarrier();
         bring_keys(j, end, k_base);
         for (var i = invocation; i < SLAB * V_CHUNKS; i += WORKGROUP) {
-            right[i] = load_v(v_base + min(j + i / V_CHUNKS, end - 1u) * params.v_row, i % V_CHUNKS);
+            put_right(i, load_v(v_base + min(j + i / V_CHUNKS, end - 1u) * params.v_row, i % V_CHUNKS));
         }
         workgroupBarrier();
         add_slab(false);
         for (var i = x; i < SLAB; i += WIDTH) {
             for (var g = 0u; g < GROUPS; g++) { // unroll
-                sum[g] += left[i * ROW_GROUPS + place(y * GROUPS + g, i / 4u, ROW_GROUPS)];
+                sum[g] += left[i / 4u][i % 4u][place(y * GROUPS + g, i / 4u, ROW_GROUPS)];
             }
         }
     }
@@ -105,12 +105,12 @@ fn write_state(base: u32, first_feature: u32) {
 fn of_groups(own: vec4<f32>) -> PerRow {
     workgroupBarrier();
     if (invocation < SLAB_CHUNKS * ROW_GROUPS && invocation % SLAB_CHUNKS == 0u) {
-        left[invocation / SLAB_CHUNKS] = own;
+        left[0][0][invocation / SLAB_CHUNKS] = own;
     }
     workgroupBarrier();
     var all: PerRow;
     for (var g = 0u; g < GROUPS; g++) { // unroll
-        all[g] = left[y * GROUPS + g];
+        all[g] = left[0][0][y * GROUPS + g];
     }
     return all;
 }

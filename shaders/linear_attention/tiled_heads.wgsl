@@ -88,7 +88,7 @@ fn add_state() {
         bring_queries(slab);
         if (OWN * y / SLAB == slab && x < V_CHUNKS) {
             for (var r = 0u; r < OWN; r++) { // unroll
-                right[(OWN * y % SLAB + r) * V_CHUNKS + x] = s[r][0];
+                right[(OWN * y % SLAB + r) / 4u][r % 4u][x] = s[r][0];
             }
         }
         workgroupBarrier();
@@ -96,7 +96,7 @@ fn add_state() {
         for (var f = x; f < SLAB; f += WIDTH) {
             let own = z[(slab * SLAB + f) / 4u][f % 4u];
             for (var g = 0u; g < GROUPS; g++) { // unroll
-                sum[g] = fma(left[f * ROW_GROUPS + place(y * GROUPS + g, f / 4u, ROW_GROUPS)], vec4(own), sum[g]);
+                sum[g] = fma(left[f / 4u][f % 4u][place(y * GROUPS + g, f / 4u, ROW_GROUPS)], vec4(own), sum[g]);
             }
         }
     }
@@ -123,7 +123,7 @@ fn take_keys(begin: u32, end: u32, k_base: u32, v_base: u32) {
         add_slab(false);
         for (var i = x; i < SLAB; i += WIDTH) {
             for (var g = 0u; g < GROUPS; g++) { // unroll
-                own[g] += left[i * ROW_GROUPS + place(y * GROUPS + g, i / 4u, ROW_GROUPS)];
+                own[g] += left[i / 4u][i % 4u][place(y * GROUPS + g, i / 4u, ROW_GROUPS)];
             }
         }
     }

@@ -14,12 +14,12 @@ fn begin_features(first_feature: u32, k_base: u32, begin: u32, end: u32) {
         for (var j = begin + share; j < end; j += SLAB_CHUNKS) {
             largest = max(largest, load_k(k_base + j * params.k_row, feature_chunk));
         }
-        left[share * ROW_GROUPS + group] = largest;
+        left[share][0][group] = largest;
     }
     workgroupBarrier();
     chunk_maximum = vec4(LOWEST);
     for (var i = 0u; i < SLAB_CHUNKS; i++) {
-        chunk_maximum = max(chunk_maximum, left[i * ROW_GROUPS + group]);
+        chunk_maximum = max(chunk_maximum, left[i][0][group]);
     }
 }
 

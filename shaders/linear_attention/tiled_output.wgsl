@@ -79,14 +79,14 @@ fn add_state(base: u32, q_base: u32, last_row: u32) {
         }
         // A feature past the last weighs nothing.
         for (var i = invocation; i < SLAB * V_CHUNKS; i += WORKGROUP) {
-            right[i] = states[base + min(slab * SLAB + i / V_CHUNKS, FEATURES - 1u) * ROW + HEADERS + i % V_CHUNKS];
+            put_right(i, states[base + min(slab * SLAB + i / V_CHUNKS, FEATURES - 1u) * ROW + HEADERS + i % V_CHUNKS]);
         }
         workgroupBarrier();
         add_slab(false);
         for (var f = x; f < SLAB; f += WIDTH) {
             let z = states[base + min(slab * SLAB + f, FEATURES - 1u) * ROW + HEADERS - 1u].x;
             for (var g = 0u; g < GROUPS; g++) { // unroll
-                sum[g] = fma(left[f * ROW_GROUPS + place(y * GROUPS + g, f / 4u, ROW_GROUPS)], vec4(z), sum[g]);
+                sum[g] = fma(left[f / 4u][f % 4u][place(y * GROUPS + g, f / 4u, ROW_GROUPS)], vec4(z), sum[g]);
             }
         }
     }

@@ -1,8 +1,8 @@
-// What the invocations along WIDTH of a tile have between them, by way of workgroup memory.
+// What the invocations along WIDTH of a tile have between them, by way of workgroup memory: a term each.
 fn exchange(own: PerRow) {
     workgroupBarrier();
     for (var g = 0u; g < GROUPS; g++) { // unroll
-        left[(y * GROUPS + g) * WIDTH + x] = own[g];
+        left[x / 4u][x % 4u][y * GROUPS + g] = own[g];
     }
     workgroupBarrier();
 }
@@ -10,9 +10,11 @@ fn exchange(own: PerRow) {
 fn largest_along_width(own: PerRow) -> PerRow {
     exchange(own);
     var all = own;
-    for (var g = 0u; g < GROUPS; g++) { // unroll
-        for (var other = 0u; other < WIDTH; other++) {
-            all[g] = max(all[g], left[(y * GROUPS + g) * WIDTH + other]);
+    for (var chunk = 0u; chunk < WIDTH / 4u; chunk++) {
+        for (var i = 0u; i < 4u; i++) { // unroll
+            for (var g = 0u; g < GROUPS; g++) { // unroll
+                all[g] = max(all[g], left[chunk][i][y * GROUPS + g]);
+            }
         }
     }
     return all;
@@ -21,9 +23,11 @@ fn largest_along_width(own: PerRow) -> PerRow {
 fn sum_along_width(own: PerRow) -> PerRow {
     exchange(own);
     var all: PerRow;
-    for (var g = 0u; g < GROUPS; g++) { // unroll
-        for (var other = 0u; other < WIDTH; other++) {
-            all[g] += left[(y * GROUPS + g) * WIDTH + other];
+    for (var chunk = 0u; chunk < WIDTH / 4u; chunk++) {
+        for (var i = 0u; i < 4u; i++) { // unroll
+            for (var g = 0u; g < GROUPS; g++) { // unroll
+                all[g] += left[chunk][i][y * GROUPS + g];
+            }
         }
     }
     return all;

@@ -10,10 +10,12 @@ const ROW_GROUPS: u32 = GROUPS * HEIGHT;
 const ROWS: u32 = 4u * ROW_GROUPS;
 const KEYS: u32 = 4u * WIDTH; // of a step, where keys are walked (tile_keys.wgsl)
 const SLAB_CHUNKS: u32 = SLAB / 4u;
-const_assert KEYS % SLAB == 0u && 8u % SLAB_CHUNKS == 0u && SLAB_CHUNKS * ROW_GROUPS <= WORKGROUP && COLUMNS * WIDTH >= V_CHUNKS;
+const_assert KEYS % SLAB == 0u && WIDTH % 4u == 0u;
+const_assert 8u % SLAB_CHUNKS == 0u && SLAB_CHUNKS * ROW_GROUPS <= WORKGROUP && COLUMNS * WIDTH >= V_CHUNKS;
 
-var<workgroup> left: array<vec4<f32>, max(SLAB, WIDTH) * ROW_GROUPS>; // [term, row group]
-var<workgroup> right: array<vec4<f32>, SLAB * max(WIDTH, V_CHUNKS)>; // [term, chunk of o]
+// Four terms are an axis of their own, so that a compiler finds the bounds of an index once for all of a chunk.
+var<workgroup> left: array<array<array<vec4<f32>, ROW_GROUPS>, 4>, max(SLAB, WIDTH) / 4u>; // [chunk of terms, term, row group]
+var<workgroup> right: array<array<array<vec4<f32>, max(WIDTH, V_CHUNKS)>, 4>, SLAB_CHUNKS>; // [chunk of terms, term, chunk of o]
 
 var<private> invocation: u32;
 var<private> x: u32; // place along WIDTH
@@ -41,8 +43,14 @@ fn place(at: u32, chunk: u32, count: u32) -> u32 {
 fn put_left(terms: mat4x4<f32>) {
     let c = invocation % SLAB_CHUNKS;
     for (var i = 0u; i < 4u; i++) { // unroll
-        left[(4u * c + i) * ROW_GROUPS + place(invocation / SLAB_CHUNKS, c, ROW_GROUPS)] = terms[i];
+        left[c][i][place(invocation / SLAB_CHUNKS, c, ROW_GROUPS)] = terms[i];
     }
+}
+
+// Chunk i of a slab of values, in the order of terms.
+fn put_right(i: u32, chunk: vec4<f32>) {
+    let term = i / V_CHUNKS;
+    right[term / 4u][term % 4u][i % V_CHUNKS] = chunk;
 }
 
 // o_tile += left * right, over a slab. `edge`: a factor on the left may be 0 because its row does not see the term.
@@ -51,10 +59,10 @@ fn add_slab(edge: bool) {
         for (var i = 0u; i < 4u; i++) { // unroll
             var weight: PerRow;
             for (var g = 0u; g < GROUPS; g++) { // unroll
-                weight[g] = left[(4u * chunk + i) * ROW_GROUPS + place(y * GROUPS + g, chunk, ROW_GROUPS)];
+                weight[g] = left[chunk][i][place(y * GROUPS + g, chunk, ROW_GROUPS)];
             }
             for (var c = 0u; c < COLUMNS; c++) { // unroll
-                let value = right[(4u * chunk + i) * V_CHUNKS + min(x + c * WIDTH, V_CHUNKS - 1u)];
+                let value = right[chunk][i][min(x + c * WIDTH, V_CHUNKS - 1u)];
                 for (var g = 0u; g < GROUPS; g++) { // unroll
                     for (var r = 0u; r < 4u; r++) { // unroll
                         let own = seen(value, weight[g][r], edge);

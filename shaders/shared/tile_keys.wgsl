@@ -15,9 +15,9 @@ fn scores(j: u32, last: u32, k_base: u32) -> PerScore {
         workgroupBarrier();
         for (var c = 0u; c < SLAB_CHUNKS; c++) {
             for (var d = 0u; d < 4u; d++) { // unroll
-                let key = right[(4u * c + d) * WIDTH + place(x, c, WIDTH)];
+                let key = right[c][d][place(x, c, WIDTH)];
                 for (var g = 0u; g < GROUPS; g++) { // unroll
-                    let query = left[(4u * c + d) * ROW_GROUPS + place(y * GROUPS + g, c, ROW_GROUPS)];
+                    let query = left[c][d][place(y * GROUPS + g, c, ROW_GROUPS)];
                     for (var i = 0u; i < 4u; i++) { // unroll
                         s[i][g] = fma(query, vec4(key[i]), s[i][g]);
                     }
@@ -36,7 +36,7 @@ fn add_values(weights: PerScore, j: u32, last: u32, edge: bool, v_base: u32) {
             let c = x % SLAB_CHUNKS;
             for (var g = 0u; g < GROUPS; g++) { // unroll
                 for (var i = 0u; i < 4u; i++) { // unroll
-                    left[(4u * c + i) * ROW_GROUPS + place(y * GROUPS + g, c, ROW_GROUPS)] = weights[i][g];
+                    left[c][i][place(y * GROUPS + g, c, ROW_GROUPS)] = weights[i][g];
                 }
             }
         }
@@ -72,7 +72,7 @@ fn bring_keys(slab: u32, j: u32, last: u32, k_base: u32) {
             );
         }
         for (var d = 0u; d < 4u; d++) { // unroll
-            right[(4u * c + d) * WIDTH + place(i / SLAB_CHUNKS, c, WIDTH)] = dims[d];
+            right[c][d][place(i / SLAB_CHUNKS, c, WIDTH)] = dims[d];
         }
     }
 }
@@ -80,6 +80,6 @@ fn bring_keys(slab: u32, j: u32, last: u32, k_base: u32) {
 // A slab of values from position j on, none past `last`.
 fn bring_values(j: u32, last: u32, v_base: u32) {
     for (var i = invocation; i < SLAB * V_CHUNKS; i += WORKGROUP) {
-        right[i] = value_chunk(v_base + min(j + i / V_CHUNKS, last) * params.v_row, i % V_CHUNKS);
+        put_right(i, value_chunk(v_base + min(j + i / V_CHUNKS, last) * params.v_row, i % V_CHUNKS));
     }
 }
