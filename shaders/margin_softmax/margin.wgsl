@@ -55,8 +55,7 @@ fn with_margin(c: f32, turn: Turn) -> vec2<f32> {
     }
     if (FORM == PIECEWISE) {
         // In which of TIMES equal parts of [0, π] the angle is: their ends are cosines.
-        let ends = vec3(params.end_1, params.end_2, params.end_3);
-        let past = dot(select(vec3(0.0), vec3(1.0), vec3(c) < ends), vec3(1.0));
+        let past = f32(c < params.end_1) + f32(c < params.end_2) + f32(c < params.end_3);
         let sign = select(1.0, -1.0, past == 1.0 || past == 3.0);
         return sign * vec2(cosine, straight) - vec2(2.0 * past, 0.0);
     }
