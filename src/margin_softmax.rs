@@ -32,6 +32,7 @@ operands! {
     /// | `class_weights` | `[classes]` | float | factors of the losses of rows, by their labels; finite |
     /// | `class_margins` | `[classes]` | float | in place of the m of [`Margin::Cosine`], [`Margin::Angular`] or [`Margin::Metric`], by a row's label |
     /// | `row_margins` | `[rows]` | float | the same by the row |
+    /// | `sampled` | `[sampled]` | u32 | the classes that take part, in ascending order, each once; without it all do |
     ///
     /// `classes` is `class_rows` over [`MarginSoftmaxConfig::centres`]. Norms lie between 10⁻¹⁸ and 10¹⁸, their products not below
     /// 10⁻³⁰; or they are 0: the cosines of such a row or class are 0.
@@ -39,6 +40,11 @@ operands! {
     /// NaN in a row of features, or in any class weight or bias, comes out of the rows whose logits it is in; so do logits that are
     /// infinite, and the weight or margin of a row's class that is NaN, or an angle outside [0, π]. WGSL lets a driver assume that
     /// there is none; those on which this is tested do not.
+    ///
+    /// With `sampled`, the loss is that of the listed classes as if there were no others, and the C of label smoothing is their number.
+    /// The caller lists the classes of the batch's labels: one that is not listed is a label that is no class. A number that is no
+    /// class counts as a class weight that is NaN. In another order some labels may not be found, a class that is listed twice counts
+    /// twice, and which of its gradients is kept is not said.
     ///
     /// A float is f32, f16 or bf16, of each tensor as its caller likes; sums are f32.
     MarginSoftmaxInputs {
@@ -58,6 +64,8 @@ operands! {
         class_margins: optional float ["classes"].without_gradient().filled(Fill::Constant(0.25));
         /// The margin of each row.
         row_margins: optional float ["rows"].without_gradient().filled(Fill::Constant(0.25));
+        /// The classes that take part.
+        sampled: optional index ["sampled"];
     }
     /// The tensors that the loss writes.
     ///
@@ -68,7 +76,7 @@ operands! {
     /// | `entropy` | `[rows]` | f32 | of their softmax, in nats |
     /// | `predicted` | `[rows]` | u32 | the class of the largest logit without a margin, the first of equals; `u32::MAX` where one is NaN |
     /// | `others` | `[rows]` | f32 | log-sum-exp of the logits of all but the row's class, less that of its class: 1 − p_t is σ(others), however small; −∞ where there is no other class, or no label |
-    /// | `logits` | `[rows, classes]` | float | without a margin, for inference; the one tensor that is so large |
+    /// | `logits` | `[rows, classes]` | float | without a margin, for inference; the one tensor that is so large; not with `sampled` |
     ///
     /// A row whose label is none has loss 0, and the lse and the entropy of logits without a margin; in the mean it does not count.
     /// A label that is no class makes the row's loss, lse, entropy and others NaN, and the mean and the sum with them.
@@ -106,8 +114,9 @@ op! {
     /// classes is stored, and the workspace does not depend on the number of classes. The target's logit is no term of the others'
     /// sum, so that neither a loss near 0 nor a large common offset cancels: lse − l_t = log(1 + exp others).
     ///
-    /// With [`MarginSoftmaxConfig::normalize`] off and no margin this is the cross-entropy of a linear layer without its logits. There is
-    /// no list of sampled classes (PartialFC): the caller gathers their weights into a tensor, and numbers labels as they lie there.
+    /// With [`MarginSoftmaxConfig::normalize`] off and no margin this is the cross-entropy of a linear layer without its logits. Over a
+    /// list of [`sampled`](MarginSoftmaxInputs::sampled) classes it is PartialFC's loss: chunks of their weights are copied together, and
+    /// work goes with the length of the list.
     ///
     /// ```no_run
     /// use wgpu_attention::margin_softmax::Margin;
@@ -132,7 +141,8 @@ op! {
     /// # Source
     /// Wang and others, "Additive Margin Softmax for Face Verification", 2018, equation 6, and kexue.fm/archives/5743; Deng and others,
     /// "ArcFace", 2019, equations 3 and 4; Liu and others, "SphereFace", 2017, equation 7; kexue.fm/archives/8656. The loss without
-    /// logits: Wijmans and others, "Cut Your Losses in Large-Vocabulary Language Models", 2024.
+    /// logits: Wijmans and others, "Cut Your Losses in Large-Vocabulary Language Models", 2024. Listed classes: An and others, "Killing
+    /// Two Birds with One Stone: Efficient and Robust Training of Face Recognition CNNs by Partial FC", 2022.
     pub struct MarginSoftmax: MarginSoftmaxConfig, MarginSoftmaxShapes, MarginSoftmaxInputs => MarginSoftmaxOutputs;
     /// Picks the kernels for contiguous tensors of these shapes, floats stored as `dtype`, and compiles them; class weights that one
     /// binding does not hold are taken to come in as few as hold them.

@@ -7,6 +7,8 @@ mod common;
 mod published;
 #[path = "margin_softmax/refusals.rs"]
 mod refusals;
+#[path = "margin_softmax/sampled.rs"]
+mod sampled;
 #[path = "margin_softmax/twin.rs"]
 mod twin;
 

@@ -8,6 +8,8 @@ mod common;
 mod gradients;
 #[path = "margin_softmax_backward/large.rs"]
 mod large;
+#[path = "margin_softmax_backward/sampled.rs"]
+mod sampled;
 #[path = "margin_softmax_backward/twin.rs"]
 mod twin;
 

@@ -1,20 +1,25 @@
 // The gradient of the bias from its sums over some rows each, in their order, after what the chunks before have left.
 //
-// One invocation owns four classes, from a multiple of four on: in 16 bits, whole words.
+// One invocation owns four classes, from a multiple of four on: in 16 bits, whole words. Of listed classes, whoever owns the first
+// in a word has both.
 // Workgroup memory: none. Features: none.
 const WORKGROUP: u32 = 64u;
+const SAMPLED: bool = false; // whether classes are listed
 
 struct Params {
     first_workgroup: u32, // of this dispatch
     end_workgroup: u32,
     first_class: u32,
     chunk_classes: u32,
+    all_classes: u32, // listed or not
     groups: u32,
     row_products: u32, // from the sums of one group to those of the next
     first: u32, // whether these are the first rows, and whether they are the last
     last: u32,
     dbias_start: u32, // in elements
     dbias_stride: u32,
+    sampled_start: u32,
+    sampled_stride: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -33,8 +38,10 @@ fn main(
         return;
     }
     let four = (params.first_class / 4u + workgroup * WORKGROUP + invocation) * 4u;
-    for (var number = max(four, params.first_class); number < four + 4u; number++) {
-        let own_class = number - params.first_class;
+    var place = max(four, params.first_class);
+    place += select(0u, 1u, follows_in_word(place));
+    for (; place < four + 4u || (place == four + 4u && follows_in_word(place)); place++) {
+        let own_class = place - params.first_class;
         if (own_class >= params.chunk_classes) {
             return;
         }
@@ -42,10 +49,19 @@ fn main(
         for (var group = 0u; group < params.groups; group++) {
             sum += bias_sums[group * params.row_products + own_class];
         }
-        if (params.last == 1u) {
-            dbias[params.dbias_start + number * params.dbias_stride] = sum;
-        } else {
+        let number = number_of(place);
+        if (params.last == 0u) {
             bias_totals[own_class] = sum;
+        } else if (number < params.all_classes) {
+            dbias[params.dbias_start + number * params.dbias_stride] = sum;
         }
     }
+}
+
+// Whether a listed class shares a word of 16 bits with the one before it.
+fn follows_in_word(place: u32) -> bool {
+    if (!SAMPLED || place <= params.first_class || place - params.first_class >= params.chunk_classes) {
+        return false;
+    }
+    return number_of(place) / 2u == number_of(place - 1u) / 2u;
 }

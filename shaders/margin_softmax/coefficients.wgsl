@@ -19,11 +19,14 @@ struct Params {
     chunk_rows: u32,
     first_class: u32,
     chunk_classes: u32,
+    all_classes: u32, // listed or not
     class_groups: u32, // ceil(chunk_classes / WORKGROUP)
     row_products: u32, // from one row of products to the next
     scale: f32,
     bias_start: u32, // starts and strides in elements
     bias_stride: u32,
+    sampled_start: u32,
+    sampled_stride: u32,
     off: f32, // taken off the cosine
     cosine: f32, // of the margin's angle
     sine: f32,

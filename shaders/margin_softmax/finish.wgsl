@@ -30,6 +30,8 @@ struct Params {
     entropy_stride: u32,
     predicted_start: u32,
     predicted_stride: u32,
+    sampled_start: u32,
+    sampled_stride: u32,
     others_start: u32,
     others_stride: u32,
     off: f32, // taken off the cosine

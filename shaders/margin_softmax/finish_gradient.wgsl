@@ -12,6 +12,7 @@ alias Elem = vec4<f32>; // f32 where a row of x starts or ends off a multiple of
 
 const ROWS: u32 = WORKGROUP / LANES;
 const NAN: u32 = 0x7fc00000u;
+const ELSEWHERE: u32 = 0xffffffffu;
 
 struct Params {
     first_workgroup: u32, // of this dispatch
@@ -23,6 +24,11 @@ struct Params {
     x_row: u32,
     gradient_start: u32,
     gradient_row: u32,
+    centres: u32,
+    tensor_first: u32, // the classes of the gradient's tensor, where they are listed
+    tensor_classes: u32,
+    sampled_start: u32,
+    sampled_stride: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -45,6 +51,8 @@ fn main(
     let own_row = workgroup * ROWS + invocation / LANES;
     let row = min(own_row, params.count - 1u); // past the last, a row is read and not written
     let base = params.x_start + row * params.x_row;
+    let at = row_of(row);
+    let is_own = own_row < params.count && at != ELSEWHERE;
 
     // The row's norm, and how much of the sum lies along it.
     var own = vec2(0.0);
@@ -71,7 +79,7 @@ fn main(
     let broken = is_broken(row);
     let nan = bitcast<f32>(select(0u, NAN, broken));
 
-    for (var chunk = lane; chunk < params.chunks; chunk += LANES) {
+    for (var chunk = lane; is_own && chunk < params.chunks; chunk += LANES) {
         var four = sums[row * params.chunks + chunk];
         if (NORMALIZE) {
             var through = four;
@@ -86,8 +94,6 @@ fn main(
             // A row without a norm has no gradient; one that is NaN has none either, or only such.
             four = select(select(vec4(0.0), four, !is_number), through, usable);
         }
-        if (own_row < params.count) {
-            store_gradient(params.gradient_start + row * params.gradient_row, 4u * chunk, select(four, vec4(nan), broken));
-        }
+        store_gradient(params.gradient_start + at * params.gradient_row, 4u * chunk, select(four, vec4(nan), broken));
     }
 }

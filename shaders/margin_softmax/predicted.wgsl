@@ -2,5 +2,9 @@
 @group(0) @binding(6) var<storage, read_write> predicted: array<u32>; // [rows]
 
 fn store_predicted(row: u32, bits: u32) {
-    predicted[params.predicted_start + row * params.predicted_stride] = bits;
+    var number = NONE;
+    if (bits != NONE) {
+        number = number_of(bits);
+    }
+    predicted[params.predicted_start + row * params.predicted_stride] = number;
 }

@@ -22,12 +22,15 @@ struct Params {
     chunk_rows: u32,
     first_class: u32,
     end_class: u32,
+    all_classes: u32, // listed or not
     splits: u32, // of a row
     split_classes: u32, // a multiple of four
     row_products: u32, // from one row of products to the next
     scale: f32,
     bias_start: u32, // starts and strides in elements
     bias_stride: u32,
+    sampled_start: u32,
+    sampled_stride: u32,
     logits_start: u32,
     logits_rows: u32,
 }

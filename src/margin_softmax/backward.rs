@@ -16,7 +16,7 @@ operands! {
     ///
     /// | field | shape | dtype | |
     /// |---|---|---|---|
-    /// | `features` … `row_margins` | | | as [`MarginSoftmaxInputs`](crate::MarginSoftmaxInputs) has them |
+    /// | `features` … `sampled` | | | as [`MarginSoftmaxInputs`](crate::MarginSoftmaxInputs) has them |
     /// | `lse`, `others` | `[rows]` | f32 | as the loss wrote them; NaN in a row that is broken |
     /// | `entropy` | `[rows]` | f32 | the same, where `dentropy` is given |
     /// | `dloss` | `[rows]`, or `[1]` if reduced | f32 | the gradient of the loss |
@@ -38,6 +38,8 @@ operands! {
         class_margins: optional float ["classes"].without_gradient().filled(Fill::Constant(0.25));
         /// The margin of each row.
         row_margins: optional float ["rows"].without_gradient().filled(Fill::Constant(0.25));
+        /// The classes that take part.
+        sampled: optional index ["sampled"];
         /// Log-sum-exp of each row's logits.
         lse: required statistic ["rows"].filled(Fill::Constant(200.0));
         /// How far the other classes are above each row's own.
@@ -61,7 +63,8 @@ operands! {
     ///
     /// Sums are f32, always in the same order, and rounded once. Through a norm of 0 the gradient is 0. Of a broken row (see
     /// [`MarginSoftmaxInputs`](crate::MarginSoftmaxInputs)) `dfeatures` is NaN, and it adds nothing to the others; a class weight that
-    /// is NaN gets none. A row without a label has those gradients alone that come through `dlse` and `dentropy`.
+    /// is NaN gets none. A row without a label has those gradients alone that come through `dlse` and `dentropy`. Of classes that are
+    /// not listed in `sampled`, `dweights` and `dbias` are 0.
     MarginSoftmaxGradients {
         /// No gradient yet.
         pub fn none();
@@ -94,6 +97,8 @@ shapes! {
         class_margins: bool = "class_margins",
         /// Whether there are `row_margins`.
         row_margins: bool = "row_margins",
+        /// How many classes are listed to take part, if not all do; 1 to all.
+        sampled: Option<u32> = "sampled",
         /// Whether there is an `entropy`.
         entropy: bool = "entropy",
         /// Whether a gradient of lse comes in.

@@ -1,9 +1,11 @@
 //! In what pieces rows and classes are multiplied, forward and backward, and the norms of either.
 
 use super::MarginSoftmaxConfig;
-use super::kernels;
+use super::kernels::{self, ROWS};
+use super::plan::from_row;
 use crate::Result;
-use crate::dispatch::{PlanBuilder, View};
+use crate::dispatch::{PlanBuilder, Value, View};
+use crate::dtype::Storage;
 use crate::matmul::Matrix;
 use crate::op::{Problem, Shapes};
 use crate::tensor::{Layout, product};
@@ -32,20 +34,25 @@ pub(super) struct Chunks {
 
 /// A piece of the class weights.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct ClassChunk<'a> {
-    /// The tensor, and its place in the list.
-    pub layout: &'a Layout,
+pub(super) struct ClassChunk {
+    /// The tensor, and its place in the list; of listed classes, where they are gathered.
+    pub layout: Layout,
     pub view: View,
     pub tensor: usize,
-    /// Its first row in the tensor, and among all class weights; how many there are.
+    /// Its first row in the tensor, and among all that take part; how many there are.
     pub first: u32,
     pub first_of_all: u32,
     pub count: u32,
 }
 
-impl ClassChunk<'_> {
+impl ClassChunk {
     pub fn matrix(&self) -> Matrix {
-        Matrix::operand((self.layout, self.view)).rows_from(self.first)
+        Matrix::operand((&self.layout, self.view)).rows_from(self.first)
+    }
+
+    /// The list of classes from its first on, if there is one.
+    pub fn listed<S: Shapes>(&self, problem: &Problem<S>, centres: u32) -> Option<(&'static str, View)> {
+        Some(from_row("sampled", problem.view("sampled")?, self.first_of_all / centres))
     }
 }
 
@@ -74,12 +81,22 @@ impl Chunks {
         evenly(rows, self.rows, 1)
     }
 
-    /// The chunks of all class weights in order.
-    pub fn of_classes<'a, S: Shapes>(&self, problem: &'a Problem<S>) -> Vec<ClassChunk<'a>> {
+    /// The chunks of all class weights in order, or of the listed ones, each of which is gathered in its turn.
+    pub fn of_classes<S: Shapes>(&self, problem: &Problem<S>, gathered: View) -> Vec<ClassChunk> {
+        if let Some((listed, dim)) = problem.shapes.axis("sampled").zip(problem.shapes.axis("dim")) {
+            let (width, mut view) = (dim.next_multiple_of(4), gathered);
+            view.strides[0] = width;
+            let chunk = |(first_of_all, count)| {
+                let mut layout = Layout::contiguous(&[count, dim], Storage::Shared);
+                layout.strides[0] = width;
+                ClassChunk { layout, view, tensor: 0, first: 0, first_of_all, count }
+            };
+            return evenly(listed * (self.unit / 4), self.class_rows, self.unit).map(chunk).collect();
+        }
         let mut before = 0;
         let mut chunks = Vec::new();
         for (tensor, (layout, view)) in problem.list("weights").enumerate() {
-            let rows = layout.shape[0];
+            let (layout, rows) = (*layout, layout.shape[0]);
             let of = |(first, count)| ClassChunk { layout, view, tensor, first, first_of_all: before + first, count };
             chunks.extend(evenly(rows, self.class_rows, self.unit).map(of));
             before += rows;
@@ -107,6 +124,54 @@ pub(super) fn norms(
     ];
     let views = [("x", view), ("norms", norms)];
     plan.dispatch(&kernel, count.div_ceil(rows).into(), product([2, rows, dim]), &values, &views)
+}
+
+/// Rows of the class weights that take part: all, or those of listed classes.
+pub(super) fn class_rows<S: Shapes>(config: &MarginSoftmaxConfig, problem: &Problem<S>) -> u32 {
+    let all = problem.shapes.axis("class_rows").unwrap_or(0);
+    problem.shapes.axis("sampled").map_or(all, |listed| listed * config.centres)
+}
+
+/// The classes that take part, and those in all.
+pub(super) fn classes<S: Shapes>(config: &MarginSoftmaxConfig, problem: &Problem<S>) -> [(&'static str, Value); 2] {
+    let all = problem.shapes.axis("class_rows").unwrap_or(0);
+    [("classes", class_rows(config, problem)), ("all_classes", all)]
+        .map(|(name, rows)| (name, (rows / config.centres).into()))
+}
+
+/// The tensors of a list, and which classes each holds.
+pub(super) fn tensors<'a, S: Shapes>(
+    config: &MarginSoftmaxConfig,
+    problem: &'a Problem<S>,
+    name: &'a str,
+) -> impl Iterator<Item = ((&'a Layout, View), [(&'static str, Value); 3])> {
+    let (centres, mut first) = (config.centres, 0);
+    problem.list(name).map(move |(layout, view)| {
+        let classes = layout.shape[0] / centres;
+        let values = [("centres", centres), ("tensor_first", first), ("tensor_classes", classes)];
+        first += classes;
+        ((layout, view), values.map(|(name, value)| (name, value.into())))
+    })
+}
+
+/// Brings a chunk of listed classes together, from the tensors in which they lie; where none are listed, nothing.
+pub(super) fn gather<S: Shapes>(
+    plan: &mut PlanBuilder<'_>,
+    config: &MarginSoftmaxConfig,
+    problem: &Problem<S>,
+    chunk: &ClassChunk,
+) -> Result<()> {
+    let Some(listed) = chunk.listed(problem, config.centres) else { return Ok(()) };
+    for ((layout, x), values) in tensors(config, problem, "weights") {
+        let fours = layout.shape[1].div_ceil(4);
+        let own = [("count", chunk.count), ("chunks", fours), ("x_start", layout.start), ("x_row", layout.strides[0])];
+        let own = own.map(|(name, value)| (name, value.into()));
+        let values = [&own[..], &values, &classes(config, problem)].concat();
+        let views = [("x", x), ("gathered", chunk.view), listed];
+        let workgroups = product([chunk.count, fours]).div_ceil(ROWS.into());
+        plan.dispatch(&kernels::gather(layout), workgroups, product([8, ROWS]), &values, &views)?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -92,8 +92,29 @@ pub(super) fn start<S: Shapes>(config: &MarginSoftmaxConfig, problem: &op::Probl
         _ => own!("no_margins"),
     };
     let weights = optional!(problem.has("class_weights"), "class_weights");
-    let fragments = [own!("target"), own!("state"), weights, margins];
-    specialization(own!("start"), &[("WORKGROUP", Constant::U32(ROWS)), angle], &fragments).of(problem, &[])
+    let fragments = [own!("target"), own!("state"), weights, margins, numbers(problem)];
+    let constants = [("WORKGROUP", Constant::U32(ROWS)), angle, ("SAMPLED", Constant::Bool(problem.has("sampled")))];
+    specialization(own!("start"), &constants, &fragments).of(problem, &[])
+}
+
+/// The numbers of the classes that take part, by their places.
+pub(super) fn numbers<S: Shapes>(problem: &op::Problem<S>) -> &'static Source {
+    optional!(problem.has("sampled"), "sampled")
+}
+
+/// The bias of the classes that take part.
+pub(super) fn bias<S: Shapes>(problem: &op::Problem<S>) -> Vec<&'static Source> {
+    if problem.has("bias") { vec![own!("bias"), numbers(problem)] } else { vec![own!("no_bias")] }
+}
+
+/// The kernel that brings the rows of listed classes together.
+pub(super) fn gather(layout: &Layout) -> Specialization {
+    let vec4 = layout.is_vec4();
+    let constants =
+        [("WORKGROUP", Constant::U32(ROWS)), ("Elem", Constant::Type(if vec4 { "vec4<f32>" } else { "f32" }))];
+    let load = if vec4 { own!("x_vec4") } else { own!("x_scalar") };
+    let fragments = [load, own!("sampled"), own!("listed_rows")];
+    specialization(own!("gather"), &constants, &fragments).stored([("x", layout.storage)])
 }
 
 /// The kernel that walks a chunk, whose splits have so many fours; `vec4` is how it may write the logits.
@@ -106,17 +127,17 @@ pub(super) fn rows(config: &MarginSoftmaxConfig, problem: &Problem, fours: u32, 
         ("DISTANCES", Constant::Bool(config.margin.terms().form == Form::Metric)),
         ("ENTROPY", Constant::Bool(problem.shapes.entropy)),
     ];
-    let fragments = [
+    let mut fragments = bias(problem);
+    fragments.extend([
         own!("target"),
         own!("state"),
         if config.centres == 1 { own!("one_centre") } else { own!("centres") },
-        optional!(problem.shapes.bias, "bias"),
         match (problem.shapes.logits, vec4) {
             (true, true) => own!("logits_vec4"),
             (true, false) => own!("logits_scalar"),
             (false, _) => own!("no_logits"),
         },
-    ];
+    ]);
     specialization(own!("rows"), &constants, &fragments).of(problem, &[])
 }
 
@@ -131,7 +152,7 @@ pub(super) fn finish(config: &MarginSoftmaxConfig, problem: &Problem) -> Special
         given,
         angle,
     ];
-    let fragments = [
+    let mut fragments = vec![
         own!("target"),
         own!("state"),
         own!("margin"),
@@ -141,6 +162,7 @@ pub(super) fn finish(config: &MarginSoftmaxConfig, problem: &Problem) -> Special
         optional!(shapes.predicted, "predicted"),
         optional!(shapes.others, "others"),
     ];
+    fragments.extend(shapes.predicted.then(|| numbers(problem)));
     specialization(own!("finish"), &constants, &fragments)
 }
 
@@ -184,10 +206,10 @@ pub(super) fn every_margin() -> impl Iterator<Item = Margin> {
 #[must_use]
 pub fn specializations() -> Vec<Specialization> {
     let mut found = Vec::new();
-    for flags in 0..1u32 << 9 {
+    for flags in 0..1u32 << 10 {
         let on = |bit: u32| flags >> bit & 1 == 1;
         // What most ask for, and all there is; beside either, each option and each pair.
-        if flags.count_ones().min(9 - flags.count_ones()) > 2 {
+        if flags.count_ones().min(10 - flags.count_ones()) > 2 {
             continue;
         }
         let shapes = MarginSoftmaxShapes {
@@ -197,10 +219,11 @@ pub fn specializations() -> Vec<Specialization> {
             entropy: on(3),
             predicted: on(4),
             others: on(5),
-            logits: on(6),
+            logits: on(6) && !on(9),
+            sampled: on(9).then_some(4),
             ..MarginSoftmaxShapes::new(8, 8, 8)
         };
-        let margins = every_margin().filter(|_| [0, (1 << 9) - 1].contains(&flags));
+        let margins = every_margin().filter(|_| [0, (1 << 9) - 1, (1 << 10) - 1].contains(&flags));
         for margin in std::iter::once(Margin::None).chain(margins) {
             for [class_margins, row_margins] in [[false, false], [true, false], [false, true]] {
                 if (class_margins || row_margins) && margin.with(0.5).is_none() {
@@ -222,7 +245,8 @@ pub fn specializations() -> Vec<Specialization> {
         }
     }
     for dim in [1, 4, 4000, 4001, 40_000, 40_001] {
-        found.push(norms(&Layout::contiguous(&[8, dim], crate::dtype::Storage::Plain(crate::DType::F32))));
+        let layout = Layout::contiguous(&[8, dim], crate::dtype::Storage::Plain(crate::DType::F32));
+        found.extend([norms(&layout), gather(&layout)]);
     }
     wgsl::distinct(found)
 }

@@ -26,7 +26,7 @@ impl Kernels for MarginSoftmax {
     }
 
     fn check(config: &MarginSoftmaxConfig, own: &MarginSoftmaxShapes) -> Result<()> {
-        shapes::check(config, [own.rows, own.class_rows, own.dim])
+        shapes::check(config, [own.rows, own.class_rows, own.dim], own.sampled)
     }
 
     fn refuses(config: &MarginSoftmaxConfig, given: &GivenNames, row: &Operand) -> Option<&'static str> {
@@ -77,7 +77,8 @@ pub(super) fn from_row(name: &'static str, view: View, row: u32) -> (&'static st
 
 /// Compiles the kernels and lays out their dispatches.
 fn build(mut plan: PlanBuilder<'_>, config: &MarginSoftmaxConfig, problem: &Problem) -> Result<Plan> {
-    let MarginSoftmaxShapes { rows, class_rows, dim, .. } = problem.shapes;
+    let MarginSoftmaxShapes { rows, dim, sampled, .. } = problem.shapes;
+    let (class_rows, width) = (chunks::class_rows(config, problem), dim.next_multiple_of(4));
     // A workspace of no rows is bound all the same.
     let losses = match config.reduction {
         Reduction::None => None,
@@ -85,6 +86,8 @@ fn build(mut plan: PlanBuilder<'_>, config: &MarginSoftmaxConfig, problem: &Prob
     };
     let most = rows.min(MOST_ROWS);
     let chunks = Chunks::new(config, most, class_rows);
+    let chunks = if sampled.is_some() { chunks.with_width(width) } else { chunks };
+    let listed = sampled.map_or(0, |_| chunks.class_rows);
     let splits = splits(plan.device(), &chunks, config.centres);
     if rows > 0 {
         let space = Space {
@@ -93,6 +96,7 @@ fn build(mut plan: PlanBuilder<'_>, config: &MarginSoftmaxConfig, problem: &Prob
             row_norms: plan.workspace("norms of rows", product([4, if config.normalize { most } else { 4 }]))?,
             class_norms: plan.workspace("norms of classes", product([4, chunks.stride()]))?,
             products: plan.workspace("products of a chunk", product([4, chunks.rows, chunks.stride()]))?,
+            gathered: plan.workspace("listed class weights", product([4, listed, width]))?,
             losses,
             splits,
         };
@@ -121,6 +125,7 @@ struct Space {
     row_norms: View,
     class_norms: View,
     products: View,
+    gathered: View,
     losses: Option<View>,
     splits: u32,
 }
@@ -136,18 +141,17 @@ impl Space {
         (first, rows): (u32, u32),
     ) -> Result<()> {
         let (features, centres) = (features(problem)?, config.centres);
-        let classes = problem.shapes.class_rows / centres;
         let mut views = vec![("targets", self.targets), ("states", self.states), ("row_norms", self.row_norms)];
         let of_rows = ["labels", "row_margins", "loss", "lse", "entropy", "predicted", "others", "logits"];
         views.extend(of_rows.into_iter().filter_map(|name| Some(from_row(name, problem.view(name)?, first))));
         views.push(("losses", self.losses.map_or(View::NOWHERE, |view| View { start: first, ..view })));
         let mut values = vec![
             ("rows", Value::from(rows)),
-            ("classes", classes.into()),
             ("splits", self.splits.into()),
             ("label_smoothing", config.label_smoothing.into()),
             ("z_loss", config.z_loss.into()),
         ];
+        values.extend(chunks::classes(config, problem));
         values.extend(margin_values(config));
         let workgroups = rows.div_ceil(ROWS).into();
         plan.dispatch(&kernels::start(config, problem), workgroups, product([ROWS, self.splits]), &values, &views)?;
@@ -158,13 +162,14 @@ impl Space {
         let vec4 = problem.is_vec4(&["logits"]);
         let mut parts = problem.list("weights").map(|(layout, _)| layout.shape[0] / centres);
         let vec4 = vec4 && parts.all(|classes| classes.is_multiple_of(4));
-        for chunk in chunks.of_classes(problem) {
+        for chunk in chunks.of_classes(problem, self.gathered) {
+            chunks::gather(plan, config, problem, &chunk)?;
             let first_class = chunk.first_of_all / centres;
             // Fours of classes are fours of products.
             let shift = if centres == 1 { first_class % 4 } else { 0 };
             let [norms, products] = [self.class_norms, self.products].map(|view| View { start: shift, ..view });
             if config.normalize {
-                chunks::norms(plan, (chunk.layout, chunk.view), (chunk.first, chunk.count), norms)?;
+                chunks::norms(plan, (&chunk.layout, chunk.view), (chunk.first, chunk.count), norms)?;
             }
             let end_class = first_class + chunk.count / centres;
             let split_classes = (end_class - first_class / 4 * 4).div_ceil(self.splits).next_multiple_of(4);

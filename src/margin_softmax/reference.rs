@@ -20,7 +20,7 @@ pub struct HostOutputs<T> {
     pub predicted: Vec<u32>,
     /// `[rows]`.
     pub others: Vec<T>,
-    /// `[rows, classes]`.
+    /// `[rows, classes]`; empty where classes are listed.
     pub logits: Vec<T>,
 }
 
@@ -33,6 +33,59 @@ pub(super) struct Call<'a> {
     pub class_weights: Option<HostView<'a, f32, 1>>,
     pub class_margins: Option<HostView<'a, f32, 1>>,
     pub row_margins: Option<HostView<'a, f32, 1>>,
+}
+
+/// What the listed classes have, one after the other: the call as if there were no others.
+pub(super) struct Gathered {
+    pub classes: Vec<u32>,
+    weights: Vec<f32>,
+    labels: Vec<u32>,
+    /// Bias, class weights and class margins.
+    numbers: [Option<Vec<f32>>; 3],
+}
+
+impl Gathered {
+    pub fn of(config: &MarginSoftmaxConfig, call: &Call<'_>, sampled: HostView<'_, u32, 1>) -> Self {
+        let ([class_rows, dim], centres) = (call.weights.shape(), config.centres as usize);
+        let classes: Vec<u32> = (0..sampled.shape()[0]).map(|place| sampled.at([place])).collect();
+        // A number that is no class has rows of NaN.
+        let is_class = |class: u32| (class as usize) < class_rows / centres;
+        let rows = classes.iter().flat_map(|&class| (0..centres).map(move |centre| (class, centre)));
+        let weight = |(class, centre): (u32, usize), c| match is_class(class) {
+            true => call.weights.at([class as usize * centres + centre, c]),
+            false => f32::NAN,
+        };
+        let numbers = |tensor: HostView<'_, f32, 1>| {
+            classes.iter().map(|&class| if is_class(class) { tensor.at([class as usize]) } else { f32::NAN }).collect()
+        };
+        let place = |label: u32| match classes.binary_search(&label) {
+            _ if label == u32::MAX => label,
+            Ok(place) => place as u32,
+            Err(_) => u32::MAX - 1,
+        };
+        Self {
+            weights: rows.flat_map(|row| (0..dim).map(move |c| weight(row, c))).collect(),
+            labels: (0..call.labels.shape()[0]).map(|i| place(call.labels.at([i]))).collect(),
+            numbers: [call.bias, call.class_weights, call.class_margins].map(|given| given.map(numbers)),
+            classes,
+        }
+    }
+
+    pub fn call<'a>(&'a self, call: &Call<'a>) -> Result<Call<'a>> {
+        let dim = call.weights.shape()[1];
+        let [bias, class_weights, class_margins] = self
+            .numbers
+            .each_ref()
+            .map(|given| given.as_ref().map(|data| HostView::new(data, [data.len()])).transpose());
+        Ok(Call {
+            weights: HostView::new(&self.weights, [self.weights.len() / dim, dim])?,
+            labels: HostView::new(&self.labels, [self.labels.len()])?,
+            bias: bias?,
+            class_weights: class_weights?,
+            class_margins: class_margins?,
+            ..*call
+        })
+    }
 }
 
 /// Rows of numbers, and 1 over the norm of each: 0 for a norm of 0, 1 where norms are left alone.
@@ -153,7 +206,7 @@ impl Call<'_> {
 
 impl<'a> HostInputs<'a> {
     pub(super) fn call(&self) -> Call<'a> {
-        let Self { features, weights, labels, bias, class_weights, class_margins, row_margins } = *self;
+        let Self { features, weights, labels, bias, class_weights, class_margins, row_margins, .. } = *self;
         Call { features, weights, labels, bias, class_weights, class_margins, row_margins }
     }
 }
@@ -177,6 +230,8 @@ pub fn margin_softmax_in<T: Real>(
 ) -> Result<HostOutputs<T>> {
     let rows = inputs.shapes(config)?.rows as usize;
     let call = inputs.call();
+    let listed = inputs.sampled.map(|sampled| Gathered::of(config, &call, sampled));
+    let call = listed.as_ref().map_or(Ok(call), |listed| listed.call(&inputs.call()))?;
     let [features, weights] = [call.features, call.weights].map(|tensor| Call::rows_of::<T>(config, tensor, order));
     let mut out = HostOutputs {
         loss: Vec::new(),
@@ -191,14 +246,17 @@ pub fn margin_softmax_in<T: Real>(
         let row = call.row(config, [&features, &weights], i, order);
         let is_nan = row.plain.iter().any(|logit| !logit.to_f64().is_finite());
         let best = (1..row.plain.len()).fold(0, |best, j| if row.plain[j] > row.plain[best] { j } else { best });
-        out.predicted.push(if is_nan { u32::MAX } else { best as u32 });
+        let best = listed.as_ref().map_or(best as u32, |listed| listed.classes[best]);
+        out.predicted.push(if is_nan { u32::MAX } else { best });
         let result = Statistics::of(config, &row, order);
         out.loss.push(result.loss);
         out.lse.push(result.lse);
         out.entropy.push(result.entropy);
         out.others.push(result.others);
         weighed.push(if row.label == Label::None { T::new(0.0) } else { row.weight });
-        out.logits.extend(row.plain);
+        if listed.is_none() {
+            out.logits.extend(row.plain);
+        }
     }
     let zero = T::new(0.0);
     let all = |of: &[T]| order.indices(rows).into_iter().fold(zero, |sum, i| sum + of[i]);
@@ -274,12 +332,7 @@ pub(super) fn by_name<T: Real>(
 ) -> Result<Vec<(&'static str, Vec<T>)>> {
     let HostOutputs { loss, lse, entropy, predicted, others, logits } = margin_softmax_in(config, inputs, order)?;
     let predicted = predicted.into_iter().map(|class| T::new(class.into())).collect();
-    Ok(vec![
-        ("loss", loss),
-        ("lse", lse),
-        ("entropy", entropy),
-        ("predicted", predicted),
-        ("others", others),
-        ("logits", logits),
-    ])
+    let logits = inputs.sampled.is_none().then_some(("logits", logits));
+    let rows = [("loss", loss), ("lse", lse), ("entropy", entropy), ("predicted", predicted), ("others", others)];
+    Ok(rows.into_iter().chain(logits).collect())
 }

@@ -22,6 +22,8 @@ shapes! {
         class_margins: bool = "class_margins",
         /// Whether there are `row_margins`.
         row_margins: bool = "row_margins",
+        /// How many classes are listed to take part, if not all do; 1 to all.
+        sampled: Option<u32> = "sampled",
         /// Whether `lse` is wanted.
         lse: bool = "lse",
         /// Whether `entropy` is wanted.
@@ -54,13 +56,18 @@ impl MarginSoftmaxShapes {
 }
 
 /// Refuses sizes that no call has, forward or backward.
-pub(super) fn check(config: &MarginSoftmaxConfig, [rows, class_rows, dim]: [u32; 3]) -> Result<()> {
+pub(super) fn check(
+    config: &MarginSoftmaxConfig,
+    [rows, class_rows, dim]: [u32; 3],
+    sampled: Option<u32>,
+) -> Result<()> {
     if rows > MOST {
         let what = "features: rows".into();
         return Err(Error::LimitExceeded { what, needed: rows.into(), limit: MOST.into() });
     }
     expect_within("weights", "class_rows", class_rows, 1..=MOST)?;
     expect_whole_classes(config, class_rows)?;
+    sampled.map_or(Ok(()), |count| expect_within("sampled", "sampled", count, 1..=class_rows / config.centres))?;
     expect_within("features", "dim", dim, 1..=MAX_DIM)
 }
 
@@ -92,6 +99,9 @@ pub(super) fn refuses(config: &MarginSoftmaxConfig, given: &GivenNames, row: &Op
             Some("is given, but only the margins cosine, angular and metric take an m from it")
         }
         "row_margins" if given.has(row) && given.input("class_margins") => Some("is given, but so is class_margins"),
+        "logits" if given.has(row) && given.input("sampled") => {
+            Some("is given, but it is of all classes, and sampled lists those that take part")
+        }
         _ => None,
     }
 }

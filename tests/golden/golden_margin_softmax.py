@@ -62,9 +62,15 @@ def logits_of(config, features, weights, labels, bias=None, class_margins=None, 
     return plain, jnp.where(own, scale * target_cosine(margin, cosines, given) + bias, plain), own
 
 
-def margin_softmax(config, features, weights, labels, class_weights=None, **options):
+def margin_softmax(config, features, weights, labels, class_weights=None, sampled=None, **options):
     features, weights = as_f64(features), as_f64(weights)
     options = {name: as_f64(value) for name, value in options.items()}
+    if sampled is not None:
+        # The listed classes as if there were no others, and the numbers of the labels among them.
+        weights = weights.reshape(-1, config.get("centres", 1), weights.shape[1])[sampled].reshape(-1, weights.shape[1])
+        options = {name: value if name == "row_margins" else value[sampled] for name, value in options.items()}
+        class_weights = None if class_weights is None else class_weights[sampled]
+        labels = np.where(labels == NONE, NONE, np.searchsorted(sampled, labels)).astype(np.uint32)
     plain, logits, own = logits_of(config, features, weights, labels, **options)
     labelled = labels != NONE
     counts = jnp.ones(plain.shape[1]) if class_weights is None else f64(class_weights)
@@ -82,8 +88,10 @@ def margin_softmax(config, features, weights, labels, class_weights=None, **opti
         loss = loss.sum(keepdims=True)
     without = jax.nn.logsumexp(jnp.where(own, -jnp.inf, logits), axis=1) - jnp.where(own, logits, 0.0).sum(axis=1)
     others = jnp.where(labelled, without, -jnp.inf)
+    predicted = jnp.argmax(plain, axis=1)
+    predicted = predicted if sampled is None else jnp.asarray(sampled)[predicted]
     return {"loss": loss, "lse": lse, "entropy": -(p * jax.nn.log_softmax(logits, axis=1)).sum(axis=1),
-            "predicted": jnp.argmax(plain, axis=1).astype(jnp.float64), "others": others, "logits": plain}
+            "predicted": predicted.astype(jnp.float64), "others": others, "logits": plain if sampled is None else None}
 
 
 def margin_softmax_inputs():
@@ -106,7 +114,11 @@ def margin_softmax_inputs():
               ("row_margins", [12, 30, 8], {"margin": margins["arcface_plain"], "scale": 16.0}, ["row_margins"]),
               ("metric_margins", [12, 30, 8], {"margin": margins["metric"], "scale": 16.0}, ["row_margins", "bias"]),
               ("centres", [12, 20, 8], {"margin": margins["arcface_easy"], "scale": 16.0, "centres": 3, **smooth}, []),
-              ("centres_plain", [12, 9, 8], {"normalize": False, "scale": 0.5, "centres": 2}, ["class_weights"])]
+              ("centres_plain", [12, 9, 8], {"normalize": False, "scale": 0.5, "centres": 2}, ["class_weights"]),
+              ("sampled", [12, 50, 8], {"margin": cosface, "scale": 16.0, "reduction": "mean", **smooth},
+               ["bias", "class_weights", "sampled"]),
+              ("sampled_centres", [12, 30, 8], {"margin": margins["arcface_monotone"], "scale": 16.0, "centres": 2},
+               ["class_margins", "sampled"])]
     for case, (rows, classes, dim), config, options in cases:
         draw = Draw(case)
         centres = config.get("centres", 1)
@@ -118,7 +130,11 @@ def margin_softmax_inputs():
             if inputs["labels"][i] != NONE and classes > 1:
                 near = (1.0 if i % 4 else -1.0) * inputs["weights"][inputs["labels"][i] * centres]
                 inputs["features"][i] = near + 0.3 * inputs["features"][i]
-        for name in options:
+        if "sampled" in options:
+            others = draw.rng.permutation(classes)[:classes // 4]
+            own = inputs["labels"][inputs["labels"] != NONE]
+            inputs["sampled"] = np.union1d(own, others).astype(np.uint32)
+        for name in [name for name in options if name != "sampled"]:
             numbers = draw.normal(rows if name == "row_margins" else classes)
             inputs[name] = numbers if name == "bias" else np.minimum(np.abs(numbers), np.float32(3.0))
         yield case, config, inputs

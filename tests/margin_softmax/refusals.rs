@@ -25,6 +25,18 @@ const CASES: &[(&str, Spoil)] = &[
     ("row_margins: axis rows: expected 4", |b, i, _| {
         (i.class_margins, i.row_margins) = (None, Some(TensorView::f32(b, [5])));
     }),
+    ("sampled: axis sampled: expected 1 to 9", |b, i, o| {
+        (i.sampled, o.logits) = (Some(TensorView::new(b, DType::U32, [10])), None);
+    }),
+    ("sampled: axis sampled: expected 1 to 9", |b, i, o| {
+        (i.sampled, o.logits) = (Some(TensorView::new(b, DType::U32, [0])), None);
+    }),
+    ("sampled: element type: expected U32, got F32", |b, i, o| {
+        (i.sampled, o.logits) = (Some(TensorView::f32(b, [4])), None);
+    }),
+    ("logits: the output is given, but it is of all classes, and sampled lists", |b, i, _| {
+        i.sampled = Some(TensorView::new(b, DType::U32, [9]));
+    }),
     ("weights is missing", |_, i, _| i.weights = &[]),
     ("loss: axis losses: expected 4 (one a row), got 3", |_, _, o| o.loss = o.loss.with_extent(0, 3)),
     ("lse: axis rows: expected 4", |b, _, o| o.lse = Some(TensorView::f32(b, [3]))),

@@ -67,6 +67,7 @@ impl Gradients {
             class_weights: given.class_weights,
             class_margins: given.class_margins,
             row_margins: given.row_margins,
+            sampled: given.sampled,
             entropy: Some(entropy),
             dlse: self.dlse.as_ref().map(Tensor::view),
             dentropy: self.dentropy.as_ref().map(Tensor::view),
@@ -132,6 +133,9 @@ impl Gradients {
         let views =
             numbers.each_ref().map(|given| given.as_ref().map(|(count, buffer)| line(buffer, stored[1], *count)));
         [inputs.bias, inputs.class_weights, inputs.class_margins, inputs.row_margins] = views;
+        let listed = case.sampled.clone().unwrap_or_default();
+        let sampled = context.upload(&[&vec![7; start][..], &listed, &[7]].concat());
+        inputs.sampled = case.sampled.is_some().then(|| line(&sampled, DType::U32, listed.len()));
         let coming = [&self.dlse, &self.dentropy].map(|tensor| optional(tensor, DType::F32));
         let views = coming.each_ref().map(|given| given.as_ref().map(|(_, buffer)| of_rows(buffer)));
         [inputs.dlse, inputs.dentropy] = views;

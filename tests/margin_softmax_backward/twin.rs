@@ -83,6 +83,8 @@ fn differences_by_option() {
         check("margins of rows", Gradients::new(case(config).row_margins()));
         check("centres", Gradients::new(case(config.centres(3)).bias()).dlse());
     }
+    check("listed classes", Gradients::new(case(smoothed).bias().class_weights().sampled(3)).dlse());
+    check("listed centres", Gradients::new(Case::new([3, 7, 3], arc.centres(2)).bias().sampled(3)).dentropy());
     check("no norms", Gradients::new(case(smoothed.normalize(false)).bias()).dentropy());
     check("one class", Gradients::new(Case::new([3, 1, 2], smoothed).bias()).dlse());
 }

@@ -1,6 +1,6 @@
 //! The kernels of the backward pass: the source of each specialization.
 
-use super::super::kernels::{every_margin, given_margins, optional, own, specialization, start};
+use super::super::kernels::{self, every_margin, given_margins, optional, own, specialization, start};
 use super::super::{Margin, MarginSoftmaxConfig};
 use super::plan::Problem;
 use super::{MarginSoftmaxBackward, MarginSoftmaxBackwardShapes};
@@ -60,18 +60,15 @@ pub(super) fn coefficients(config: &MarginSoftmaxConfig, problem: &Problem, bias
         given,
         angle,
     ];
-    let fragments = [
-        own!("row_gradient"),
-        own!("margin"),
-        optional!(problem.shapes.bias, "bias"),
-        optional!(bias_sums, "bias_sums"),
-    ];
+    let mut fragments = kernels::bias(problem);
+    fragments.extend([own!("row_gradient"), own!("margin"), optional!(bias_sums, "bias_sums")]);
     specialization(own!("coefficients"), &constants, &fragments).of(problem, &[])
 }
 
 /// The kernel that sums the gradient of the bias.
 pub(super) fn bias(problem: &Problem) -> Specialization {
-    specialization(own!("backward_bias"), &[("WORKGROUP", Constant::U32(ROWS))], &[]).of(problem, &[])
+    let constants = [("WORKGROUP", Constant::U32(ROWS)), ("SAMPLED", Constant::Bool(problem.shapes.sampled.is_some()))];
+    specialization(own!("backward_bias"), &constants, &[kernels::numbers(problem)]).of(problem, &[])
 }
 
 /// Invocations that share a row of so many fours.
@@ -85,7 +82,12 @@ pub(super) fn finish_rows(fours: u32) -> u32 {
 }
 
 /// The kernel that takes sums through the norms of rows.
-pub(super) fn finish(config: &MarginSoftmaxConfig, x: &Layout, gradient: &Layout, of_features: bool) -> Specialization {
+pub(super) fn finish(
+    config: &MarginSoftmaxConfig,
+    [x, gradient]: [&Layout; 2],
+    of_features: bool,
+    listed: bool,
+) -> Specialization {
     let constants = [
         ("WORKGROUP", Constant::U32(ROWS)),
         ("LANES", Constant::U32(lanes(x.shape[1].div_ceil(4)))),
@@ -96,29 +98,46 @@ pub(super) fn finish(config: &MarginSoftmaxConfig, x: &Layout, gradient: &Layout
     ];
     let mut fragments = vec![
         if x.is_vec4() { own!("x_vec4") } else { own!("x_scalar") },
-        if gradient.is_vec4() { own!("gradient_vec4") } else { own!("gradient_scalar") },
+        store(gradient),
         optional!(of_features, "broken_rows"),
+        if listed { own!("listed_rows") } else { own!("all_rows") },
     ];
+    fragments.extend(listed.then_some(own!("sampled")));
     fragments.extend(of_features.then_some(own!("row_gradient")));
     let stored = [("x", x.storage), ("gradient", gradient.storage)];
     specialization(own!("finish_gradient"), &constants, &fragments).stored(stored)
+}
+
+fn store(gradient: &Layout) -> &'static wgsl::Source {
+    if gradient.is_vec4() { own!("gradient_vec4") } else { own!("gradient_scalar") }
+}
+
+/// The kernel that makes a gradient 0.
+pub(super) fn zero(gradient: &Layout) -> Specialization {
+    let kernel = specialization(own!("backward_zero"), &[("WORKGROUP", Constant::U32(ROWS))], &[store(gradient)]);
+    kernel.stored([("gradient", gradient.storage)])
 }
 
 /// Every specialization that a plan can pick; of options some together.
 #[must_use]
 pub fn specializations() -> Vec<Specialization> {
     let mut found = vec![weights()];
-    for flags in 0..1u32 << 6 {
+    for flags in 0..1u32 << 7 {
         let on = |bit: u32| flags >> bit & 1 == 1;
+        // A list of classes with each other option, and with all.
+        if on(6) && (3..7).contains(&flags.count_ones()) {
+            continue;
+        }
         let shapes = MarginSoftmaxBackwardShapes {
             bias: on(0),
             class_weights: on(1),
             dlse: on(2),
             dentropy: on(3),
+            sampled: on(6).then_some(4),
             ..MarginSoftmaxBackwardShapes::new(8, 8, 8)
         };
         // Every margin with what most ask for, and with all there is.
-        let margins = every_margin().filter(|margin| *margin == Margin::None || [0, (1 << 6) - 1].contains(&flags));
+        let margins = every_margin().filter(|margin| *margin == Margin::None || [0, (1 << 7) - 1].contains(&flags));
         for margin in margins {
             for [class_margins, row_margins] in [[false, false], [true, false], [false, true]] {
                 if (class_margins || row_margins) && margin.with(0.5).is_none() {
@@ -139,7 +158,8 @@ pub fn specializations() -> Vec<Specialization> {
         for dim in [4, 5, 100, 101] {
             let x = Layout::contiguous(&[8, dim], Storage::Plain(DType::F32));
             let gradient = Layout { start: u32::from(on(2)), ..x };
-            found.extend([units(&config, &x), finish(&config, &x, &gradient, on(3))]);
+            found.extend([units(&config, &x), finish(&config, [&x, &gradient], on(3), false)]);
+            found.extend([zero(&gradient), finish(&config, [&x, &gradient], false, true)]);
         }
     }
     wgsl::distinct(found)

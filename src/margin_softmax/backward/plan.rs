@@ -1,6 +1,6 @@
 //! In what dispatches gradients flow back.
 
-use super::super::chunks::{self, Chunks, ClassChunk};
+use super::super::chunks::{self, Chunks, ClassChunk, tensors};
 use super::super::kernels::margin_values;
 use super::super::plan::{features, from_row};
 use super::super::{GradientForm, MarginSoftmaxConfig, Reduction, shapes};
@@ -28,7 +28,7 @@ impl Kernels for MarginSoftmaxBackward {
     }
 
     fn check(config: &MarginSoftmaxConfig, own: &MarginSoftmaxBackwardShapes) -> Result<()> {
-        shapes::check(config, [own.rows, own.class_rows, own.dim])
+        shapes::check(config, [own.rows, own.class_rows, own.dim], own.sampled)
     }
 
     fn refuses(config: &MarginSoftmaxConfig, given: &GivenNames, row: &Operand) -> Option<&'static str> {
@@ -92,7 +92,8 @@ fn holds_all(rows: u32, width: u32, device: &Capabilities) -> bool {
 /// Compiles the kernels and lays out their dispatches.
 fn build(mut plan: PlanBuilder<'_>, config: &MarginSoftmaxConfig, problem: &Problem) -> Result<Plan> {
     expect_same_division(problem)?;
-    let MarginSoftmaxBackwardShapes { rows, class_rows, dim, .. } = problem.shapes;
+    let MarginSoftmaxBackwardShapes { rows, dim, .. } = problem.shapes;
+    let class_rows = chunks::class_rows(config, problem);
     let sweep = Sweep::new(&mut plan, config, problem)?;
     if config.reduction == Reduction::Mean {
         for (first, count) in sweep.pieces() {
@@ -141,7 +142,7 @@ struct Sweep<'p> {
     problem: &'p Problem,
     wanted: Wanted,
     chunks: Chunks,
-    classes: Vec<ClassChunk<'p>>,
+    classes: Vec<ClassChunk>,
     features: (&'p Layout, View),
     /// Numbers of a row of features, in fours.
     width: u32,
@@ -162,9 +163,9 @@ struct Sweep<'p> {
 
 impl<'p> Sweep<'p> {
     fn new(plan: &mut PlanBuilder<'_>, config: &'p MarginSoftmaxConfig, problem: &'p Problem) -> Result<Self> {
-        let MarginSoftmaxBackwardShapes { rows, class_rows, dim, .. } = problem.shapes;
+        let MarginSoftmaxBackwardShapes { rows, dim, sampled, .. } = problem.shapes;
         let width = dim.next_multiple_of(4);
-        let chunks = Chunks::new(config, rows, class_rows).with_width(width);
+        let chunks = Chunks::new(config, rows, chunks::class_rows(config, problem)).with_width(width);
         let (stride, in_workspace) = (chunks.stride(), config.form == GradientForm::Workspace);
         // One chunk has all of few rows, by either form.
         let holds_all = rows <= chunks.rows || in_workspace && holds_all(rows, width, plan.device());
@@ -177,12 +178,13 @@ impl<'p> Sweep<'p> {
             true => plan.workspace(what, 4 * product(extents).max(4)),
             false => Ok(View::NOWHERE),
         };
+        let gathered = space("listed class weights", sampled.is_some(), [chunks.class_rows, width])?;
         Ok(Self {
             config,
             problem,
             wanted,
             chunks,
-            classes: chunks.of_classes(problem),
+            classes: chunks.of_classes(problem, gathered),
             features: self::features(problem)?,
             width,
             held,
@@ -219,8 +221,8 @@ impl<'p> Sweep<'p> {
     fn start(&self, plan: &mut PlanBuilder<'_>, first: u32, count: u32) -> Result<()> {
         let mut views = self.operands_from(first, &["labels", "row_margins"]);
         views.extend([("targets", self.targets), ("states", plan.scratch("no states", 32)?)]);
-        let classes = self.problem.shapes.class_rows / self.config.centres;
-        let values = numbers([("rows", count), ("classes", classes), ("splits", 0)]);
+        let mut values = numbers([("rows", count), ("splits", 0)]);
+        values.extend(chunks::classes(self.config, self.problem));
         let kernel = super::super::kernels::start(self.config, self.problem);
         plan.dispatch(&kernel, count.div_ceil(ROWS).into(), ROWS.into(), &values, &views)
     }
@@ -243,9 +245,9 @@ impl<'p> Sweep<'p> {
             views.extend(self.operands_from(first, &["dloss"]));
         }
         views.extend([("targets", self.targets), ("row_gradients", self.row_gradients)]);
-        let classes = self.problem.shapes.class_rows / self.config.centres;
         let mean = self.config.reduction == Reduction::Mean;
-        let mut values = numbers([("rows", count), ("classes", classes), ("held", self.held), ("mean", mean.into())]);
+        let mut values = numbers([("rows", count), ("held", self.held), ("mean", mean.into())]);
+        values.extend(chunks::classes(self.config, self.problem));
         let [smoothing, z_loss] = [self.config.label_smoothing, self.config.z_loss].map(Value::from);
         values.extend([("label_smoothing", smoothing), ("z_loss", z_loss)]);
         let workgroups = count.div_ceil(ROWS).into();
@@ -261,11 +263,12 @@ impl<'p> Sweep<'p> {
         plan.dispatch(&kernels::units(self.config, layout), workgroups, product([8, ROWS]), &values, &views)
     }
 
-    fn enter_classes(&self, plan: &mut PlanBuilder<'_>, chunk: &ClassChunk<'_>) -> Result<()> {
+    fn enter_classes(&self, plan: &mut PlanBuilder<'_>, chunk: &ClassChunk) -> Result<()> {
+        chunks::gather(plan, self.config, self.problem, chunk)?;
         if !self.config.normalize {
             return Ok(());
         }
-        chunks::norms(plan, (chunk.layout, chunk.view), (chunk.first, chunk.count), self.class_norms)
+        chunks::norms(plan, (&chunk.layout, chunk.view), (chunk.first, chunk.count), self.class_norms)
     }
 
     /// The normalised features, from a row of those held on.
@@ -281,7 +284,7 @@ impl<'p> Sweep<'p> {
     fn chunk(
         &self,
         plan: &mut PlanBuilder<'_>,
-        chunk: &ClassChunk<'_>,
+        chunk: &ClassChunk,
         (first, count): (u32, u32),
         bias: bool,
     ) -> Result<()> {
@@ -293,6 +296,7 @@ impl<'p> Sweep<'p> {
         values.extend(numbers([("first_row", first), ("chunk_rows", count), ("class_groups", groups)]));
         let stride = self.chunks.stride();
         values.extend(numbers([("first_class", first_class), ("chunk_classes", classes), ("row_products", stride)]));
+        values.extend(chunks::classes(self.config, self.problem));
         let [gradients, products] = [("row_gradients", self.row_gradients), ("products", self.products)];
         let views = [gradients, products, ("class_norms", self.class_norms), ("bias_sums", self.bias_sums)];
         let kernel = kernels::coefficients(self.config, self.problem, bias);
@@ -304,7 +308,11 @@ impl<'p> Sweep<'p> {
     fn by_class(&self, plan: &mut PlanBuilder<'_>) -> Result<()> {
         let (rows, dim) = (self.problem.shapes.rows, self.problem.shapes.dim);
         let class_sums = Matrix::workspace(self.class_sums, self.width);
-        let gradients: Vec<_> = self.problem.list("dweights").collect();
+        let gradients: Vec<_> = tensors(self.config, self.problem, "dweights").collect();
+        let sampled = self.problem.shapes.sampled.is_some();
+        if sampled {
+            self.clear(plan)?;
+        }
         // No rows are a sum of nothing.
         let pieces: Vec<_> = if rows == 0 { vec![(0, 0)] } else { self.chunks.of_rows(rows).collect() };
         for (index, chunk) in self.classes.iter().enumerate() {
@@ -329,8 +337,12 @@ impl<'p> Sweep<'p> {
                 }
             }
             if self.wanted.weights {
-                let [x, gradient] = [(chunk.layout, chunk.view), gradients[chunk.tensor]];
-                self.finish(plan, [x, gradient], chunk.first, (self.class_sums, chunk.count), false)?;
+                let (x, sums) = ((&chunk.layout, chunk.view), (self.class_sums, chunk.count));
+                // Any tensor may have some of those that are listed.
+                let own = if sampled { &gradients[..] } else { &gradients[chunk.tensor..=chunk.tensor] };
+                for (gradient, classes) in own {
+                    self.finish(plan, [x, *gradient], chunk.first, sums, Some(chunk), classes)?;
+                }
             }
         }
         if self.wanted.joint { self.finish_features(plan, 0, rows) } else { Ok(()) }
@@ -356,7 +368,7 @@ impl<'p> Sweep<'p> {
     fn add_features(
         &self,
         plan: &mut PlanBuilder<'_>,
-        chunk: &ClassChunk<'_>,
+        chunk: &ClassChunk,
         (first, count): (u32, u32),
         adds: bool,
     ) -> Result<()> {
@@ -368,7 +380,7 @@ impl<'p> Sweep<'p> {
     fn add_bias(
         &self,
         plan: &mut PlanBuilder<'_>,
-        chunk: &ClassChunk<'_>,
+        chunk: &ClassChunk,
         groups: u32,
         [first, last]: [bool; 2],
     ) -> Result<()> {
@@ -376,6 +388,7 @@ impl<'p> Sweep<'p> {
         let mut values = numbers([("first_class", first_class), ("chunk_classes", classes), ("groups", groups)]);
         let stride = self.chunks.stride();
         values.extend(numbers([("row_products", stride), ("first", first.into()), ("last", last.into())]));
+        values.extend(chunks::classes(self.config, self.problem));
         let views = [("bias_sums", self.bias_sums), ("bias_totals", self.bias_totals)];
         let workgroups = (first_class % 4 + classes).div_ceil(4 * ROWS).into();
         plan.dispatch(&kernels::bias(self.problem), workgroups, product([4, ROWS, groups.max(1)]), &values, &views)
@@ -385,26 +398,47 @@ impl<'p> Sweep<'p> {
     fn finish_features(&self, plan: &mut PlanBuilder<'_>, first: u32, count: u32) -> Result<()> {
         match self.problem.output("dfeatures").zip(self.problem.output_view("dfeatures")) {
             Some(gradient) if count > 0 => {
-                self.finish(plan, [self.features, gradient], first, (self.feature_sums, count), true)
+                self.finish(plan, [self.features, gradient], first, (self.feature_sums, count), None, &[])
             }
             _ => Ok(()),
         }
     }
 
-    /// Gradients of rows of a matrix, from one on, of sums.
+    /// Makes the gradients of all classes 0.
+    fn clear(&self, plan: &mut PlanBuilder<'_>) -> Result<()> {
+        let bias = self.problem.output("dbias").zip(self.problem.output_view("dbias"));
+        // The bias's is a row.
+        let bias = bias.map(|matrix| (matrix, [1, matrix.0.shape[0]]));
+        let weights = self.problem.list("dweights").map(|matrix| (matrix, [matrix.0.shape[0], matrix.0.shape[1]]));
+        for (gradient, [count, dim]) in weights.chain(bias) {
+            let values = numbers([("count", count), ("dim", dim), ("chunks", dim.div_ceil(4))]);
+            let workgroups = product([count, dim.div_ceil(4)]).div_ceil(ROWS.into());
+            let views = [("gradient", rows_from(gradient, 0))];
+            plan.dispatch(&kernels::zero(gradient.0), workgroups, product([4, ROWS]), &values, &views)?;
+        }
+        Ok(())
+    }
+
+    /// Gradients of rows of a matrix, from one on, of sums; if not of features, of a chunk, in a tensor of these classes.
     fn finish(
         &self,
         plan: &mut PlanBuilder<'_>,
         [x, gradient]: [(&Layout, View); 2],
         first: u32,
         (sums, count): (View, u32),
-        of_features: bool,
+        chunk: Option<&ClassChunk>,
+        classes: &[(&'static str, Value)],
     ) -> Result<()> {
         let fours = self.width / 4;
-        let values = numbers([("count", count), ("dim", x.0.shape[1]), ("chunks", fours)]);
+        let listed = chunk.and_then(|chunk| chunk.listed(self.problem, self.config.centres));
+        let mut values = numbers([("count", count), ("dim", x.0.shape[1]), ("chunks", fours)]);
+        values.extend(classes);
+        values.extend(numbers([("centres", 1), ("tensor_first", 0), ("tensor_classes", 0)]));
         let [rows, gradients] = [x, gradient].map(|matrix| rows_from(matrix, first));
-        let views = [("x", rows), ("sums", sums), ("gradient", gradients), ("row_gradients", self.row_gradients)];
-        let kernel = kernels::finish(self.config, x.0, gradient.0, of_features);
+        let mut views =
+            vec![("x", rows), ("sums", sums), ("gradient", gradients), ("row_gradients", self.row_gradients)];
+        views.extend(listed);
+        let kernel = kernels::finish(self.config, [x.0, gradient.0], chunk.is_none(), listed.is_some());
         let height = kernels::finish_rows(fours);
         plan.dispatch(&kernel, count.div_ceil(height).into(), product([16, height, fours]), &values, &views)
     }

@@ -1,6 +1,6 @@
 //! The CPU twin of the backward pass: plain loops over the formula.
 
-use super::super::reference::{Call, Label, Row, Rows};
+use super::super::reference::{Call, Gathered, Label, Row, Rows};
 use super::super::{MarginSoftmaxConfig, Reduction};
 use crate::Result;
 use crate::reference::{Real, SumOrder};
@@ -37,6 +37,8 @@ pub fn margin_softmax_backward_in<T: Real>(
 ) -> Result<HostOutputs<T>> {
     let shapes = inputs.shapes(config)?;
     let call = inputs.call();
+    let listed = inputs.sampled.map(|sampled| Gathered::of(config, &call, sampled));
+    let call = listed.as_ref().map_or(Ok(call), |listed| listed.call(&inputs.call()))?;
     let [features, weights] = [call.features, call.weights].map(|tensor| Call::rows_of::<T>(config, tensor, order));
     let (zero, scale) = (T::new(0.0), T::new(config.scale.into()));
     let count = shapes.rows as usize;
@@ -81,7 +83,22 @@ pub fn margin_softmax_backward_in<T: Real>(
         let whole = || order_of_rows.iter().filter_map(|&i| gradients[i].as_ref());
         out.dbias = (0..classes.len()).map(|j| whole().fold(zero, |sum, dl| sum + dl[j])).collect();
     }
+    if let Some(listed) = listed {
+        let count = (shapes.class_rows / config.centres) as usize;
+        out.dweights = spread(&out.dweights, &listed.classes, count);
+        out.dbias = spread(&out.dbias, &listed.classes, if inputs.bias.is_some() { count } else { 0 });
+    }
     Ok(out)
+}
+
+/// What listed classes have, among all of so many classes: 0 in place of the others.
+fn spread<T: Real>(own: &[T], listed: &[u32], classes: usize) -> Vec<T> {
+    let each = own.len() / listed.len();
+    let mut all = vec![T::new(0.0); classes * each];
+    for (place, &class) in listed.iter().enumerate().filter(|(_, class)| (**class as usize) < classes) {
+        all[class as usize * each..][..each].copy_from_slice(&own[place * each..][..each]);
+    }
+    all
 }
 
 /// The gradients of a row's logits; none where the row is broken and something comes in.
