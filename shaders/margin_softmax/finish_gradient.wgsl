@@ -23,6 +23,7 @@ struct Params {
     x_row: u32,
     gradient_start: u32,
     gradient_row: u32,
+    first_row: u32, // of features, among those of row_gradients
 }
 
 @group(0) @binding(0) var<uniform> params: Params;

@@ -401,7 +401,8 @@ impl<'p> Sweep<'p> {
         of_features: bool,
     ) -> Result<()> {
         let fours = self.width / 4;
-        let values = numbers([("count", count), ("dim", x.0.shape[1]), ("chunks", fours)]);
+        let first_row = self.place(first);
+        let values = numbers([("count", count), ("dim", x.0.shape[1]), ("chunks", fours), ("first_row", first_row)]);
         let [rows, gradients] = [x, gradient].map(|matrix| rows_from(matrix, first));
         let views = [("x", rows), ("sums", sums), ("gradient", gradients), ("row_gradients", self.row_gradients)];
         let kernel = kernels::finish(self.config, x.0, gradient.0, of_features);
