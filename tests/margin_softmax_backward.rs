@@ -299,6 +299,14 @@ fn workspace_does_not_grow_with_classes_or_rows() {
 }
 
 #[test]
+fn many_rows_of_few_classes() {
+    // So many that one loop over the sums of all their gradients is longer than some driver goes.
+    let mut case = Case::new([270_000, 4, 2], config().margin(COSINE).scale(4.0)).bias();
+    case.naive_runs = 1;
+    Gradients::new(case).wanted([false, false, true]).check("bias");
+}
+
+#[test]
 fn a_cramped_workspace_makes_products_again() {
     let options = ContextOptions { max_workspace_bytes: 48 << 20, ..Default::default() };
     let cramped = Context::with_options(context().device().clone(), context().queue().clone(), options);
