@@ -92,8 +92,11 @@ fn lists_of_labels() {
 fn indices_are_counted() {
     let (input, output) = (path("counted"), path("counted-out"));
     let file = File::new("margin_softmax", "{}").f32("features", &[3, 4]).f32("weights", &[5, 4]);
-    labels(file, [4, -100, 0]).write(&input);
-    let (code, out, _) = call(&[&input, &output, std::path::Path::new("--check")]);
-    let line = out.lines().find(|line| line.starts_with("predicted")).unwrap_or_default();
-    assert!(code == ExitCode::SUCCESS && line.ends_with("[3] U32: 0 of 3 differ (allowed 0)"), "{line}");
+    let sparse = File::new("softmax", r#"{"kind":"sparsemax"}"#).f32("x", &[3, 9]);
+    for (name, file) in [("predicted", labels(file, [4, -100, 0])), ("support", sparse)] {
+        file.write(&input);
+        let (code, out, _) = call(&[&input, &output, std::path::Path::new("--check")]);
+        let line = out.lines().find(|line| line.starts_with(name)).unwrap_or_default();
+        assert!(code == ExitCode::SUCCESS && line.ends_with("[3] U32: 0 of 3 differ (allowed 0)"), "{line}");
+    }
 }
