@@ -3,6 +3,7 @@
 use super::plan::{Problem, Split};
 use super::{Labels, MultilabelSoftmax, MultilabelSoftmaxConfig, MultilabelSoftmaxShapes, Threshold};
 use crate::op::{self, Shapes};
+use crate::sums;
 use crate::wgsl::{self, Constant, Source, Specialization, source};
 
 pub(super) const WORKGROUP: u32 = 256;
@@ -117,12 +118,6 @@ pub(super) fn set_bits<S: Shapes>(problem: &op::Problem<S>) -> Specialization {
     plain(own!("set_bits"), WORKGROUP, &[lists])
 }
 
-/// Sums of numbers in the workspace, the last of which is an operand.
-pub(super) fn sum<S: Shapes>(problem: &op::Problem<S>, last: Option<&'static str>) -> Specialization {
-    let sums = last.map(|name| ("sums", problem.storage(name)));
-    plain(own!("sum"), WORKGROUP, &[]).of(problem, sums.as_slice())
-}
-
 /// Every form of labels and threshold, with classes of some invocations and of more than a workgroup, one form with one class too.
 pub(super) fn every_form() -> impl Iterator<Item = (MultilabelSoftmaxConfig, u32)> {
     let labels = [Labels::Bitmap, Labels::Indices, Labels::Offsets, Labels::Soft];
@@ -147,7 +142,7 @@ pub fn specializations() -> Vec<Specialization> {
             for start in [0, 1] {
                 problem.change("scores", |layout| layout.start = start);
                 let (forms, split) = (Forms::new(&config, &problem), Split::of_sums(2, classes));
-                found.extend([rows(&forms, &problem, split), combine(&problem), sum(&problem, Some("loss"))]);
+                found.extend([rows(&forms, &problem, split), combine(&problem), sums::kernel(problem.storage("loss"))]);
                 found.extend([set_bits(&problem), predict(&forms, &problem, Split::of_elements(classes))]);
             }
         }

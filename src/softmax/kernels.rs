@@ -3,7 +3,9 @@
 use super::backward::{self, SoftmaxBackward};
 use super::sparse::{self, gather, own_of_rows};
 use super::{Softmax, SoftmaxBackwardShapes, SoftmaxConfig, SoftmaxKind, SoftmaxScale, SoftmaxShapes};
+use crate::dtype::{DType, Storage};
 use crate::op::{Problem, Shapes};
+use crate::sums;
 use crate::wgsl::{self, Constant, Source, Specialization, source};
 
 pub(super) const WORKGROUP: u32 = 256;
@@ -238,11 +240,6 @@ pub(super) fn count() -> Specialization {
     Specialization { kernel: source!("softmax/count"), constants, fragments, storage: Vec::new() }
 }
 
-/// The kernel that sums the gradients of one number.
-pub(super) fn sum() -> Specialization {
-    Specialization { kernel: source!("softmax/sum"), ..count() }
-}
-
 /// The kernels of a walk that a plan can pick: where `few` options are on or off, those of every tile and stage, for vec4s and not.
 fn kernels<S: Shapes>(
     found: &mut Vec<Specialization>,
@@ -322,7 +319,7 @@ pub fn specializations() -> Vec<Specialization> {
 #[doc(hidden)]
 #[must_use]
 pub fn backward_specializations() -> Vec<Specialization> {
-    let mut found = vec![count(), sum()];
+    let mut found = vec![count(), sums::kernel(Storage::Plain(DType::F32))];
     for (kind, flags, few) in choices(11, 0b100_0100) {
         let on = |bit: u32| flags >> bit & 1 == 1;
         let is_sparse = kind.alpha().is_some();

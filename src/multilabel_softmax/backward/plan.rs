@@ -1,6 +1,6 @@
 //! In what dispatches the backward pass runs, and its kernels.
 
-use super::super::kernels::{Forms, WORKGROUP, every_form, fours, optional, own, plain, sum};
+use super::super::kernels::{Forms, WORKGROUP, every_form, fours, optional, own, plain};
 use super::super::plan::{BUSY, RowBlocks, Split, add_up, expect_loops};
 use super::super::shapes::check;
 use super::super::{Labels, MultilabelSoftmaxConfig, Threshold};
@@ -10,7 +10,7 @@ use crate::op::{self, GivenNames, Kernels, Operand, Shapes, SizeOf};
 use crate::tensor::product;
 use crate::tuning::NoOffer;
 use crate::wgsl::{self, Specialization};
-use crate::{Error, Result};
+use crate::{Error, Result, sums};
 
 type Problem = op::Problem<MultilabelSoftmaxBackwardShapes>;
 
@@ -175,7 +175,7 @@ pub fn specializations() -> Vec<Specialization> {
                 problem.change("scores", |layout| layout.start = start);
                 let forms = Forms::new(&config, &problem);
                 found.extend([row_states(&problem), elements(&forms, &problem, Split::of_elements(classes))]);
-                found.extend([of_each(&problem), sum(&problem, Some("dthreshold"))]);
+                found.extend([of_each(&problem), sums::kernel(problem.storage("dthreshold"))]);
             }
         }
     }
