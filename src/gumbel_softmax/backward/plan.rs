@@ -1,6 +1,6 @@
 //! In what dispatches the backward pass runs, and its kernels: those of forward, with other sums and other outputs.
 
-use super::super::kernels::{self, Walk, pick};
+use super::super::kernels::{self, Walk};
 use super::super::plan::{Call, build, words};
 use super::super::{GumbelKind, shapes};
 use super::{GumbelSoftmaxBackward, GumbelSoftmaxBackwardShapes, GumbelSoftmaxConfig, OPERANDS};
@@ -9,7 +9,7 @@ use crate::dtype::{DType, Storage};
 use crate::op::{GivenNames, Kernels, Operand, Problem, SizeOf};
 use crate::tensor::{MAX_RANK, product};
 use crate::tuning::NoOffer;
-use crate::wgsl::{self, Specialization, source};
+use crate::wgsl::{self, Specialization, fours, optional, source};
 use crate::{Error, Result, sums};
 
 impl Kernels for GumbelSoftmaxBackward {
@@ -87,16 +87,12 @@ fn of_rows(view: View) -> View {
 
 fn walk(config: &GumbelSoftmaxConfig, problem: &Problem<GumbelSoftmaxBackwardShapes>) -> Walk {
     let shapes = &problem.shapes;
-    let dy = pick(problem.is_vec4(&["dy"]), source!("gumbel_softmax/dy_vec4"), source!("gumbel_softmax/dy_scalar"));
-    let fours = pick(
-        problem.is_vec4(&["dlogits"]),
-        source!("gumbel_softmax/store_dlogits_vec4"),
-        source!("gumbel_softmax/store_dlogits_scalar"),
-    );
+    let dy = fours!(problem.is_vec4(&["dy"]), "gumbel_softmax/", "dy");
+    let fours = fours!(problem.is_vec4(&["dlogits"]), "gumbel_softmax/", "store_dlogits");
     let mut write = vec![
         source!("gumbel_softmax/backward_write"),
-        pick(shapes.dlogits, source!("gumbel_softmax/dlogits"), source!("gumbel_softmax/no_dlogits")),
-        pick(shapes.dtau, source!("gumbel_softmax/dtau_rows"), source!("gumbel_softmax/no_dtau_rows")),
+        optional!(shapes.dlogits, "gumbel_softmax/", "dlogits"),
+        optional!(shapes.dtau, "gumbel_softmax/", "dtau_rows"),
     ];
     write.extend(shapes.dlogits.then_some(fours));
     Walk {
