@@ -140,6 +140,7 @@ pub mod reference;
 mod row_kernel;
 pub mod softmax;
 mod storage;
+mod sums;
 mod tensor;
 #[cfg(feature = "blocking")]
 mod timer;

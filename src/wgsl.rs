@@ -27,17 +27,37 @@ impl std::hash::Hash for Source {
     }
 }
 
-/// Embeds `shaders/<path>.wgsl` as a `&'static Source`.
+/// Embeds `shaders/<path>.wgsl`, whose path may come in pieces, as a `&'static Source`.
 macro_rules! source {
-    ($path:literal) => {{
+    ($($piece:literal),+) => {{
         static SOURCE: $crate::wgsl::Source = $crate::wgsl::Source {
-            path: $path,
-            text: include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/", $path, ".wgsl")),
+            path: concat!($($piece),+),
+            text: include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/", $($piece,)+ ".wgsl")),
         };
         &SOURCE
     }};
 }
 pub(crate) use source;
+
+/// The file of what a call may lack: without `no_` in its name if it is given.
+macro_rules! optional {
+    ($given:expr, $folder:literal, $name:literal) => {
+        if $given { $crate::wgsl::source!($folder, $name) } else { $crate::wgsl::source!($folder, "no_", $name) }
+    };
+}
+pub(crate) use optional;
+
+/// The file that reads or writes four numbers of a row, at once or one by one.
+macro_rules! fours {
+    ($vec4:expr, $folder:literal, $name:literal) => {
+        if $vec4 {
+            $crate::wgsl::source!($folder, $name, "_vec4")
+        } else {
+            $crate::wgsl::source!($folder, $name, "_scalar")
+        }
+    };
+}
+pub(crate) use fours;
 
 /// The right-hand side of one specialization constant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -208,6 +208,21 @@ fn broken_rows_add_nothing() {
 }
 
 #[test]
+fn broken_rows_of_later_chunks() {
+    let mut case = Case::new([2100, 2105, 3], config().margin(COSINE).scale(8.0)).bias();
+    case.labels[2060] = 2105;
+    for form in FORMS {
+        case.config.form = form;
+        let all = Gradients::new(case.clone());
+        let [whole, alone] = [all.run(false), all.wanted([true, false, false]).run(false)];
+        for (row, gradient) in alone[0].chunks(3).enumerate() {
+            assert!(gradient.iter().all(|x| x.is_nan() == (row == 2060)), "{form:?}: {row}: {gradient:?}");
+        }
+        assert_same_bits("alone", &alone[0], &whole[0]);
+    }
+}
+
+#[test]
 fn no_label_and_no_norm() {
     let mut case = Case::new([6, 9, 5], config().margin(ARC).reduction(Reduction::Mean)).bias();
     case.labels.fill(NONE);
@@ -283,6 +298,14 @@ fn workspace_does_not_grow_with_classes_or_rows() {
     }
     let recompute = GradientForm::Recompute;
     assert_eq!(bytes(recompute, 1 << 13, 1 << 13), bytes(recompute, 1 << 15, 1 << 13), "rows");
+}
+
+#[test]
+fn many_rows_of_few_classes() {
+    // So many that one loop over the sums of all their gradients is longer than some driver goes.
+    let mut case = Case::new([270_000, 4, 2], config().margin(COSINE).scale(4.0)).bias();
+    case.naive_runs = 1;
+    Gradients::new(case).wanted([false, false, true]).check("bias");
 }
 
 #[test]

@@ -4,6 +4,8 @@
 mod check;
 #[path = "../examples/op/cli.rs"]
 mod cli;
+#[path = "op/family.rs"]
+mod family;
 #[path = "op/layouts.rs"]
 mod layouts;
 #[path = "op/refusals.rs"]

@@ -3,6 +3,8 @@
 //! The largest error may be twice the worst of eight naive runs: the reference's own loops in [`Granted`], an f32 of which every
 //! operation is off by what WGSL grants it, with sums in another order each time. The root mean square may be twice the worst run's, and
 //! 1e-5 of that of the reference. To both comes the rounding to the type in which the output is stored.
+//!
+//! Of indices and counts it is how many differ that counts: twice as many may as in the worst naive run.
 
 #[path = "granted.rs"]
 mod granted;
@@ -22,7 +24,9 @@ const RMS_RATIO: f64 = 1e-5;
 
 /// What was found of one output.
 pub struct Verdict {
-    /// Largest |got − want|, and what it may be.
+    /// How many numbers there are, of an output of indices.
+    indices: Option<usize>,
+    /// Largest |got − want|, and what it may be; of indices, how many differ.
     worst: f64,
     allowed: f64,
     /// Root mean square of got − want, and what it may be, if anything is asked of it.
@@ -43,6 +47,9 @@ impl Verdict {
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { worst, allowed, rms, largest, .. } = self;
+        if let Some(count) = self.indices {
+            return write!(f, "{worst} of {count} differ (allowed {allowed})");
+        }
         write!(f, "off by at most {worst:.2e} (allowed {allowed:.2e}), rms {rms:.2e}")?;
         if let Some(allowed) = self.allowed_rms {
             write!(f, " (allowed {allowed:.2e})")?;
@@ -60,24 +67,29 @@ pub fn check(op: &Op, run: &Run, tolerance: Option<f64>) -> Result<Vec<Verdict>>
     let truth = op.twin::<f64>(SumOrder::InOrder)?;
     let truth = run.outputs.iter().map(|output| find(&truth, output.name)).collect::<Result<Vec<_>>>()?;
     let off = run.outputs.iter().zip(&truth);
-    let off: Vec<Errors> = off
-        .map(|(got, want)| Errors::of(got.data.iter().map(|&got| got.into()), want.data.iter(), got.dtype))
-        .collect();
-    let verdict = |errors: &Errors, allowed: f64, allowed_rms: Option<f64>| {
+    let off: Vec<Errors> =
+        off.map(|(got, want)| Errors::of(got.data.iter().copied(), want.data.iter(), got.dtype)).collect();
+    let verdict = |output: &Output<f64>, errors: &Errors, allowed: f64, allowed_rms: Option<f64>| {
         let &Errors { worst, rms, largest, nan, .. } = errors;
-        Verdict { worst, allowed, rms, allowed_rms, largest, nan }
+        let indices = (output.dtype == DType::U32).then_some(output.data.len());
+        Verdict { indices, worst, allowed, rms, allowed_rms, largest, nan }
     };
+    let outputs = run.outputs.iter().zip(&off);
     if let Some(tolerance) = tolerance {
-        return Ok(off.iter().map(|errors| verdict(errors, tolerance * errors.largest, None)).collect());
+        let of = |(output, errors): (_, &Errors)| verdict(output, errors, tolerance * errors.largest, None);
+        return Ok(outputs.map(of).collect());
     }
-    let naive = naive(op, &truth)?;
-    let outputs = run.outputs.iter().zip(&off).zip(naive);
+    let naive = naive(op, run, &truth)?;
     Ok(outputs
+        .zip(naive)
         .map(|((output, errors), naive)| {
+            if output.dtype == DType::U32 {
+                return verdict(output, errors, 2.0 * naive.worst, None);
+            }
             let (relative, least) = rounding(output.dtype);
             let allowed = 2.0 * naive.worst + relative * errors.largest + least;
             let allowed_rms = 2.0 * naive.rms + (RMS_RATIO + relative) * errors.want_rms + least;
-            verdict(errors, allowed, Some(allowed_rms))
+            verdict(output, errors, allowed, Some(allowed_rms))
         })
         .collect())
 }
@@ -90,17 +102,18 @@ fn find<'a, T>(outputs: &'a [Output<T>], name: &str) -> Result<&'a Output<T>> {
 }
 
 /// The worst of the naive runs, for each output.
-fn naive(op: &Op, truth: &[&Output<f64>]) -> Result<Vec<Errors>> {
+fn naive(op: &Op, gpu: &Run, truth: &[&Output<f64>]) -> Result<Vec<Errors>> {
     let run = |seed| -> Result<Vec<Errors>> {
         Granted::start(seed, op.takes_factors_in_f16()?);
         let outputs = op.twin::<Granted>(SumOrder::Shuffled(seed))?;
-        let of = |want: &&Output<f64>| {
+        let of = |(gpu, want): (&Output<f64>, &&Output<f64>)| {
             let got = find(&outputs, want.name)?.data.iter().map(|got| got.to_f64());
             // A number that overflows says nothing of what is allowed.
             let (got, want): (Vec<_>, Vec<_>) = got.zip(&want.data).filter(|(got, _)| got.is_finite()).unzip();
-            Ok(Errors::of(got.into_iter(), want.into_iter(), DType::F32))
+            let dtype = if gpu.dtype == DType::U32 { DType::U32 } else { DType::F32 };
+            Ok(Errors::of(got.into_iter(), want.into_iter(), dtype))
         };
-        truth.iter().map(of).collect()
+        gpu.outputs.iter().zip(truth).map(of).collect()
     };
     let threads = std::thread::available_parallelism().map_or(1, usize::from) as u64;
     let mut worst: Vec<Errors> = truth.iter().map(|_| Errors::default()).collect();
@@ -131,8 +144,15 @@ struct Errors {
 }
 
 impl Errors {
-    /// Where the type has no finite number for the reference, its infinity must be met, and is no error.
+    /// Where the type has no finite number for the reference, its infinity must be met, and is no error. Of indices, the worst and the
+    /// largest are how many differ, and how many there are; a run in f32 has those above 2²⁴ as f32 has them.
     fn of<'a>(got: impl Iterator<Item = f64>, want: impl Iterator<Item = &'a f64>, dtype: DType) -> Self {
+        if dtype == DType::U32 {
+            let differs: Vec<bool> =
+                got.zip(want).map(|(got, &want)| got != want && got != f64::from(want as f32)).collect();
+            let (worst, largest) = (differs.iter().filter(|&&differs| differs).count() as f64, differs.len() as f64);
+            return Self { worst, largest, ..Self::default() };
+        }
         let (mut found, mut count, mut squares, mut want_squares) = (Self::default(), 0usize, 0.0, 0.0);
         for (got, &want) in got.zip(want) {
             if want.is_nan() {
@@ -199,8 +219,23 @@ mod tests {
     }
 
     #[test]
+    fn indices_differ_or_not() {
+        let none = f64::from(u32::MAX);
+        let found = errors(&[7.0, 8.0, none, 16_777_217.0], &[7.0, 900.0, none, 16_777_217.0], DType::U32);
+        assert_eq!((found.worst, found.largest), (1.0, 4.0));
+    }
+
+    #[test]
     fn a_verdict_holds_up_to_what_is_allowed() {
-        let verdict = |worst, rms, allowed_rms| Verdict { worst, allowed: 2.0, rms, allowed_rms, largest: 1.0, nan: 0 };
+        let verdict = |worst, rms, allowed_rms| Verdict {
+            indices: None,
+            worst,
+            allowed: 2.0,
+            rms,
+            allowed_rms,
+            largest: 1.0,
+            nan: 0,
+        };
         assert!(verdict(2.0, 1.0, Some(1.0)).holds() && verdict(2.0, 9.0, None).holds());
         assert!(!verdict(2.1, 1.0, Some(1.0)).holds() && !verdict(2.0, 1.1, Some(1.0)).holds());
         assert!(!verdict(f64::INFINITY, 0.0, None).holds());

@@ -143,11 +143,11 @@ fn is_same_file(a: &Path, b: &Path) -> bool {
 }
 
 /// Numbers as a file holds them; those of 16 bits were written as such by the GPU.
-fn stored(data: &[f32], dtype: DType) -> (Dtype, Vec<u8>) {
+fn stored(data: &[f64], dtype: DType) -> (Dtype, Vec<u8>) {
     match dtype {
-        DType::F16 => (Dtype::F16, data.iter().flat_map(|&x| f16::from_f32(x).to_le_bytes()).collect()),
-        DType::BF16 => (Dtype::BF16, data.iter().flat_map(|&x| bf16::from_f32(x).to_le_bytes()).collect()),
+        DType::F16 => (Dtype::F16, data.iter().flat_map(|&x| f16::from_f64(x).to_le_bytes()).collect()),
+        DType::BF16 => (Dtype::BF16, data.iter().flat_map(|&x| bf16::from_f64(x).to_le_bytes()).collect()),
         DType::U32 => (Dtype::U32, data.iter().flat_map(|&x| (x as u32).to_le_bytes()).collect()),
-        _ => (Dtype::F32, data.iter().flat_map(|x| x.to_le_bytes()).collect()),
+        _ => (Dtype::F32, data.iter().flat_map(|&x| (x as f32).to_le_bytes()).collect()),
     }
 }

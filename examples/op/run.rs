@@ -32,7 +32,8 @@ pub struct Output<T> {
 /// What came out of a call on the GPU.
 pub struct Run {
     pub kernel: String,
-    pub outputs: Vec<Output<f32>>,
+    /// Numbers of every type, each exactly.
+    pub outputs: Vec<Output<f64>>,
 }
 
 /// A config and the inputs of one op.
@@ -207,12 +208,12 @@ impl Buffer {
         Ok(AnyView::new(&self.buffer, self.dtype, &self.shape, &strides(&extents, self.swapped))?)
     }
 
-    fn read(&self, context: &Context) -> Result<Output<f32>> {
+    fn read(&self, context: &Context) -> Result<Output<f64>> {
         let mut shape: Vec<usize> = self.shape.iter().map(|&extent| extent as usize).collect();
         swap(&mut shape, self.swapped);
-        let mut data = match self.dtype {
-            DType::U32 => context.download_u32(&self.buffer)?.into_iter().map(|number| number as f32).collect(),
-            _ => context.download_as(&self.buffer, self.dtype)?,
+        let mut data: Vec<f64> = match self.dtype {
+            DType::U32 => context.download_u32(&self.buffer)?.into_iter().map(f64::from).collect(),
+            _ => context.download_as(&self.buffer, self.dtype)?.into_iter().map(f64::from).collect(),
         };
         let (inner, width) = (shape[shape.len() - 1], self.width as usize);
         if inner < width {

@@ -24,6 +24,7 @@ struct Params {
     x_row: u32,
     gradient_start: u32,
     gradient_row: u32,
+    first_row: u32, // of features, among those of row_gradients
     centres: u32,
     tensor_first: u32, // the classes of the gradient's tensor, where they are listed
     tensor_classes: u32,

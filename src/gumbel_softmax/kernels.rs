@@ -2,7 +2,7 @@
 
 use super::{GumbelKind, GumbelSoftmax, GumbelSoftmaxConfig, GumbelSoftmaxShapes};
 use crate::op::{Problem, Shapes};
-use crate::wgsl::{self, Constant, Source, Specialization, source};
+use crate::wgsl::{self, Constant, Source, Specialization, fours, optional, source};
 
 pub(super) const WORKGROUP: u32 = 256;
 pub(super) const PREPARE_WORKGROUP: u32 = 64;
@@ -88,12 +88,8 @@ fn elem<S: Shapes>(problem: &Problem<S>) -> Constant {
 fn logits<S: Shapes>(problem: &Problem<S>) -> [&'static Source; 3] {
     [
         source!("gumbel_softmax/logits"),
-        pick(
-            problem.is_vec4(&["logits"]),
-            source!("gumbel_softmax/logits_vec4"),
-            source!("gumbel_softmax/logits_scalar"),
-        ),
-        pick(problem.has("mask"), source!("gumbel_softmax/mask"), source!("gumbel_softmax/no_mask")),
+        fours!(problem.is_vec4(&["logits"]), "gumbel_softmax/", "logits"),
+        optional!(problem.has("mask"), "gumbel_softmax/", "mask"),
     ]
 }
 
@@ -104,8 +100,8 @@ pub(super) fn prepare<S: Shapes>(problem: &Problem<S>) -> Specialization {
         kernel: source!("gumbel_softmax/prepare"),
         constants: vec![("WORKGROUP", Constant::U32(PREPARE_WORKGROUP))],
         fragments: vec![
-            pick(problem.has("tau"), source!("gumbel_softmax/tau"), source!("gumbel_softmax/no_tau")),
-            pick(problem.has("seeds"), source!("gumbel_softmax/seeds"), source!("gumbel_softmax/no_seeds")),
+            optional!(problem.has("tau"), "gumbel_softmax/", "tau"),
+            optional!(problem.has("seeds"), "gumbel_softmax/", "seeds"),
             pick(problem.has("row_ids"), source!("gumbel_softmax/row_ids"), id),
             source!("shared/workgroup_index"),
         ],
@@ -133,14 +129,9 @@ pub(super) fn is_prepared<S: Shapes>(config: &GumbelSoftmaxConfig, problem: &Pro
 /// What forward does where it walks columns.
 pub(super) fn forward(config: &GumbelSoftmaxConfig, problem: &Problem<GumbelSoftmaxShapes>) -> Walk {
     let shapes = &problem.shapes;
-    let mut write =
-        vec![pick(problem.has("index"), source!("gumbel_softmax/index"), source!("gumbel_softmax/no_index"))];
+    let mut write = vec![optional!(problem.has("index"), "gumbel_softmax/", "index")];
     if problem.has("y") || shapes.noise {
-        let fours = pick(
-            problem.is_vec4(&["y"]),
-            source!("gumbel_softmax/store_y_vec4"),
-            source!("gumbel_softmax/store_y_scalar"),
-        );
+        let fours = fours!(problem.is_vec4(&["y"]), "gumbel_softmax/", "store_y");
         let y = match config.kind {
             GumbelKind::Soft => source!("gumbel_softmax/y_soft"),
             GumbelKind::Hard => source!("gumbel_softmax/y_hard"),
@@ -148,7 +139,7 @@ pub(super) fn forward(config: &GumbelSoftmaxConfig, problem: &Problem<GumbelSoft
         };
         write.push(y);
         write.extend(problem.has("y").then_some(fours));
-        write.push(pick(shapes.noise, source!("gumbel_softmax/noise"), source!("gumbel_softmax/no_noise")));
+        write.push(optional!(shapes.noise, "gumbel_softmax/", "noise"));
         write.push(source!("gumbel_softmax/write"));
     } else {
         write.push(source!("gumbel_softmax/write_nothing"));

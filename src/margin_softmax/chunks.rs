@@ -15,6 +15,9 @@ use crate::tensor::{Layout, product};
 const PRODUCTS: u32 = 1 << 22;
 /// The side of a chunk of many rows and many classes.
 const SIDE: u32 = 1 << 11;
+/// Rows of a chunk whose gradients of the bias, of 16 rows each, one invocation adds up for four classes: far from where some driver ends
+/// its loops.
+const MOST_SUMMED: u32 = 1 << 14;
 
 /// `total` in pieces of at most `most`, as even as a multiple of `unit` allows: the first of each, and how many.
 pub(super) fn evenly(total: u32, most: u32, unit: u32) -> impl Iterator<Item = (u32, u32)> + Clone {
@@ -67,8 +70,8 @@ impl Chunks {
 
     /// The same where sums of rows of so many numbers, of rows and of class rows, are in the workspace beside them.
     pub fn with_width(self, width: u32) -> Self {
-        let most = (PRODUCTS / width).max(1);
-        let class_rows = (most / self.unit).max(1) * self.unit;
+        let most = (PRODUCTS / width).clamp(1, MOST_SUMMED);
+        let class_rows = (PRODUCTS / width / self.unit).max(1) * self.unit;
         Self { rows: self.rows.min(most), class_rows: self.class_rows.min(class_rows), ..self }
     }
 

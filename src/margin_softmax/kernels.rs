@@ -6,7 +6,7 @@ use super::{Arc, Margin, MarginSoftmax, MarginSoftmaxConfig, MarginSoftmaxShapes
 use crate::dispatch::Value;
 use crate::op::{self, Shapes};
 use crate::tensor::Layout;
-use crate::wgsl::{self, Constant, Source, Specialization, source};
+use crate::wgsl::{self, Constant, Source, Specialization, fours, optional, source};
 
 const WORKGROUP: u32 = 256;
 /// Rows of a workgroup of those kernels where an invocation owns one.
@@ -14,22 +14,10 @@ pub(super) const ROWS: u32 = 64;
 
 /// A file of this op, by the pieces of its name.
 macro_rules! own {
-    ($($name:literal),*) => {{
-        static SOURCE: $crate::wgsl::Source = $crate::wgsl::Source {
-            path: concat!("margin_softmax/", $($name),*),
-            text: include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/margin_softmax/", $($name,)* ".wgsl")),
-        };
-        &SOURCE
-    }};
+    ($($name:literal),*) => { $crate::wgsl::source!("margin_softmax/", $($name),*) };
 }
 
-/// The file of something that may be missing.
-macro_rules! optional {
-    ($given:expr, $name:literal) => {
-        if $given { own!($name) } else { own!("no_", $name) }
-    };
-}
-pub(super) use {optional, own};
+pub(super) use own;
 
 pub(super) fn specialization(
     kernel: &'static Source,
@@ -73,7 +61,7 @@ pub(super) fn norms(layout: &Layout) -> Specialization {
         ("LANES", Constant::U32(norm_lanes(layout.shape[1]))),
         ("Elem", Constant::Type(if vec4 { "vec4<f32>" } else { "f32" })),
     ];
-    let load = if vec4 { own!("x_vec4") } else { own!("x_scalar") };
+    let load = fours!(vec4, "margin_softmax/", "x");
     specialization(own!("norms"), &constants, &[load]).stored([("x", layout.storage)])
 }
 
@@ -91,7 +79,7 @@ pub(super) fn start<S: Shapes>(config: &MarginSoftmaxConfig, problem: &op::Probl
         (_, true) => own!("row_margins"),
         _ => own!("no_margins"),
     };
-    let weights = optional!(problem.has("class_weights"), "class_weights");
+    let weights = optional!(problem.has("class_weights"), "margin_softmax/", "class_weights");
     let fragments = [own!("target"), own!("state"), weights, margins, numbers(problem)];
     let constants = [("WORKGROUP", Constant::U32(ROWS)), angle, ("SAMPLED", Constant::Bool(problem.has("sampled")))];
     specialization(own!("start"), &constants, &fragments).of(problem, &[])
@@ -99,7 +87,7 @@ pub(super) fn start<S: Shapes>(config: &MarginSoftmaxConfig, problem: &op::Probl
 
 /// The numbers of the classes that take part, by their places.
 pub(super) fn numbers<S: Shapes>(problem: &op::Problem<S>) -> &'static Source {
-    optional!(problem.has("sampled"), "sampled")
+    optional!(problem.has("sampled"), "margin_softmax/", "sampled")
 }
 
 /// The bias of the classes that take part.
@@ -112,7 +100,7 @@ pub(super) fn gather(layout: &Layout) -> Specialization {
     let vec4 = layout.is_vec4();
     let constants =
         [("WORKGROUP", Constant::U32(ROWS)), ("Elem", Constant::Type(if vec4 { "vec4<f32>" } else { "f32" }))];
-    let load = if vec4 { own!("x_vec4") } else { own!("x_scalar") };
+    let load = fours!(vec4, "margin_softmax/", "x");
     let fragments = [load, own!("sampled"), own!("listed_rows")];
     specialization(own!("gather"), &constants, &fragments).stored([("x", layout.storage)])
 }
@@ -157,10 +145,10 @@ pub(super) fn finish(config: &MarginSoftmaxConfig, problem: &Problem) -> Special
         own!("state"),
         own!("margin"),
         if config.reduction == Reduction::None { own!("loss") } else { own!("losses") },
-        optional!(shapes.lse, "lse"),
-        optional!(shapes.entropy, "entropy"),
-        optional!(shapes.predicted, "predicted"),
-        optional!(shapes.others, "others"),
+        optional!(shapes.lse, "margin_softmax/", "lse"),
+        optional!(shapes.entropy, "margin_softmax/", "entropy"),
+        optional!(shapes.predicted, "margin_softmax/", "predicted"),
+        optional!(shapes.others, "margin_softmax/", "others"),
     ];
     fragments.extend(shapes.predicted.then(|| numbers(problem)));
     specialization(own!("finish"), &constants, &fragments)

@@ -3,7 +3,8 @@
 use super::plan::{Problem, Split};
 use super::{Labels, MultilabelSoftmax, MultilabelSoftmaxConfig, MultilabelSoftmaxShapes, Threshold};
 use crate::op::{self, Shapes};
-use crate::wgsl::{self, Constant, Source, Specialization, source};
+use crate::sums;
+use crate::wgsl::{self, Constant, Source, Specialization, fours, optional, source};
 
 pub(super) const WORKGROUP: u32 = 256;
 /// Invocations that put a row's partial sums together.
@@ -11,31 +12,9 @@ const COMBINE: u32 = 64;
 
 /// A file of this op, by the pieces of its name.
 macro_rules! own {
-    ($($name:literal),*) => {{
-        static SOURCE: $crate::wgsl::Source = $crate::wgsl::Source {
-            path: concat!("multilabel_softmax/", $($name),*),
-            text: include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/multilabel_softmax/", $($name,)* ".wgsl")),
-        };
-        &SOURCE
-    }};
+    ($($name:literal),*) => { $crate::wgsl::source!("multilabel_softmax/", $($name),*) };
 }
 pub(super) use own;
-
-/// The file of something that may be missing.
-macro_rules! optional {
-    ($given:expr, $name:literal) => {
-        if $given { own!($name) } else { own!("no_", $name) }
-    };
-}
-pub(super) use optional;
-
-/// The file that reads or writes four classes of a row.
-macro_rules! fours {
-    ($vec4:expr, $name:literal) => {
-        if $vec4 { own!($name, "_vec4") } else { own!($name, "_scalar") }
-    };
-}
-pub(super) use fours;
 
 /// How the kernels of either pass find scores, labels, mask and threshold, and whether four classes of a row at once.
 pub(super) struct Forms {
@@ -53,15 +32,19 @@ impl Forms {
         let labels = match config.labels {
             Labels::Bitmap => own!("labels"),
             Labels::Indices | Labels::Offsets => own!("label_bits"),
-            Labels::Soft => fours!(vec4, "soft_labels"),
+            Labels::Soft => fours!(vec4, "multilabel_softmax/", "soft_labels"),
             Labels::None => own!("no_labels"),
         };
         let threshold = match config.threshold {
             Threshold::Fixed(_) => own!("no_threshold"),
-            Threshold::Tensor => fours!(vec4 && each, "threshold"),
+            Threshold::Tensor => fours!(vec4 && each, "multilabel_softmax/", "threshold"),
         };
-        let mask = optional!(problem.has("mask"), "mask");
-        Self { vec4, labels, fragments: vec![own!("classes"), fours!(vec4, "scores"), mask, threshold] }
+        let mask = optional!(problem.has("mask"), "multilabel_softmax/", "mask");
+        Self {
+            vec4,
+            labels,
+            fragments: vec![own!("classes"), fours!(vec4, "multilabel_softmax/", "scores"), mask, threshold],
+        }
     }
 
     /// A kernel over `[rows, classes]`, with these fragments more.
@@ -90,7 +73,7 @@ pub(super) fn plain(kernel: &'static Source, workgroup: u32, fragments: &[&'stat
 pub(super) fn rows(forms: &Forms, problem: &Problem, split: Split) -> Specialization {
     let mut more = vec![own!("params"), own!("sums"), forms.labels];
     match split.parts {
-        1 => more.extend([own!("write_loss"), optional!(problem.has("lse_neg"), "lse")]),
+        1 => more.extend([own!("write_loss"), optional!(problem.has("lse_neg"), "multilabel_softmax/", "lse")]),
         _ => more.push(own!("write_partial")),
     }
     forms.kernel(own!("rows"), split.lanes, &more).of(problem, &[])
@@ -98,15 +81,17 @@ pub(super) fn rows(forms: &Forms, problem: &Problem, split: Split) -> Specializa
 
 /// The sums of rows from those of their parts.
 pub(super) fn combine(problem: &Problem) -> Specialization {
-    let lse = optional!(problem.has("lse_neg"), "lse");
+    let lse = optional!(problem.has("lse_neg"), "multilabel_softmax/", "lse");
     plain(own!("combine"), COMBINE, &[own!("params"), own!("sums"), own!("write_loss"), lse])
 }
 
 /// Predictions and probabilities.
 pub(super) fn predict(forms: &Forms, problem: &Problem, split: Split) -> Specialization {
     let [of_classes, likely] = ["predictions", "probabilities"].map(|name| problem.has(name));
-    let predictions = if of_classes { fours!(forms.vec4, "predictions") } else { own!("no_predictions") };
-    let probabilities = if likely { fours!(forms.vec4, "probabilities") } else { own!("no_probabilities") };
+    let predictions =
+        if of_classes { fours!(forms.vec4, "multilabel_softmax/", "predictions") } else { own!("no_predictions") };
+    let probabilities =
+        if likely { fours!(forms.vec4, "multilabel_softmax/", "probabilities") } else { own!("no_probabilities") };
     let more = [own!("params"), own!("no_labels"), predictions, probabilities];
     forms.kernel(own!("predict"), split.lanes, &more).of(problem, &[])
 }
@@ -115,12 +100,6 @@ pub(super) fn predict(forms: &Forms, problem: &Problem, split: Split) -> Special
 pub(super) fn set_bits<S: Shapes>(problem: &op::Problem<S>) -> Specialization {
     let lists = if problem.has("label_offsets") { own!("offsets") } else { own!("indices") };
     plain(own!("set_bits"), WORKGROUP, &[lists])
-}
-
-/// Sums of numbers in the workspace, the last of which is an operand.
-pub(super) fn sum<S: Shapes>(problem: &op::Problem<S>, last: Option<&'static str>) -> Specialization {
-    let sums = last.map(|name| ("sums", problem.storage(name)));
-    plain(own!("sum"), WORKGROUP, &[]).of(problem, sums.as_slice())
 }
 
 /// Every form of labels and threshold, with classes of some invocations and of more than a workgroup, one form with one class too.
@@ -147,7 +126,7 @@ pub fn specializations() -> Vec<Specialization> {
             for start in [0, 1] {
                 problem.change("scores", |layout| layout.start = start);
                 let (forms, split) = (Forms::new(&config, &problem), Split::of_sums(2, classes));
-                found.extend([rows(&forms, &problem, split), combine(&problem), sum(&problem, Some("loss"))]);
+                found.extend([rows(&forms, &problem, split), combine(&problem), sums::kernel(problem.storage("loss"))]);
                 found.extend([set_bits(&problem), predict(&forms, &problem, Split::of_elements(classes))]);
             }
         }

@@ -8,14 +8,12 @@ use crate::dispatch::{Plan, PlanBuilder, View};
 use crate::op::{self, GivenNames, Kernels, Operand, Shapes, SizeOf};
 use crate::tensor::product;
 use crate::tuning::NoOffer;
-use crate::{Error, Result};
+use crate::{Error, Result, sums};
 
 pub(super) type Problem = op::Problem<MultilabelSoftmaxShapes>;
 
 /// Workgroups that keep any adapter busy.
 pub(super) const BUSY: u32 = 512;
-/// Numbers that a workgroup adds up.
-const SUMMED: u32 = 4096;
 /// Rows that are worked on at a time.
 const MOST_ROWS: u32 = 1 << 20;
 
@@ -173,30 +171,16 @@ fn rows_at_a_time(device: &Capabilities, rows: u32, words: u32) -> u32 {
     u64::from(rows.min(MOST_ROWS)).min(most.max(1)) as u32
 }
 
-/// Adds up so many f32 in the workspace, a pass at a time, into one number of `name`.
+/// Adds up so many f32 in the workspace into one number of `name`.
 pub(super) fn add_up<S: Shapes>(
     plan: &mut PlanBuilder<'_>,
     problem: &op::Problem<S>,
-    (mut terms, mut count): (View, u32),
+    (terms, count): (View, u32),
     name: &'static str,
     factor: f64,
 ) -> Result<()> {
-    let mut factor = factor as f32;
-    loop {
-        let sums = count.div_ceil(SUMMED);
-        let last = sums <= 1;
-        let to = match problem.output_view(name).filter(|_| last) {
-            Some(view) => view,
-            None => plan.workspace("sums", 4 * u64::from(sums))?,
-        };
-        let kernel = kernels::sum(problem, last.then_some(name));
-        let values = [("count", count.into()), ("factor", factor.into())];
-        plan.dispatch(&kernel, sums.into(), SUMMED.into(), &values, &[("terms", terms), ("sums", to)])?;
-        if last {
-            return Ok(());
-        }
-        (terms, count, factor) = (to, sums, 1.0);
-    }
+    let sum = (problem.output_view(name).unwrap_or(View::NOWHERE), problem.storage(name));
+    sums::dispatch(plan, terms, sum, [count; 2], factor as f32)
 }
 
 /// Compiles the kernels and lays out their dispatches.

@@ -3,8 +3,10 @@
 use super::backward::{self, SoftmaxBackward};
 use super::sparse::{self, gather, own_of_rows};
 use super::{Softmax, SoftmaxBackwardShapes, SoftmaxConfig, SoftmaxKind, SoftmaxScale, SoftmaxShapes};
+use crate::dtype::{DType, Storage};
 use crate::op::{Problem, Shapes};
-use crate::wgsl::{self, Constant, Source, Specialization, source};
+use crate::sums;
+use crate::wgsl::{self, Constant, Source, Specialization, fours, optional, source};
 
 pub(super) const WORKGROUP: u32 = 256;
 
@@ -74,14 +76,13 @@ pub(super) fn pick(on: bool, yes: &'static Source, no: &'static Source) -> &'sta
 impl Walk {
     pub fn forward(config: &SoftmaxConfig, problem: &Problem<SoftmaxShapes>) -> Self {
         let (vec4, is_sparse) = (problem.is_vec4(&["x", "mask", "p"]), config.kind.alpha().is_some());
-        let of = |name, yes, no| pick(problem.has(name), yes, no);
         let result = [
-            pick(vec4, source!("softmax/p_vec4"), source!("softmax/p_scalar")),
-            of("entropy", source!("softmax/entropy"), source!("softmax/no_entropy")),
-            of("loss", source!("softmax/loss"), source!("softmax/no_loss")),
+            fours!(vec4, "softmax/", "p"),
+            optional!(problem.has("entropy"), "softmax/", "entropy"),
+            optional!(problem.has("loss"), "softmax/", "loss"),
             match is_sparse {
-                true => of("support", source!("softmax/support"), source!("softmax/no_support")),
-                false => of("lse", source!("softmax/lse"), source!("softmax/no_lse")),
+                true => optional!(problem.has("support"), "softmax/", "support"),
+                false => optional!(problem.has("lse"), "softmax/", "lse"),
             },
         ];
         let first = pick(is_sparse, source!("softmax/sparse_forward"), source!("softmax/forward"));
@@ -92,16 +93,14 @@ impl Walk {
 
     pub fn backward(config: &SoftmaxConfig, problem: &Problem<SoftmaxBackwardShapes>) -> Self {
         let vec4 = problem.is_vec4(&["x", "mask", "dp", "dx"]);
-        let of = |name, yes, no| pick(problem.has(name), yes, no);
-        let dp =
-            of("dp", pick(vec4, source!("softmax/dp_vec4"), source!("softmax/dp_scalar")), source!("softmax/no_dp"));
-        let dx = pick(vec4, source!("softmax/dx_vec4"), source!("softmax/dx_scalar"));
+        let dp = pick(problem.has("dp"), fours!(vec4, "softmax/", "dp"), source!("softmax/no_dp"));
+        let dx = fours!(vec4, "softmax/", "dx");
         let is_sparse = config.kind.alpha().is_some();
         let result = [
             pick(is_sparse, source!("softmax/sparse_backward"), source!("softmax/backward")),
-            of("dx", dx, source!("softmax/no_dx")),
-            of("drow_scale", source!("softmax/slopes"), source!("softmax/no_slopes")),
-            of("dalpha", source!("softmax/alpha_slopes"), source!("softmax/no_alpha_slopes")),
+            pick(problem.has("dx"), dx, source!("softmax/no_dx")),
+            optional!(problem.has("drow_scale"), "softmax/", "slopes"),
+            optional!(problem.has("dalpha"), "softmax/", "alpha_slopes"),
         ];
         Self::new(config, problem, vec4, dp, &result)
     }
@@ -148,13 +147,13 @@ impl Walk {
 
     /// How columns are read. Where a row is split, its scale is found `first`, and known later, and all else is taken `last`.
     pub fn columns(&self, is_counted: bool, first: bool, last: bool) -> Vec<&'static Source> {
-        let masks = pick(self.vec4, source!("softmax/mask_vec4"), source!("softmax/mask_scalar"));
+        let masks = fours!(self.vec4, "softmax/", "mask");
         let counted = self.count && is_counted;
         let mut fragments = vec![
             source!("softmax/walk"),
-            pick(self.vec4, source!("softmax/quads_vec4"), source!("softmax/quads_scalar")),
+            fours!(self.vec4, "softmax/", "quads"),
             pick(self.mask, masks, source!("softmax/no_mask")),
-            pick(counted, source!("softmax/counts"), source!("softmax/no_counts")),
+            optional!(counted, "softmax/", "counts"),
             pick(self.top_k.is_some(), source!("softmax/kept"), source!("softmax/all_kept")),
             source!("shared/workgroup_index"),
         ];
@@ -207,12 +206,12 @@ impl Walk {
 
 /// Which scores are the k largest.
 pub(super) fn top_k<S: Shapes>(walk: &Walk, problem: &Problem<S>, split: bool) -> Specialization {
-    let masks = pick(walk.vec4, source!("softmax/mask_vec4"), source!("softmax/mask_scalar"));
+    let masks = fours!(walk.vec4, "softmax/", "mask");
     let fragments = vec![
         source!("softmax/ranks"),
         source!("softmax/scored_order"),
         source!("softmax/numbers"),
-        pick(walk.vec4, source!("softmax/quads_vec4"), source!("softmax/quads_scalar")),
+        fours!(walk.vec4, "softmax/", "quads"),
         pick(walk.mask, masks, source!("softmax/no_mask")),
     ];
     crate::top_k::kernel(split, walk.elem(), fragments).of(problem, &[])
@@ -236,11 +235,6 @@ pub(super) fn count() -> Specialization {
     let constants = vec![("WORKGROUP", Constant::U32(WORKGROUP))];
     let fragments = vec![source!("shared/workgroup_index")];
     Specialization { kernel: source!("softmax/count"), constants, fragments, storage: Vec::new() }
-}
-
-/// The kernel that sums the gradients of one number.
-pub(super) fn sum() -> Specialization {
-    Specialization { kernel: source!("softmax/sum"), ..count() }
 }
 
 /// The kernels of a walk that a plan can pick: where `few` options are on or off, those of every tile and stage, for vec4s and not.
@@ -322,7 +316,7 @@ pub fn specializations() -> Vec<Specialization> {
 #[doc(hidden)]
 #[must_use]
 pub fn backward_specializations() -> Vec<Specialization> {
-    let mut found = vec![count(), sum()];
+    let mut found = vec![count(), sums::kernel(Storage::Plain(DType::F32))];
     for (kind, flags, few) in choices(11, 0b100_0100) {
         let on = |bit: u32| flags >> bit & 1 == 1;
         let is_sparse = kind.alpha().is_some();

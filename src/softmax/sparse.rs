@@ -5,7 +5,7 @@ use super::plan::Choice;
 use crate::Result;
 use crate::dispatch::{PlanBuilder, Value, View};
 use crate::op::{self, Shapes};
-use crate::wgsl::{Constant, Source, Specialization, source};
+use crate::wgsl::{Constant, Source, Specialization, optional, source};
 
 /// What a dispatch does of a walk over rows; see `sparse.wgsl`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,12 +98,12 @@ pub(super) fn gather<S: Shapes>(problem: &op::Problem<S>) -> Specialization {
 pub(super) fn own_of_rows<S: Shapes>(problem: &op::Problem<S>) -> [&'static Source; 6] {
     let given = |name| problem.has(name);
     [
-        pick(given("row_scale"), source!("softmax/row_scale"), source!("softmax/no_row_scale")),
-        pick(given("alpha"), source!("softmax/alpha"), source!("softmax/no_alpha")),
-        pick(given("labels"), source!("softmax/labels"), source!("softmax/no_labels")),
-        pick(given("dloss"), source!("softmax/dloss"), source!("softmax/no_dloss")),
-        pick(given("dlse"), source!("softmax/dlse"), source!("softmax/no_dlse")),
-        pick(given("dentropy"), source!("softmax/dentropy"), source!("softmax/no_dentropy")),
+        optional!(given("row_scale"), "softmax/", "row_scale"),
+        optional!(given("alpha"), "softmax/", "alpha"),
+        optional!(given("labels"), "softmax/", "labels"),
+        optional!(given("dloss"), "softmax/", "dloss"),
+        optional!(given("dlse"), "softmax/", "dlse"),
+        optional!(given("dentropy"), "softmax/", "dentropy"),
     ]
 }
 

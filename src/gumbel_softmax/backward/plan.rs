@@ -1,15 +1,16 @@
 //! In what dispatches the backward pass runs, and its kernels: those of forward, with other sums and other outputs.
 
-use super::super::kernels::{self, Walk, pick};
+use super::super::kernels::{self, Walk};
 use super::super::plan::{Call, build, words};
 use super::super::{GumbelKind, shapes};
 use super::{GumbelSoftmaxBackward, GumbelSoftmaxBackwardShapes, GumbelSoftmaxConfig, OPERANDS};
 use crate::dispatch::{Plan, PlanBuilder, View};
+use crate::dtype::{DType, Storage};
 use crate::op::{GivenNames, Kernels, Operand, Problem, SizeOf};
 use crate::tensor::{MAX_RANK, product};
 use crate::tuning::NoOffer;
-use crate::wgsl::{self, Specialization, source};
-use crate::{Error, Result};
+use crate::wgsl::{self, Specialization, fours, optional, source};
+use crate::{Error, Result, sums};
 
 impl Kernels for GumbelSoftmaxBackward {
     const NAME: &'static str = "gumbel_softmax_backward";
@@ -61,10 +62,6 @@ impl Kernels for GumbelSoftmaxBackward {
             Some(_) if shared => of_rows(plan.workspace("dtau of each row", 4 * u64::from(rows))?),
             view => view.unwrap_or(View::NOWHERE),
         };
-        if let Some(cap) = plan.device().loop_cap.filter(|&cap| shared && rows / kernels::WORKGROUP + 16 > cap) {
-            let reason = format!("dtau of {rows} rows: this driver ends loops after {cap} iterations");
-            return Err(Error::Unsupported { reasons: vec![reason] });
-        }
         let views =
             [("dtau_rows", dtau_rows), ("y", View::NOWHERE), ("index", View::NOWHERE), ("noise", View::NOWHERE)];
         let reason = build(
@@ -74,8 +71,8 @@ impl Kernels for GumbelSoftmaxBackward {
             &walk(config, problem),
             &Call { rows, columns, all: shapes.dlogits, views: &views },
         )?;
-        if shared {
-            plan.dispatch(&sum_dtau(), 1, rows.into(), &[("rows", rows.into())], &views)?;
+        if let Some(dtau) = problem.output_view("dtau").filter(|_| shared) {
+            sums::dispatch(&mut plan, dtau_rows, (dtau, Storage::Plain(DType::F32)), [rows; 2], 1.0)?;
         }
         plan.finish(product([16, rows, columns]), problem.bytes(), reason)
     }
@@ -90,16 +87,12 @@ fn of_rows(view: View) -> View {
 
 fn walk(config: &GumbelSoftmaxConfig, problem: &Problem<GumbelSoftmaxBackwardShapes>) -> Walk {
     let shapes = &problem.shapes;
-    let dy = pick(problem.is_vec4(&["dy"]), source!("gumbel_softmax/dy_vec4"), source!("gumbel_softmax/dy_scalar"));
-    let fours = pick(
-        problem.is_vec4(&["dlogits"]),
-        source!("gumbel_softmax/store_dlogits_vec4"),
-        source!("gumbel_softmax/store_dlogits_scalar"),
-    );
+    let dy = fours!(problem.is_vec4(&["dy"]), "gumbel_softmax/", "dy");
+    let fours = fours!(problem.is_vec4(&["dlogits"]), "gumbel_softmax/", "store_dlogits");
     let mut write = vec![
         source!("gumbel_softmax/backward_write"),
-        pick(shapes.dlogits, source!("gumbel_softmax/dlogits"), source!("gumbel_softmax/no_dlogits")),
-        pick(shapes.dtau, source!("gumbel_softmax/dtau_rows"), source!("gumbel_softmax/no_dtau_rows")),
+        optional!(shapes.dlogits, "gumbel_softmax/", "dlogits"),
+        optional!(shapes.dtau, "gumbel_softmax/", "dtau_rows"),
     ];
     write.extend(shapes.dlogits.then_some(fours));
     Walk {
@@ -112,20 +105,11 @@ fn walk(config: &GumbelSoftmaxConfig, problem: &Problem<GumbelSoftmaxBackwardSha
     }
 }
 
-fn sum_dtau() -> Specialization {
-    Specialization {
-        kernel: source!("gumbel_softmax/sum_dtau"),
-        constants: vec![("WORKGROUP", wgsl::Constant::U32(kernels::WORKGROUP))],
-        fragments: Vec::new(),
-        storage: Vec::new(),
-    }
-}
-
 /// Every specialization that a plan of the backward pass can pick, but for what forward lists.
 #[doc(hidden)]
 #[must_use]
 pub fn specializations() -> Vec<Specialization> {
-    let mut found = vec![sum_dtau()];
+    let mut found = vec![sums::kernel(Storage::Plain(DType::F32))];
     let config = GumbelSoftmaxConfig::new();
     for columns in [1, 8, 60, 130, 4096] {
         for flags in 1..8_u32 {

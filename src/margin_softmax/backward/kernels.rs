@@ -1,6 +1,6 @@
 //! The kernels of the backward pass: the source of each specialization.
 
-use super::super::kernels::{self, every_margin, given_margins, optional, own, specialization, start};
+use super::super::kernels::{self, every_margin, given_margins, own, specialization, start};
 use super::super::{Margin, MarginSoftmaxConfig};
 use super::plan::Problem;
 use super::{MarginSoftmaxBackward, MarginSoftmaxBackwardShapes};
@@ -8,7 +8,7 @@ use crate::DType;
 use crate::dispatch::Value;
 use crate::dtype::Storage;
 use crate::tensor::Layout;
-use crate::wgsl::{self, Constant, Specialization};
+use crate::wgsl::{self, Constant, Specialization, fours, optional};
 
 /// Invocations of a workgroup.
 pub(super) const ROWS: u32 = 64;
@@ -30,7 +30,12 @@ pub(super) fn weights() -> Specialization {
 pub(super) fn rows(problem: &Problem) -> Specialization {
     let MarginSoftmaxBackwardShapes { dlse, dentropy, .. } = problem.shapes;
     let constants = [("WORKGROUP", Constant::U32(ROWS)), ("COMES_IN", Constant::Bool(dlse || dentropy))];
-    let fragments = [own!("target"), own!("row_gradient"), optional!(dlse, "dlse"), optional!(dentropy, "dentropy")];
+    let fragments = [
+        own!("target"),
+        own!("row_gradient"),
+        optional!(dlse, "margin_softmax/", "dlse"),
+        optional!(dentropy, "margin_softmax/", "dentropy"),
+    ];
     specialization(own!("backward_rows"), &constants, &fragments)
 }
 
@@ -42,7 +47,7 @@ fn elem(layout: &Layout) -> Constant {
 pub(super) fn units(config: &MarginSoftmaxConfig, layout: &Layout) -> Specialization {
     let constants =
         [("WORKGROUP", Constant::U32(ROWS)), ("NORMALIZE", Constant::Bool(config.normalize)), ("Elem", elem(layout))];
-    let load = if layout.is_vec4() { own!("x_vec4") } else { own!("x_scalar") };
+    let load = fours!(layout.is_vec4(), "margin_softmax/", "x");
     specialization(own!("unit_rows"), &constants, &[own!("row_gradient"), load]).stored([("x", layout.storage)])
 }
 
@@ -61,7 +66,7 @@ pub(super) fn coefficients(config: &MarginSoftmaxConfig, problem: &Problem, bias
         angle,
     ];
     let mut fragments = kernels::bias(problem);
-    fragments.extend([own!("row_gradient"), own!("margin"), optional!(bias_sums, "bias_sums")]);
+    fragments.extend([own!("row_gradient"), own!("margin"), optional!(bias_sums, "margin_softmax/", "bias_sums")]);
     specialization(own!("coefficients"), &constants, &fragments).of(problem, &[])
 }
 
@@ -97,9 +102,9 @@ pub(super) fn finish(
         ("Elem", elem(x)),
     ];
     let mut fragments = vec![
-        if x.is_vec4() { own!("x_vec4") } else { own!("x_scalar") },
-        store(gradient),
-        optional!(of_features, "broken_rows"),
+        fours!(x.is_vec4(), "margin_softmax/", "x"),
+        fours!(gradient.is_vec4(), "margin_softmax/", "gradient"),
+        optional!(of_features, "margin_softmax/", "broken_rows"),
         if listed { own!("listed_rows") } else { own!("all_rows") },
     ];
     fragments.extend(listed.then_some(own!("sampled")));

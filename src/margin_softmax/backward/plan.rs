@@ -432,6 +432,7 @@ impl<'p> Sweep<'p> {
         let fours = self.width / 4;
         let listed = chunk.and_then(|chunk| chunk.listed(self.problem, self.config.centres));
         let mut values = numbers([("count", count), ("dim", x.0.shape[1]), ("chunks", fours)]);
+        values.extend(numbers([("first_row", self.place(first))]));
         values.extend(classes);
         values.extend(numbers([("centres", 1), ("tensor_first", 0), ("tensor_classes", 0)]));
         let [rows, gradients] = [x, gradient].map(|matrix| rows_from(matrix, first));

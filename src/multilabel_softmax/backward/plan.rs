@@ -1,6 +1,6 @@
 //! In what dispatches the backward pass runs, and its kernels.
 
-use super::super::kernels::{Forms, WORKGROUP, every_form, fours, optional, own, plain, sum};
+use super::super::kernels::{Forms, WORKGROUP, every_form, own, plain};
 use super::super::plan::{BUSY, RowBlocks, Split, add_up, expect_loops};
 use super::super::shapes::check;
 use super::super::{Labels, MultilabelSoftmaxConfig, Threshold};
@@ -9,8 +9,8 @@ use crate::dispatch::{Plan, PlanBuilder};
 use crate::op::{self, GivenNames, Kernels, Operand, Shapes, SizeOf};
 use crate::tensor::product;
 use crate::tuning::NoOffer;
-use crate::wgsl::{self, Specialization};
-use crate::{Error, Result};
+use crate::wgsl::{self, Specialization, fours, optional};
+use crate::{Error, Result, sums};
 
 type Problem = op::Problem<MultilabelSoftmaxBackwardShapes>;
 
@@ -74,16 +74,17 @@ fn thresholds(problem: &Problem) -> (bool, bool) {
 
 /// What rows need: both logarithms, and the gradient that comes in.
 fn row_states(problem: &Problem) -> Specialization {
-    let sums = optional!(thresholds(problem).0, "backward_row_sums");
+    let sums = optional!(thresholds(problem).0, "multilabel_softmax/", "backward_row_sums");
     plain(own!("backward_rows"), WORKGROUP, &[sums]).of(problem, &[])
 }
 
 /// The gradients of classes.
 fn elements(forms: &Forms, problem: &Problem, split: Split) -> Specialization {
     let [scores, soft] = ["dscores", "dsoft_labels"].map(|name| problem.has(name));
-    let dscores = if scores { fours!(forms.vec4, "dscores") } else { own!("no_dscores") };
-    let dsoft_labels = if soft { fours!(forms.vec4, "dsoft_labels") } else { own!("no_dsoft_labels") };
-    let sums = optional!(thresholds(problem).1, "backward_class_sums");
+    let dscores = if scores { fours!(forms.vec4, "multilabel_softmax/", "dscores") } else { own!("no_dscores") };
+    let dsoft_labels =
+        if soft { fours!(forms.vec4, "multilabel_softmax/", "dsoft_labels") } else { own!("no_dsoft_labels") };
+    let sums = optional!(thresholds(problem).1, "multilabel_softmax/", "backward_class_sums");
     let more = [own!("backward_params"), forms.labels, dscores, dsoft_labels, sums];
     forms.kernel(own!("backward"), split.lanes, &more).of(problem, &[])
 }
@@ -175,7 +176,7 @@ pub fn specializations() -> Vec<Specialization> {
                 problem.change("scores", |layout| layout.start = start);
                 let forms = Forms::new(&config, &problem);
                 found.extend([row_states(&problem), elements(&forms, &problem, Split::of_elements(classes))]);
-                found.extend([of_each(&problem), sum(&problem, Some("dthreshold"))]);
+                found.extend([of_each(&problem), sums::kernel(problem.storage("dthreshold"))]);
             }
         }
     }

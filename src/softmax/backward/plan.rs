@@ -1,13 +1,14 @@
 //! In what dispatches gradients flow back.
 
-use super::super::kernels::{Walk, sum};
+use super::super::kernels::Walk;
 use super::super::plan::Choice;
 use super::super::{SoftmaxBackwardShapes, SoftmaxConfig, plan::refuses, shapes};
 use super::{OPERANDS, SoftmaxBackward};
-use crate::Result;
 use crate::dispatch::{Plan, PlanBuilder, Value, View};
+use crate::dtype::{DType, Storage};
 use crate::op::{self, GivenNames, Kernels, Operand};
 use crate::tuning::NoOffer;
+use crate::{Result, sums};
 
 type Problem = op::Problem<SoftmaxBackwardShapes>;
 
@@ -82,7 +83,13 @@ impl Kernels for SoftmaxBackward {
             choice.dispatch(&mut plan, config, problem, &walk, &views, &values)?;
         }
         for (terms, all, length, count) in sums {
-            add_up(&mut plan, terms, all, length, count)?;
+            sums::dispatch(
+                &mut plan,
+                terms,
+                (all, Storage::Plain(DType::F32)),
+                [length, count].map(|terms| terms as u32),
+                1.0,
+            )?;
         }
         if own.rows == 0 {
             return plan.finish(0, problem.bytes(), "a sum of no rows".into());
@@ -90,23 +97,4 @@ impl Kernels for SoftmaxBackward {
         let bytes = problem.bytes() + choice.bytes_again(problem, &walk);
         plan.finish(choice.flops(), bytes, choice.reason())
     }
-}
-
-/// The most terms that one workgroup sums.
-const TERMS: u64 = 4096;
-
-/// Sums `length` terms, each `count` of them into one number of all; so many that they are many are one sum.
-fn add_up(plan: &mut PlanBuilder<'_>, terms: View, all: View, length: u64, count: u64) -> Result<()> {
-    let (mut terms, mut length, mut count) = (terms, length, count);
-    while count > TERMS {
-        let groups = length.div_ceil(TERMS);
-        let sums = plan.workspace("sums of gradients of rows", 4 * groups)?;
-        let values = [("count", TERMS as u32), ("length", length as u32), ("sums_stride", 1)];
-        let values = values.map(|(name, value)| (name, value.into()));
-        plan.dispatch(&sum(), groups, TERMS, &values, &[("terms", terms), ("sums", sums)])?;
-        (terms, length, count) = (sums, groups, groups);
-    }
-    let groups = length.div_ceil(count.max(1)).max(1);
-    let values = [("count", count as u32), ("length", length as u32)].map(|(name, value)| (name, value.into()));
-    plan.dispatch(&sum(), groups, count, &values, &[("terms", terms), ("sums", all)])
 }

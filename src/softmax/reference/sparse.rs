@@ -25,7 +25,8 @@ impl<T: Real> Threshold<T> {
     pub fn new(alpha: T, below: &[T], order: SumOrder) -> Self {
         let (zero, one) = (T::new(0.0), T::new(1.0));
         let exponent = alpha - one;
-        if !(alpha > one && alpha <= one + one) {
+        // Without a sum, which an arithmetic that is off would make less than 2.
+        if !(alpha.to_f64() > 1.0 && alpha.to_f64() <= 2.0) {
             let nan = || vec![T::new(f64::NAN); below.len()];
             return Self { exponent, log_p: nan(), p: nan(), steepness: nan() };
         }
