@@ -3,6 +3,8 @@
 mod common;
 #[path = "gumbel_softmax/draws.rs"]
 mod draws;
+#[path = "gumbel_softmax/published.rs"]
+mod published;
 
 use std::collections::BTreeSet;
 

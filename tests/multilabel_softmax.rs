@@ -3,6 +3,8 @@
 #[path = "multilabel_softmax/case.rs"]
 mod case;
 mod common;
+#[path = "multilabel_softmax/published.rs"]
+mod published;
 #[path = "multilabel_softmax/refusals.rs"]
 mod refusals;
 #[path = "multilabel_softmax/twin.rs"]

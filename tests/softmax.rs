@@ -3,6 +3,8 @@
 #[path = "softmax/case.rs"]
 mod case;
 mod common;
+#[path = "softmax/published.rs"]
+mod published;
 #[path = "softmax/sparse.rs"]
 mod sparse;
 

@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 
 use crate::harness::stored;
 use crate::harness::variants::{Family, VARIANTS, Variant};
-use crate::plot::{Curve, Figure, Guide};
+use crate::plot::{Across, Curve, Figure, Guide};
 use crate::record::{Record, Setting};
 use crate::schedule::slope;
 use crate::table::significant;
@@ -86,11 +86,11 @@ pub fn time(records: &[Record], setting: &Setting, relative_to: Option<&str>) ->
         format!("{}, {}", setting.driver, setting.backend),
         format!("{tensors}, {}, {mask}; {}", stored::name(shape.dtype), setting.data_in_words()),
     ];
-    Figure { title, logarithmic: true, tick: plain, curves, guides, notes }.file()
+    Figure { title, across: Across::SequenceLength, logarithmic: true, tick: plain, curves, guides, notes }.file()
 }
 
 /// Divides every curve by that of `name`, at the lengths that both have.
-fn relate(curves: &mut Vec<Curve>, name: &str) {
+pub fn relate(curves: &mut Vec<Curve>, name: &str) {
     let base = curves.iter().find(|curve| curve.names[0] == name).map_or_else(Vec::new, |curve| curve.points.clone());
     let at = |len: f64| base.iter().find(|point| point.0 == len).map(|point| point.1);
     for curve in &mut *curves {
@@ -134,8 +134,15 @@ fn plotted(records: &[Record], title: &str, caption: String, plan: Plan) -> Resu
         let curves = together(curves, plan.same);
         let title = plan.title.to_string();
         let guides = (plan.guides)(records);
-        let figure =
-            Figure { title, logarithmic: plan.logarithmic, tick: plan.tick, curves, guides, notes: Vec::new() };
+        let figure = Figure {
+            title,
+            across: Across::SequenceLength,
+            logarithmic: plan.logarithmic,
+            tick: plan.tick,
+            curves,
+            guides,
+            notes: Vec::new(),
+        };
         panels.push(figure.svg()?);
     }
     Ok(Plotted { title: title.to_string(), caption, panels })
@@ -183,7 +190,7 @@ fn together(curves: Vec<Curve>, same: f64) -> Vec<Curve> {
     merged
 }
 
-fn plain(value: f64) -> String {
+pub fn plain(value: f64) -> String {
     // Ticks are round numbers, which powers of ten may miss by a bit.
     format!("{}", (value * 1e6).round() / 1e6)
 }

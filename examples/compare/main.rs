@@ -1,10 +1,11 @@
-//! Compares attention variants over sequence lengths on this machine.
+//! Compares attention variants over sequence lengths on this machine, or the softmax family over row lengths.
 //!
 //! `cargo run --release --example compare -- --help` lists the options and the variants with their formulas.
 
 #[path = "../ceilings/measure/mod.rs"]
 mod ceilings;
 mod crossover;
+mod family;
 mod figures;
 mod harness;
 mod minilm;
@@ -16,6 +17,7 @@ mod run;
 mod schedule;
 mod table;
 mod tier;
+mod turns;
 
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
@@ -50,6 +52,9 @@ fn main() -> ExitCode {
 fn compare(options: &Options) -> Result<bool> {
     options.check()?;
     let (context, tier) = tier::open(&options.adapter, options.tier)?;
+    if options.family {
+        return family::compare(context, tier, options);
+    }
     let mut comparison = Comparison::new(context, tier, options)?;
     comparison.run()?;
     let crossovers = crossovers(&comparison.records);

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use clap::{Parser, ValueEnum};
 
+use crate::family;
 use crate::harness::stored::Stored;
 use crate::harness::variants::{VARIANTS, Variant};
 use crate::minilm;
@@ -15,15 +16,19 @@ use crate::tier::Tier;
 const DEFAULT: &[&str] = &["softmax", "log_n", "squared_relu", "gau", "linear_elu"];
 
 /// Compares attention variants over sequence lengths on this machine: time, throughput, memory, accuracy against an
-/// f64 twin, and row entropy. Every result is verified before it is timed.
+/// f64 twin, and row entropy; or the ops of the softmax family over row lengths. Every result is verified before it is timed.
 #[derive(Debug, Parser)]
 #[command(name = "compare", after_help = variant_table())]
 pub struct Options {
-    /// Sequence lengths. Default: powers of two, from 64 on a CPU adapter, from 128 on a GPU
-    #[arg(long, value_name = "N,N,...", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
+    /// Compare the softmax family instead, forward and backward: softmax and its sparse kinds, Gumbel-softmax, ZLPR, margin softmax
+    #[arg(long, conflicts_with_all = ["batch", "heads", "kv_heads", "head_dim", "causal", "data", "autotune"])]
+    pub family: bool,
+    /// Sequence lengths, or row lengths of the family. Default: powers of two, from 64 on a CPU adapter, from 128 on a GPU; of the
+    /// family powers of ten from 100 to a million
+    #[arg(long, visible_alias = "lengths", value_name = "N,N,...", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
     pub seq_lens: Vec<u32>,
-    /// Variants by name (see below), or `all`
-    #[arg(long, value_name = "NAME,NAME,...", value_delimiter = ',', default_values = DEFAULT)]
+    /// Variants by name (see below), or `all`. Default: those with a star; of the family all
+    #[arg(long, value_name = "NAME,NAME,...", value_delimiter = ',')]
     pub variants: Vec<String>,
     /// Sequences at once. Default: 1; with minilm its 6 layers
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
@@ -56,7 +61,7 @@ pub struct Options {
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     pub samples: Option<u32>,
     /// Seconds for the whole run; a variant stops before the length that would pass them. First calls, where drivers
-    /// compile, are not counted. Default: 60 on a CPU adapter, 120 on a GPU; none where --seq-lens is given
+    /// compile, are not counted. Default: 60 on a CPU adapter, 120 on a GPU, 180 for the family; none where --seq-lens is given
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub budget: Option<f64>,
     /// Measure kernels and tiles first, for so many seconds a case, and show each case that gains from it a second time. Not
@@ -104,9 +109,18 @@ pub struct Sizes {
 impl Options {
     /// Refuses what cannot be, before anything is started.
     pub fn check(&self) -> Result<()> {
-        let chosen = self.chosen()?;
-        if let Some(name) = self.relative_to.as_ref().filter(|name| !chosen.iter().any(|v| v.name == **name)) {
+        let chosen: Vec<&str> = match self.family {
+            true => family::chosen(&self.variants)?.into_iter().map(|variant| variant.name).collect(),
+            false => self.chosen()?.into_iter().map(|variant| variant.name).collect(),
+        };
+        if let Some(name) = self.relative_to.as_ref().filter(|name| !chosen.contains(&name.as_str())) {
             bail!("--relative-to: `{name}` is none of the variants that run");
+        }
+        if self.family {
+            if self.tier == Some(Tier::Cooperative) {
+                bail!("--tier cooperative: no op of the family has cooperative matrices");
+            }
+            return Ok(());
         }
         self.sizes()?;
         Ok(())
@@ -120,7 +134,10 @@ impl Options {
                 bail!("--variants: there is no variant `{name}`; there are {} and `all`", names.join(", "));
             }
         }
-        let asked = |variant: &&Variant| self.variants.iter().any(|name| name == variant.name || name == "all");
+        let asked = |variant: &&Variant| match self.variants.is_empty() {
+            true => DEFAULT.contains(&variant.name),
+            false => self.variants.iter().any(|name| name == variant.name || name == "all"),
+        };
         Ok(VARIANTS.iter().filter(asked).collect())
     }
 
@@ -152,7 +169,9 @@ fn seconds(text: &str) -> Result<f64, String> {
 }
 
 fn variant_table() -> String {
-    let width = VARIANTS.iter().map(|variant| variant.name.len()).max().unwrap_or(0);
+    let family = family::variants::VARIANTS;
+    let names = VARIANTS.iter().map(|variant| variant.name).chain(family.iter().map(|variant| variant.name));
+    let width = names.map(str::len).max().unwrap_or(0);
     let mut text =
         "Variants (n: keys that a row sees; d = s: head_dim; sums run over keys; * in the default set):\n".to_string();
     for variant in VARIANTS {
@@ -160,5 +179,51 @@ fn variant_table() -> String {
         // Writing to a string does not fail.
         let _ = writeln!(text, " {mark} {:width$}  {}", variant.name, variant.formula);
     }
+    text += "\nVariants with --family (x: a row of n numbers; sums run over them):\n";
+    for variant in family {
+        let _ = writeln!(text, "   {:width$}  {}", variant.name, variant.formula);
+    }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(options: &str) -> Result<Options> {
+        let options = Options::try_parse_from(["compare"].into_iter().chain(options.split_whitespace()))?;
+        options.check()?;
+        Ok(options)
+    }
+
+    #[test]
+    fn a_family_has_its_own_variants_and_no_heads() {
+        assert_eq!(
+            parsed("--family --lengths 100,64 --dtype bf16 --samples 3").expect("all apply").seq_lens,
+            [100, 64]
+        );
+        assert!(parsed("--family --variants softmax,zlpr_backward --svg a.svg --relative-to softmax").is_ok());
+        for wrong in [
+            "--batch 2",
+            "--heads 4",
+            "--kv-heads 4",
+            "--head-dim 32",
+            "--causal",
+            "--data random",
+            "--autotune",
+            "--tier cooperative",
+            "--variants gau",
+            "--variants softmax --svg a.svg --relative-to zlpr",
+        ] {
+            assert!(parsed(&format!("--family {wrong}")).is_err(), "{wrong}");
+        }
+        assert!(parsed("--variants zlpr").is_err());
+    }
+
+    #[test]
+    fn without_names_the_starred_run() {
+        let names: Vec<&str> =
+            parsed("").expect("nothing").chosen().expect("variants").iter().map(|v| v.name).collect();
+        assert_eq!(names, DEFAULT);
+    }
 }

@@ -1,4 +1,4 @@
-//! Figures as SVG: curves over the sequence length on a logarithmic axis, each labelled at its end.
+//! Figures as SVG: curves over a length on a logarithmic axis, each labelled at its end.
 
 use anyhow::{Result, anyhow};
 use plotters::coord::Shift;
@@ -51,11 +51,21 @@ pub struct Guide {
     pub points: Vec<(f64, f64)>,
 }
 
+/// What the horizontal axis shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Across {
+    /// In powers of two.
+    SequenceLength,
+    /// In powers of ten.
+    RowLength,
+}
+
 /// A figure, all in the units of its title.
 #[derive(Clone, Debug)]
 pub struct Figure {
     /// What the vertical axis shows, with its unit.
     pub title: String,
+    pub across: Across,
     pub logarithmic: bool,
     /// How a tick of the vertical axis is written.
     pub tick: fn(f64) -> String,
@@ -92,7 +102,11 @@ impl Figure {
 
     fn draw(&self, area: &Area) -> Result<(), DrawingAreaErrorKind<std::io::Error>> {
         let points = || self.curves.iter().flat_map(|curve| curve.points.iter().copied());
-        let x = Axis::lengths(points().map(|(x, _)| x));
+        let lengths = points().map(|(x, _)| x);
+        let (x, x_title) = match self.across {
+            Across::SequenceLength => (Axis::lengths(lengths), "sequence length n"),
+            Across::RowLength => (Axis::decades(lengths), "row length"),
+        };
         let y = if self.logarithmic {
             Axis::decades(points().map(|(_, y)| y))
         } else {
@@ -121,7 +135,7 @@ impl Figure {
             self.text(area, (column, BOTTOM + 18), HPos::Center, VPos::Top, INK, &tick.to_string())?;
         }
         area.draw(&PathElement::new([(LEFT, BOTTOM), (RIGHT, BOTTOM)], INK.stroke_width(2)))?;
-        self.text(area, ((LEFT + RIGHT) / 2, HEIGHT - 44), HPos::Center, VPos::Top, INK, "sequence length n")?;
+        self.text(area, ((LEFT + RIGHT) / 2, HEIGHT - 44), HPos::Center, VPos::Top, INK, x_title)?;
         self.text(area, (LEFT - 110, 16), HPos::Left, VPos::Top, INK, &self.title)?;
 
         for guide in &self.guides {

@@ -88,6 +88,20 @@ impl Setting {
         }
     }
 
+    /// Where and how, a part of every record.
+    pub fn fields(&self) -> [Field; 7] {
+        let ceiling = |of: fn(&Ceilings) -> f64| self.ceilings.as_ref().map(of).into();
+        [
+            ("adapter", self.adapter.as_str().into()),
+            ("driver", self.driver.as_str().into()),
+            ("backend", self.backend.as_str().into()),
+            ("timer", self.timer.into()),
+            ("ceiling_copy_gbps", ceiling(|ceilings| ceilings.copy_gbps)),
+            ("ceiling_fma_tflops", ceiling(|ceilings| ceilings.fma_tflops)),
+            ("ceiling_matmul_tflops", ceiling(|ceilings| ceilings.matmul_tflops)),
+        ]
+    }
+
     pub fn ceilings_in_words(&self) -> String {
         let Some(Ceilings { copy_gbps, copy_bytes, fma_tflops, matmul_tflops, matmul_size, matmul_kernel }) =
             &self.ceilings
@@ -128,12 +142,13 @@ impl Setting {
     }
 }
 
-/// The fields of `results.json` and the columns of `results.csv`, in order.
-fn fields(record: &Record, setting: &Setting) -> Vec<(&'static str, Value)> {
+/// A field of `results.json` and a column of `results.csv`.
+pub type Field = (&'static str, Value);
+
+/// Those of a record, in order.
+pub fn fields(record: &Record, setting: &Setting) -> Vec<Field> {
     let Shape { batch, heads, kv_heads, len, head_dim, causal, dtype, .. } = record.shape;
-    let Checked { absolute, relative, .. } = record.checked;
-    let ceiling = |of: fn(&Ceilings) -> f64| setting.ceilings.as_ref().map(of).into();
-    vec![
+    let mut fields: Vec<(&str, Value)> = vec![
         ("variant", record.variant.into()),
         ("seq_len", len.into()),
         ("batch", batch.into()),
@@ -144,14 +159,10 @@ fn fields(record: &Record, setting: &Setting) -> Vec<(&'static str, Value)> {
         ("dtype", stored::name(dtype).into()),
         ("tier", record.tier(setting.tier).name().into()),
         ("data", setting.data.into()),
-        ("adapter", setting.adapter.as_str().into()),
-        ("driver", setting.driver.as_str().into()),
-        ("backend", setting.backend.as_str().into()),
         ("kernel", record.kernel.as_str().into()),
         ("dispatches", record.dispatches.into()),
         ("tuned", record.tuned.into()),
         ("relative_to_default", record.relative_to_default.into()),
-        ("timer", setting.timer.into()),
         ("samples", record.samples.into()),
         ("median_ms", record.median_ms.into()),
         ("min_ms", record.min_ms.into()),
@@ -162,25 +173,32 @@ fn fields(record: &Record, setting: &Setting) -> Vec<(&'static str, Value)> {
         ("percent_of_copy", record.of_copy.into()),
         ("workspace_bytes", record.workspace_bytes.into()),
         ("tensor_bytes", record.tensor_bytes.into()),
-        ("rows_checked", record.checked.rows.into()),
+        ("mean_entropy", record.checked.mean_entropy.into()),
+    ];
+    fields.extend(of_check(&record.checked));
+    fields.extend(setting.fields());
+    fields
+}
+
+/// Those of a check.
+pub fn of_check(checked: &Checked) -> [Field; 7] {
+    let Checked { rows, absolute, relative, .. } = checked;
+    [
+        ("rows_checked", (*rows).into()),
         ("max_rel_err", relative.max.into()),
         ("max_rel_err_allowed", relative.allowed.into()),
         ("rms_rel_err", relative.rms.into()),
         ("max_abs_err", absolute.max.into()),
         ("max_abs_err_allowed", absolute.allowed.into()),
         ("rms_abs_err", absolute.rms.into()),
-        ("mean_entropy", record.checked.mean_entropy.into()),
-        ("ceiling_copy_gbps", ceiling(|ceilings| ceilings.copy_gbps)),
-        ("ceiling_fma_tflops", ceiling(|ceilings| ceilings.fma_tflops)),
-        ("ceiling_matmul_tflops", ceiling(|ceilings| ceilings.matmul_tflops)),
     ]
 }
 
 /// `results.json`: an array of objects.
-pub fn write_json(path: &Path, records: &[Record], setting: &Setting) -> Result<()> {
-    let objects = records.iter().map(|record| {
-        let members = fields(record, setting).into_iter();
-        let members: Vec<String> = members.map(|(name, value)| format!("{}: {value}", Value::from(name))).collect();
+pub fn write_json(path: &Path, records: &[Vec<Field>]) -> Result<()> {
+    let objects = records.iter().map(|fields| {
+        let members = fields.iter();
+        let members: Vec<String> = members.map(|(name, value)| format!("{}: {value}", Value::from(*name))).collect();
         format!("  {{{}}}", members.join(", "))
     });
     let objects: Vec<String> = objects.collect();
@@ -190,16 +208,15 @@ pub fn write_json(path: &Path, records: &[Record], setting: &Setting) -> Result<
 }
 
 /// `results.csv`: the same, a row each; empty where there is no number.
-pub fn write_csv(path: &Path, records: &[Record], setting: &Setting) -> Result<()> {
+pub fn write_csv(path: &Path, records: &[Vec<Field>]) -> Result<()> {
     let mut file = csv::Writer::from_path(path)?;
-    for (index, record) in records.iter().enumerate() {
-        let fields = fields(record, setting);
+    for (index, fields) in records.iter().enumerate() {
         if index == 0 {
             file.write_record(fields.iter().map(|(name, _)| name))?;
         }
-        file.write_record(fields.into_iter().map(|(_, value)| match value {
+        file.write_record(fields.iter().map(|(_, value)| match value {
             Value::Null => String::new(),
-            Value::String(text) => text,
+            Value::String(text) => text.clone(),
             other => other.to_string(),
         }))?;
     }

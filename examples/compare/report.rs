@@ -6,9 +6,9 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use wgpu_attention::Tuning;
 
-use crate::figures;
+use crate::figures::{self, Plotted};
 use crate::harness::stored;
-use crate::record::{Record, Setting, write_csv, write_json};
+use crate::record::{Field, Record, Setting, fields, write_csv, write_json};
 use crate::table;
 
 /// What the report says besides the records.
@@ -48,65 +48,118 @@ tbody tr.first:first-child td { border-top: none; }
 @media print { body { font-size: 11pt; margin: 0; max-width: none; } .scroll { overflow: visible; } table { font-size: 7pt; } }
 ";
 
-/// Writes the three files into `folder`, making it if need be.
-pub fn write(folder: &Path, records: &[Record], remarks: &Remarks) -> Result<()> {
-    let file = |name: &str| folder.join(name);
-    std::fs::create_dir_all(folder).with_context(|| format!("--report {}", folder.display()))?;
-    write_json(&file("results.json"), records, remarks.setting).context("results.json")?;
-    write_csv(&file("results.csv"), records, remarks.setting).context("results.csv")?;
-    if let Some(tuning) = remarks.tuning {
-        std::fs::write(file("tuning.json"), serde_json::to_string_pretty(tuning)?).context("tuning.json")?;
-    }
-    std::fs::write(file("report.html"), page(records, remarks)?).context("report.html")
+/// The three files of a run, whatever was run.
+pub struct Page<'a> {
+    pub title: &'a str,
+    /// What was measured on what, by name.
+    pub setting: Vec<(&'static str, String)>,
+    /// What was wrong.
+    pub failures: &'a [String],
+    /// What the run says in sentences.
+    pub sentences: &'a [String],
+    pub figures: Vec<Plotted>,
+    pub columns: &'a [(&'a str, usize)],
+    /// A name and its cells; whether the length is another than above.
+    pub rows: Vec<(bool, String, Vec<String>)>,
+    /// What was not run, and why.
+    pub notes: &'a [String],
+    /// How it was measured: HTML.
+    pub method: String,
+    /// What `results.json` and `results.csv` have.
+    pub records: Vec<Vec<Field>>,
 }
 
-fn page(records: &[Record], remarks: &Remarks) -> Result<String> {
-    let mut page = String::new();
-    let title = "Attention variants over sequence length";
-    write!(
-        page,
-        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" \
-         content=\"width=device-width\">\n<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n\
-         <h1>{title}</h1>\n"
-    )?;
-    page += &setting(records, remarks.setting);
-    for failure in remarks.failures {
-        writeln!(page, "<p class=\"error\">{}</p>", escape(failure))?;
+impl Page<'_> {
+    /// Writes the three files into `folder`, making it if need be.
+    pub fn write(&self, folder: &Path) -> Result<()> {
+        let file = |name: &str| folder.join(name);
+        std::fs::create_dir_all(folder).with_context(|| format!("--report {}", folder.display()))?;
+        write_json(&file("results.json"), &self.records).context("results.json")?;
+        write_csv(&file("results.csv"), &self.records).context("results.csv")?;
+        std::fs::write(file("report.html"), self.html()?).context("report.html")
     }
-    if !remarks.crossovers.is_empty() {
-        let sentences: Vec<String> = remarks.crossovers.iter().map(|sentence| escape(sentence)).collect();
-        writeln!(page, "<p class=\"crossovers\">{}</p>", sentences.join("<br>\n"))?;
-    }
-    let defaults: Vec<Record> = records.iter().filter(|record| !record.tuned).cloned().collect();
-    for (number, figure) in figures::all(&defaults)?.iter().enumerate() {
-        writeln!(page, "<figure>")?;
-        for svg in &figure.panels {
-            let svg = svg.replacen("<svg ", &format!("<svg role=\"img\" aria-label=\"{}\" ", escape(&figure.title)), 1);
-            page += &svg;
+
+    fn html(&self) -> Result<String> {
+        let (mut page, title) = (String::new(), self.title);
+        write!(
+            page,
+            "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" \
+             content=\"width=device-width\">\n<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n\
+             <h1>{title}</h1>\n"
+        )?;
+        let items = self.setting.iter().map(|(name, value)| format!("<dt>{name}</dt><dd>{}</dd>\n", escape(value)));
+        page += &format!("<dl>\n{}</dl>\n", items.collect::<String>());
+        for failure in self.failures {
+            writeln!(page, "<p class=\"error\">{}</p>", escape(failure))?;
         }
-        let (number, title, caption) = (number + 1, escape(&figure.title), &figure.caption);
-        writeln!(page, "<figcaption><b>Figure {number}. {title}.</b> {caption}</figcaption>\n</figure>")?;
+        if !self.sentences.is_empty() {
+            let sentences: Vec<String> = self.sentences.iter().map(|sentence| escape(sentence)).collect();
+            writeln!(page, "<p class=\"crossovers\">{}</p>", sentences.join("<br>\n"))?;
+        }
+        for (number, figure) in self.figures.iter().enumerate() {
+            writeln!(page, "<figure>")?;
+            for svg in &figure.panels {
+                let label = format!("<svg role=\"img\" aria-label=\"{}\" ", escape(&figure.title));
+                page += &svg.replacen("<svg ", &label, 1);
+            }
+            let (number, title, caption) = (number + 1, escape(&figure.title), &figure.caption);
+            writeln!(page, "<figcaption><b>Figure {number}. {title}.</b> {caption}</figcaption>\n</figure>")?;
+        }
+        page += "<h2>Every case</h2>\n<div class=\"scroll\">\n";
+        page += &self.table();
+        page += "</div>\n";
+        for note in self.notes {
+            writeln!(page, "<p class=\"method\">{}</p>", escape(note))?;
+        }
+        page += &format!("<h2>How it was measured</h2>\n<p class=\"method\">{}</p>\n</body>\n</html>\n", self.method);
+        Ok(page)
     }
-    page += "<h2>Every case</h2>\n<div class=\"scroll\">\n";
-    page += &results(records);
-    page += "</div>\n";
-    for note in remarks.notes {
-        writeln!(page, "<p class=\"method\">{}</p>", escape(note))?;
+
+    fn table(&self) -> String {
+        let mut html = "<table>\n<thead><tr>".to_string();
+        for heading in std::iter::once("variant").chain(self.columns.iter().map(|(heading, _)| *heading)) {
+            html += &format!("<th>{}</th>", heading.replace("x softmax", "× softmax"));
+        }
+        html += "</tr></thead>\n<tbody>\n";
+        for (is_first, name, cells) in &self.rows {
+            let class = if *is_first { " class=\"first\"" } else { "" };
+            let cells = cells.iter().map(|cell| format!("<td>{}</td>", escape(cell).replace('-', "−")));
+            html += &format!("<tr{class}><td>{}</td>{}</tr>\n", escape(name), cells.collect::<String>());
+        }
+        html + "</tbody>\n</table>\n"
     }
-    page += &method(remarks.setting);
-    page += "</body>\n</html>\n";
-    Ok(page)
 }
 
-fn setting(records: &[Record], setting: &Setting) -> String {
-    let mut list = vec![
-        ("adapter", setting.adapter.clone()),
-        ("driver", format!("{} ({})", setting.driver, setting.backend)),
-        ("tier", setting.tier_in_words().to_string()),
-        ("timer", setting.timer_in_words().to_string()),
-        ("data", setting.data_in_words().to_string()),
-        ("ceilings", setting.ceilings_in_words()),
-    ];
+/// Writes the report on attention variants, and beside it what autotune chose.
+pub fn write(folder: &Path, records: &[Record], remarks: &Remarks) -> Result<()> {
+    let defaults: Vec<Record> = records.iter().filter(|record| !record.tuned).cloned().collect();
+    let mut len = None;
+    let mut row = |record: &Record| {
+        let is_first = len.replace(record.shape.len) != Some(record.shape.len);
+        (is_first, record.name(), table::cells(record).into())
+    };
+    let page = Page {
+        title: "Attention variants over sequence length",
+        setting: setting(records, remarks.setting),
+        failures: remarks.failures,
+        sentences: remarks.crossovers,
+        figures: figures::all(&defaults)?,
+        columns: &table::COLUMNS,
+        rows: records.iter().map(&mut row).collect(),
+        notes: remarks.notes,
+        method: method(remarks.setting),
+        records: records.iter().map(|record| fields(record, remarks.setting)).collect(),
+    };
+    page.write(folder)?;
+    if let Some(tuning) = remarks.tuning {
+        std::fs::write(folder.join("tuning.json"), serde_json::to_string_pretty(tuning)?).context("tuning.json")?;
+    }
+    Ok(())
+}
+
+fn setting(records: &[Record], setting: &Setting) -> Vec<(&'static str, String)> {
+    let mut list = where_and_how(setting);
+    list.insert(4, ("data", setting.data_in_words().to_string()));
     if let Some(Record { shape, .. }) = records.first() {
         let kv_heads = match shape.kv_heads {
             same if same == shape.heads => String::new(),
@@ -117,32 +170,32 @@ fn setting(records: &[Record], setting: &Setting) -> String {
         let text = format!("batch {batch}, {heads} heads{kv_heads}, head_dim {}, {dtype}, {mask}", shape.head_dim);
         list.push(("tensors", text));
     }
-    let items = list.iter().map(|(name, value)| format!("<dt>{name}</dt><dd>{}</dd>\n", escape(value)));
-    format!("<dl>\n{}</dl>\n", items.collect::<String>())
+    list
 }
 
-fn results(records: &[Record]) -> String {
-    let mut html = "<table>\n<thead><tr>".to_string();
-    for heading in std::iter::once("variant").chain(table::COLUMNS.iter().map(|(heading, _)| *heading)) {
-        html += &format!("<th>{}</th>", heading.replace("x softmax", "× softmax"));
+/// What a page on any run says first.
+pub fn where_and_how(setting: &Setting) -> Vec<(&'static str, String)> {
+    vec![
+        ("adapter", setting.adapter.clone()),
+        ("driver", format!("{} ({})", setting.driver, setting.backend)),
+        ("tier", setting.tier_in_words().to_string()),
+        ("timer", setting.timer_in_words().to_string()),
+        ("ceilings", setting.ceilings_in_words()),
+    ]
+}
+
+/// How time is taken, as a page says it.
+pub fn clock(setting: &Setting) -> &'static str {
+    match setting.timer {
+        "timestamp" => "between two GPU timestamps around the compute pass",
+        _ => "on the wall clock from submit to done, for want of GPU timestamps",
     }
-    html += "</tr></thead>\n<tbody>\n";
-    let mut len = None;
-    for record in records {
-        let class = if len.replace(record.shape.len) == Some(record.shape.len) { "" } else { " class=\"first\"" };
-        let cells = table::cells(record).map(|cell| format!("<td>{}</td>", escape(&cell).replace('-', "−")));
-        html += &format!("<tr{class}><td>{}</td>{}</tr>\n", escape(&record.name()), cells.concat());
-    }
-    html + "</tbody>\n</table>\n"
 }
 
 fn method(setting: &Setting) -> String {
-    let clock = match setting.timer {
-        "timestamp" => "between two GPU timestamps around the compute pass",
-        _ => "on the wall clock from submit to done, for want of GPU timestamps",
-    };
+    let clock = clock(setting);
     format!(
-        "<h2>How it was measured</h2>\n<p class=\"method\">Every result was compared with a reference in f64 on the CPU \
+        "Every result was compared with a reference in f64 on the CPU \
          before it was timed: all rows where that is cheap, rows spread over batch, heads and positions where not \
          (column rows). Errors are relative to the largest number of these rows; results.json has the absolute ones \
          beside them. The largest error may be twice the worst of eight plain f32 computations with shuffled sums, \
@@ -153,7 +206,7 @@ fn method(setting: &Setting) -> String {
          for each multiply-add of the products and nothing for the weights; GB/s takes every tensor as moved once. \
          The ceilings were measured once, before all else: a copy far larger than caches, its reads and writes counted; \
          independent f32 multiply-adds; and this crate's own f32 matrix product, verified like the rest. \
-         All variants run on the same q, k and v; the GAU takes q as its shared z and k as its gate.</p>\n"
+         All variants run on the same q, k and v; the GAU takes q as its shared z and k as its gate."
     )
 }
 

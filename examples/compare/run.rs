@@ -15,13 +15,14 @@ use crate::harness::stored;
 use crate::harness::tensors::{HostTensors, Shape, Tensors};
 use crate::harness::timer::{Timed, Timer, median};
 use crate::harness::variants::Variant;
-use crate::harness::verify::{Checked, verify};
+use crate::harness::verify::verify;
 use crate::minilm::{self, MiniLm};
 use crate::options::{Data, Options, Sizes};
 use crate::record::{Record, Setting};
 use crate::schedule::{self, Cost};
 use crate::table;
 use crate::tier::Tier;
+use crate::turns::{self, Ready};
 
 /// Seconds for a run with default lengths.
 const BUDGET_ON_CPU: f64 = 60.0;
@@ -66,14 +67,6 @@ type Prepared<'t> = (Run, Result<Box<dyn Case + 't>, Failure>);
 struct Run {
     variant: &'static Variant,
     tuned: bool,
-}
-
-/// A variant at one length, verified and warm.
-struct Ready<'t, 'a> {
-    checked: Checked,
-    timed: Timed<'t, 'a>,
-    wanted: usize,
-    samples: Vec<Duration>,
 }
 
 impl Comparison {
@@ -217,7 +210,7 @@ impl Comparison {
              twin; err: relative to the largest |o| of these; entropy: mean of a row, nat"
                 .into(),
             String::new(),
-            table::header(self.name_width),
+            table::header(&table::COLUMNS, self.name_width),
         ]
     }
 
@@ -226,17 +219,8 @@ impl Comparison {
         let predict = |variant: &&Variant| self.costs.get(variant.name).map(|cost| cost.at(len, self.samples));
         let predicted: Vec<Duration> = self.active.iter().map(|v| predict(v).unwrap_or_default()).collect();
         let admitted = schedule::admit(&predicted, budget.saturating_sub(spent));
-        let stopped = self.active.iter().zip(&predicted).zip(&admitted).filter(|(_, admitted)| !**admitted);
-        let stopped = stopped.map(|((v, took), _)| format!("{} (about {:.0} s)", v.name, took.as_secs_f64().ceil()));
-        let stopped: Vec<String> = stopped.collect();
-        if stopped.is_empty() {
-            return Ok(());
-        }
-        let note = format!(
-            "Stopped before n = {len}: {}; that would pass the budget of {:.0} s (--budget).",
-            stopped.join(", "),
-            budget.as_secs_f64(),
-        );
+        let names: Vec<&str> = self.active.iter().map(|variant| variant.name).collect();
+        let Some(note) = schedule::note_of_stopped(&names, &predicted, &admitted, (len, budget)) else { return Ok(()) };
         self.print(&note)?;
         self.print("")?;
         self.notes.push(note);
@@ -278,23 +262,12 @@ impl Comparison {
             ready.push(case.as_ref().map_err(Clone::clone).and_then(|case| self.ready(&**case, &tensors)));
             self.bar.inc(1);
         }
-        // In turns, so that a slow spell of the machine meets all alike.
-        let rounds = ready.iter().flatten().map(|ready| ready.wanted).max().unwrap_or(0);
-        for round in 0..rounds {
-            self.bar.set_message(format!("n = {len}: timing, sample {} of {rounds}", round + 1));
-            for slot in &mut ready {
-                let Ok(Ready { timed, wanted, samples, .. }) = slot else { continue };
-                if round < *wanted {
-                    match timed.sample() {
-                        Ok(sample) => samples.push(sample),
-                        Err(failure) => *slot = Err(failure),
-                    }
-                }
-            }
-        }
+        turns::take(&mut ready, |round, rounds| {
+            self.bar.set_message(format!("n = {len}: timing, sample {round} of {rounds}"));
+        });
         self.bar.inc(self.active.len() as u64);
         let ceilings = self.setting.ceilings.as_ref();
-        let outcome = |run: Run, ready: Ready| ready.outcome(run, shape, ceilings);
+        let outcome = |run: Run, ready: Ready| outcome(ready, run, shape, ceilings);
         let outcomes = cases.iter().zip(ready);
         let outcomes = outcomes.map(|(&(run, _), ready)| (run, ready.map(|ready| outcome(run, ready))));
         (outcomes.collect(), tuning)
@@ -327,36 +300,33 @@ impl Comparison {
     fn ready<'t, 'a>(&'t self, case: &'a (dyn Case + 'a), tensors: &Tensors) -> Result<Ready<'t, 'a>, Failure> {
         let checked = verify(&self.context, case, tensors)?;
         let timed = self.timer.warm_up(case.prepare()?)?;
-        let wanted = schedule::samples(timed.took, self.samples);
-        Ok(Ready { checked, timed, wanted, samples: Vec::with_capacity(wanted) })
+        Ok(Ready::new(checked, timed, self.samples))
     }
 }
 
-impl Ready<'_, '_> {
-    fn outcome(mut self, Run { variant, tuned }: Run, shape: Shape, ceilings: Option<&Ceilings>) -> (Record, Cost) {
-        let median = median(&mut self.samples);
-        let Timed { call, took, .. } = &self.timed;
-        let percent = ceilings.map(|ceilings| ceilings.percent(call.flops(), call.bytes, median));
-        let record = Record {
-            variant: variant.name,
-            tuned,
-            relative_to_default: None,
-            shape,
-            samples: self.samples.len(),
-            median_ms: 1e3 * median.as_secs_f64(),
-            min_ms: 1e3 * self.samples[0].as_secs_f64(),
-            tflops: call.flops() as f64 / median.as_secs_f64() * 1e-12,
-            gbps: call.bytes as f64 / median.as_secs_f64() * 1e-9,
-            workspace_bytes: call.workspace_bytes(),
-            tensor_bytes: call.bytes,
-            dispatches: call.dispatches(),
-            kernel: call.kernel(),
-            checked: self.checked,
-            relative: None,
-            of_fma: percent.map(|[of_fma, _]| of_fma),
-            of_copy: percent.map(|[_, of_copy]| of_copy),
-        };
-        let cost = Cost::new(variant, shape.len, &self.checked, *took);
-        (record, cost)
-    }
+fn outcome(mut ready: Ready, Run { variant, tuned }: Run, shape: Shape, ceilings: Option<&Ceilings>) -> (Record, Cost) {
+    let median = median(&mut ready.samples);
+    let Timed { call, took, .. } = &ready.timed;
+    let percent = ceilings.map(|ceilings| ceilings.percent(call.flops(), call.bytes, median));
+    let record = Record {
+        variant: variant.name,
+        tuned,
+        relative_to_default: None,
+        shape,
+        samples: ready.samples.len(),
+        median_ms: 1e3 * median.as_secs_f64(),
+        min_ms: 1e3 * ready.samples[0].as_secs_f64(),
+        tflops: call.flops() as f64 / median.as_secs_f64() * 1e-12,
+        gbps: call.bytes as f64 / median.as_secs_f64() * 1e-9,
+        workspace_bytes: call.workspace_bytes(),
+        tensor_bytes: call.bytes,
+        dispatches: call.dispatches(),
+        kernel: call.kernel(),
+        checked: ready.checked,
+        relative: None,
+        of_fma: percent.map(|[of_fma, _]| of_fma),
+        of_copy: percent.map(|[_, of_copy]| of_copy),
+    };
+    let cost = Cost::new(variant, shape.len, &ready.checked, *took);
+    (record, cost)
 }

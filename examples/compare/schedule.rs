@@ -81,6 +81,25 @@ pub fn admit(predicted: &[Duration], left: Duration) -> Vec<bool> {
     admitted
 }
 
+/// What is said of those that are not admitted to a length, if there are any.
+pub fn note_of_stopped(
+    names: &[&str],
+    predicted: &[Duration],
+    admitted: &[bool],
+    (len, budget): (u32, Duration),
+) -> Option<String> {
+    let stopped = names.iter().zip(predicted).zip(admitted).filter(|(_, admitted)| !**admitted);
+    let stopped: Vec<String> =
+        stopped.map(|((name, took), _)| format!("{name} (about {:.0} s)", took.as_secs_f64().ceil())).collect();
+    (!stopped.is_empty()).then(|| {
+        format!(
+            "Stopped before n = {len}: {}; that would pass the budget of {:.0} s (--budget).",
+            stopped.join(", "),
+            budget.as_secs_f64(),
+        )
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

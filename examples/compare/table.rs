@@ -21,12 +21,18 @@ pub const COLUMNS: [(&str, usize); 14] = [
     ("samples", 7),
 ];
 
-pub fn header(name_width: usize) -> String {
-    let mut line = format!("{:name_width$}", "variant");
-    for (heading, width) in COLUMNS {
-        line += &format!("  {heading:>width$}");
+/// A line under these columns.
+pub fn line(columns: &[(&str, usize)], name: &str, name_width: usize, cells: &[impl AsRef<str>]) -> String {
+    let mut line = format!("{name:name_width$}");
+    for ((_, width), cell) in columns.iter().zip(cells) {
+        line += &format!("  {:>width$}", cell.as_ref());
     }
     line
+}
+
+pub fn header(columns: &[(&str, usize)], name_width: usize) -> String {
+    let headings: Vec<&str> = columns.iter().map(|(heading, _)| *heading).collect();
+    line(columns, "variant", name_width, &headings)
 }
 
 /// What stands in the columns.
@@ -50,18 +56,14 @@ pub fn cells(record: &Record) -> [String; COLUMNS.len()] {
 }
 
 pub fn row(record: &Record, name_width: usize) -> String {
-    let mut line = format!("{:name_width$}", record.name());
-    for ((_, width), cell) in COLUMNS.iter().zip(cells(record)) {
-        line += &format!("  {cell:>width$}");
-    }
-    line
+    line(&COLUMNS, &record.name(), name_width, &cells(record))
 }
 
 pub fn failure(variant: &str, len: u32, failure: &Failure, name_width: usize) -> String {
     format!("{variant:name_width$}  {len:>6}  {failure}")
 }
 
-fn percent(of_ceiling: Option<f64>) -> String {
+pub fn percent(of_ceiling: Option<f64>) -> String {
     of_ceiling.map_or_else(|| "-".into(), |percent| format!("{percent:.1}"))
 }
 

@@ -172,7 +172,7 @@ impl Case {
         inputs
     }
 
-    fn host_backward(&self) -> backward_reference::HostInputs<'_> {
+    pub fn host_backward(&self) -> backward_reference::HostInputs<'_> {
         let HostInputs { x, mask, row_scale, alpha, labels } = self.host();
         let per_row = |data| HostView::new(data, [self.rows]).expect("rows");
         let mut inputs = backward_reference::HostInputs::of(x);

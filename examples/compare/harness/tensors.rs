@@ -88,28 +88,20 @@ impl Tensors {
     }
 
     pub fn upload(context: &Context, shape: Shape, mut host: HostTensors) -> Result<Self, Failure> {
-        let scope = context.device().push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let dtype = shape.dtype;
         [&mut host.q, &mut host.k, &mut host.v].into_iter().for_each(|data| round(data, dtype));
-        let upload = |data| context.upload_as(data, dtype);
-        let (q, k, v) = (upload(&host.q)?, upload(&host.k)?, upload(&host.v)?);
-        let o = allocate(context, elements(shape.q()), dtype);
-        let entropy = context.allocate(elements(shape.rows()));
-        // On native backends a scope is ready as soon as it is popped.
-        let mut popped = std::pin::pin!(scope.pop());
-        let mut waker = std::task::Context::from_waker(std::task::Waker::noop());
-        if let std::task::Poll::Ready(Some(error)) = popped.as_mut().poll(&mut waker) {
-            return Err(Failure::Refused(error.to_string()));
-        }
-        Ok(Self { shape, host, q, k, v, o, entropy })
+        within_memory(context, || {
+            let upload = |data| context.upload_as(data, dtype);
+            let (q, k, v) = (upload(&host.q)?, upload(&host.k)?, upload(&host.v)?);
+            let o = allocate(context, elements(shape.q()), dtype);
+            let entropy = context.allocate(elements(shape.rows()));
+            Ok(Self { shape, host, q, k, v, o, entropy })
+        })
     }
 
     /// Zeroes the outputs, so that a call that writes nothing is not taken for the call before it.
     pub fn clear_outputs(&self, context: &Context) {
-        let mut encoder = context.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        encoder.clear_buffer(&self.o, 0, None);
-        encoder.clear_buffer(&self.entropy, 0, None);
-        context.queue().submit([encoder.finish()]);
+        clear(context, [&self.o, &self.entropy]);
     }
 
     pub fn q(&self) -> TensorView<'_, 4> {
@@ -146,6 +138,26 @@ impl Tensors {
     pub fn host_v(&self) -> HostView<'_, f32, 4> {
         view(&self.host.v, self.shape.kv())
     }
+}
+
+/// Zeroes buffers.
+pub fn clear<'a>(context: &Context, buffers: impl IntoIterator<Item = &'a wgpu::Buffer>) {
+    let mut encoder = context.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+    buffers.into_iter().for_each(|buffer| encoder.clear_buffer(buffer, 0, None));
+    context.queue().submit([encoder.finish()]);
+}
+
+/// Buffers, or that the device has no memory for them.
+pub fn within_memory<T>(context: &Context, make: impl FnOnce() -> wgpu_attention::Result<T>) -> Result<T, Failure> {
+    let scope = context.device().push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+    let made = make();
+    // On native backends a scope is ready as soon as it is popped.
+    let mut popped = std::pin::pin!(scope.pop());
+    let mut waker = std::task::Context::from_waker(std::task::Waker::noop());
+    if let std::task::Poll::Ready(Some(error)) = popped.as_mut().poll(&mut waker) {
+        return Err(Failure::Refused(error.to_string()));
+    }
+    Ok(made?)
 }
 
 /// A view of host data that was made for this shape.

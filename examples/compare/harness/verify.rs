@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use wgpu_attention::{Context, Result};
+use wgpu_attention::{Context, DType, Result};
 
 use super::case::{Arithmetic, Case, Part, Twin};
 use super::stored::rounding;
@@ -57,7 +57,7 @@ pub struct Errors {
 
 impl Errors {
     /// In units of a number; what is off by nothing is so in those of 0, too.
-    fn relative_to(self, largest: f64) -> Self {
+    pub fn relative_to(self, largest: f64) -> Self {
         let ratio = |error: f64| if error == 0.0 { 0.0 } else { error / largest };
         Self { max: ratio(self.max), allowed: ratio(self.allowed), rms: ratio(self.rms) }
     }
@@ -75,6 +75,40 @@ impl std::fmt::Display for Checked {
             write!(f, ", mean row entropy {entropy:.3} nat")?;
         }
         write!(f, "; twin {twin_time:.1?} for {twin_work:.1e} multiply-adds, first calls {first_calls:.1?}")
+    }
+}
+
+/// What numbers may be off by.
+pub struct Allowance {
+    /// The largest error of naive f32 runs.
+    pub naive: f64,
+    /// ULP that naive f32 does not stand for.
+    pub ulps: f64,
+    /// What factors in f16 cost the largest error and the root mean square, relative to the numbers.
+    pub products: [f64; 2],
+    /// What the numbers are stored as.
+    pub dtype: DType,
+}
+
+impl Allowance {
+    /// How far the numbers are off, which is an error where it is too far.
+    pub fn judge(&self, got: &[f64], want: &[f64]) -> Result<Errors, Failure> {
+        let floor = (self.ulps + DIVISION_ULPS) * ULP;
+        let ([of_largest, of_rms], [relative, absolute]) = (self.products, rounding(self.dtype));
+        let largest_o = largest(want.iter().copied());
+        let allowed = 2.0 * self.naive + (floor + relative + of_largest) * largest_o + absolute;
+        let rms_allowed = (RMS_RATIO + floor + relative + of_rms) * root_mean_square(want.iter().copied()) + absolute;
+        let max = largest(differences(got, want));
+        let rms = root_mean_square(differences(got, want));
+        if !(max <= allowed && rms <= rms_allowed) {
+            let worst = differences(got, want).enumerate().max_by(|a, b| f64::total_cmp(&a.1.abs(), &b.1.abs()));
+            let (got, want) = worst.map_or((0.0, 0.0), |(index, _)| (got[index], want[index]));
+            return Err(Failure::Failed(format!(
+                "differs from the twin by {max:.2e} (allowed {allowed:.2e}), rms {rms:.2e} (allowed {rms_allowed:.2e}), \
+                 where the largest is {largest_o:.2e}; worst: got {got}, want {want}"
+            )));
+        }
+        Ok(Errors { max, allowed, rms })
     }
 }
 
@@ -113,20 +147,9 @@ pub fn verify(context: &Context, case: &dyn Case, tensors: &Tensors) -> Result<C
 
     let by_matrices = case.by_matrices();
     let [of_largest, of_rms, of_entropy] = if by_matrices { F16_PRODUCTS } else { [0.0; 3] };
-    let [relative, absolute] = rounding(tensors.shape.dtype);
-    let largest_o = largest(want.o.iter().copied());
-    let allowed = 2.0 * naive.o + (floor + relative + of_largest) * largest_o + absolute;
-    let rms_allowed = (RMS_RATIO + floor + relative + of_rms) * root_mean_square(want.o.iter().copied()) + absolute;
-    let max = largest(differences(&got.o, &want.o));
-    let rms = root_mean_square(differences(&got.o, &want.o));
-    if !(max <= allowed && rms <= rms_allowed) {
-        let worst = differences(&got.o, &want.o).enumerate().max_by(|a, b| f64::total_cmp(&a.1.abs(), &b.1.abs()));
-        let (got, want) = worst.map_or((0.0, 0.0), |(index, _)| (got.o[index], want.o[index]));
-        return Err(Failure::Failed(format!(
-            "differs from the twin by {max:.2e} (allowed {allowed:.2e}), rms {rms:.2e} (allowed {rms_allowed:.2e}), where \
-             the largest is {largest_o:.2e}; worst: got {got}, want {want}"
-        )));
-    }
+    let allowance =
+        Allowance { naive: naive.o, ulps: weight_ulps, products: [of_largest, of_rms], dtype: tensors.shape.dtype };
+    let errors = allowance.judge(&got.o, &want.o)?;
     let entropy_err = largest(differences(&got.entropy, &want.entropy));
     let highest = largest(want.entropy.iter().copied());
     let entropy_allowed = 2.0 * naive.entropy + LOG_ERROR + floor * (1.0 + highest) + of_entropy;
@@ -135,7 +158,6 @@ pub fn verify(context: &Context, case: &dyn Case, tensors: &Tensors) -> Result<C
             "row entropy differs from the twin by {entropy_err:.2e} (allowed {entropy_allowed:.2e})"
         )));
     }
-    let errors = Errors { max, allowed, rms };
     let twin_work = parts.iter().map(|part| part.work).sum();
     let all_rows = got.o.len() == elements(tensors.shape.q());
     let rows = parts.iter().map(|part| part.rows.len()).sum();
@@ -143,7 +165,7 @@ pub fn verify(context: &Context, case: &dyn Case, tensors: &Tensors) -> Result<C
         rows,
         all_rows,
         absolute: errors,
-        relative: errors.relative_to(largest_o),
+        relative: errors.relative_to(largest(want.o.iter().copied())),
         mean_entropy,
         twin_time,
         twin_work,
@@ -232,11 +254,11 @@ fn row_indices(tensors: &Tensors, part: &Part) -> impl Iterator<Item = usize> {
 }
 
 /// NaN counts as infinitely far.
-fn differences<'a>(got: &'a [f64], want: &'a [f64]) -> impl Iterator<Item = f64> + 'a {
+pub fn differences<'a>(got: &'a [f64], want: &'a [f64]) -> impl Iterator<Item = f64> + 'a {
     got.iter().zip(want).map(|(got, want)| if got.is_finite() { got - want } else { f64::INFINITY })
 }
 
-fn largest(values: impl IntoIterator<Item = f64>) -> f64 {
+pub fn largest(values: impl IntoIterator<Item = f64>) -> f64 {
     values.into_iter().fold(0.0, |largest, value| value.abs().max(largest))
 }
 
