@@ -3,6 +3,8 @@
 #[path = "margin_softmax/case.rs"]
 mod case;
 mod common;
+#[path = "margin_softmax/loss.rs"]
+mod loss;
 #[path = "margin_softmax/published.rs"]
 mod published;
 #[path = "margin_softmax/refusals.rs"]
@@ -12,7 +14,7 @@ mod sampled;
 #[path = "margin_softmax/twin.rs"]
 mod twin;
 
-use case::{Case, NONE};
+use case::{ARC, COSINE, Case, NONE, SIZES};
 use common::{Tensor, assert_same_bits, context, own_and_any_gpu};
 use proptest::prelude::*;
 use wgpu_attention::margin_softmax::{Arc, Margin};
@@ -21,32 +23,15 @@ use wgpu_attention::{
     MarginSoftmaxShapes, Reduction, TensorView,
 };
 
-const ARC: Margin = Margin::Angular { m: 0.5, beyond: Arc::Monotone };
-const COSINE: Margin = Margin::Cosine { m: 0.35 };
-
 fn config() -> MarginSoftmaxConfig {
     MarginSoftmaxConfig::new()
 }
 
 #[test]
 fn sizes_around_every_tile() {
-    let cosine = config().margin(Margin::Cosine { m: 0.35 }).scale(30.0);
-    for [rows, classes, dim] in [
-        [1, 1, 1],
-        [2, 2, 3],
-        [3, 255, 4],
-        [4, 256, 5],
-        [5, 257, 8],
-        [15, 1000, 9],
-        [16, 63, 7],
-        [17, 64, 31],
-        [63, 65, 32],
-        [64, 127, 33],
-        [65, 129, 64],
-        [127, 4, 16],
-        [129, 300, 6],
-    ] {
-        Case::new([rows, classes, dim], cosine).check("size");
+    let cosine = config().margin(COSINE).scale(30.0);
+    for shape in SIZES {
+        Case::new(shape, cosine).check("size");
     }
 }
 
@@ -63,20 +48,7 @@ fn a_gpus_kernels_agree() {
 
 #[test]
 fn every_margin() {
-    let angular = [Arc::Plain, Arc::Monotone, Arc::Easy].map(|beyond| Margin::Angular { m: 0.5, beyond });
-    let powers = (1..=4)
-        .flat_map(|m| [Margin::Sphere { m }, Margin::SphereMin { m }, Margin::Combined { m1: m, m2: 0.3, m3: 0.2 }]);
-    let all = angular.into_iter().chain(powers).chain([Margin::None, Margin::Metric { m: 0.3 }]);
-    for margin in all {
-        let mut case = Case::new([40, 30, 10], config().margin(margin).scale(16.0));
-        // Features of every angle to the target.
-        for i in 0..40 {
-            let (t, target) = (i as f32 / 39.0 * 1.9 - 0.95, (7 * i % 30) * 10);
-            for c in 0..10 {
-                let own = case.features.data[10 * i + c];
-                case.features.data[10 * i + c] = t * case.weights.data[target + c] + (1.0 - t.abs()) * own;
-            }
-        }
+    for case in case::every_margin() {
         case.check("margin");
     }
 }

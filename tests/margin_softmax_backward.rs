@@ -1,6 +1,5 @@
 //! The gradients of margin softmax on the GPU against their f64 twin.
 
-#[allow(dead_code, reason = "what the loss itself is checked by")]
 #[path = "margin_softmax/case.rs"]
 mod case;
 mod common;
@@ -13,7 +12,7 @@ mod sampled;
 #[path = "margin_softmax_backward/twin.rs"]
 mod twin;
 
-use case::{Case, NONE};
+use case::{ARC, COSINE, Case, NONE, SIZES};
 use common::{any, assert_same_bits, context, own_and_any_gpu};
 use gradients::Gradients;
 use proptest::prelude::*;
@@ -22,8 +21,6 @@ use wgpu_attention::{
     Context, ContextOptions, DType, MarginSoftmaxBackward, MarginSoftmaxBackwardShapes, MarginSoftmaxConfig, Reduction,
 };
 
-const ARC: Margin = Margin::Angular { m: 0.5, beyond: Arc::Monotone };
-const COSINE: Margin = Margin::Cosine { m: 0.35 };
 const FORMS: [GradientForm; 2] = [GradientForm::Workspace, GradientForm::Recompute];
 
 fn config() -> MarginSoftmaxConfig {
@@ -32,23 +29,8 @@ fn config() -> MarginSoftmaxConfig {
 
 #[test]
 fn sizes_around_every_tile() {
-    let sizes = [
-        [1, 1, 1],
-        [2, 2, 3],
-        [3, 255, 4],
-        [4, 256, 5],
-        [5, 257, 8],
-        [15, 1000, 9],
-        [16, 63, 7],
-        [17, 64, 31],
-        [63, 65, 32],
-        [64, 127, 33],
-        [65, 129, 64],
-        [127, 4, 16],
-        [129, 300, 6],
-    ];
     let cosine = config().margin(COSINE).scale(30.0);
-    for (at, shape) in sizes.into_iter().enumerate() {
+    for (at, shape) in SIZES.into_iter().enumerate() {
         Gradients::new(Case::new(shape, cosine.form(FORMS[at % 2])).bias()).check("size");
     }
 }
@@ -83,20 +65,7 @@ fn chunks_of_many_rows_and_classes() {
 
 #[test]
 fn every_margin() {
-    let angular = [Arc::Plain, Arc::Monotone, Arc::Easy].map(|beyond| Margin::Angular { m: 0.5, beyond });
-    let powers = (1..=4)
-        .flat_map(|m| [Margin::Sphere { m }, Margin::SphereMin { m }, Margin::Combined { m1: m, m2: 0.3, m3: 0.2 }]);
-    let all = angular.into_iter().chain(powers).chain([Margin::None, Margin::Metric { m: 0.3 }]);
-    for margin in all {
-        let mut case = Case::new([40, 30, 10], config().margin(margin).scale(16.0));
-        // Features of every angle to the target.
-        for i in 0..40 {
-            let (t, target) = (i as f32 / 39.0 * 1.9 - 0.95, (7 * i % 30) * 10);
-            for c in 0..10 {
-                let own = case.features.data[10 * i + c];
-                case.features.data[10 * i + c] = t * case.weights.data[target + c] + (1.0 - t.abs()) * own;
-            }
-        }
+    for case in case::every_margin() {
         Gradients::new(case).check("margin");
     }
 }
