@@ -102,6 +102,17 @@ impl Setting {
         ]
     }
 
+    /// The same in lines, before a table.
+    pub fn head(&self) -> [String; 4] {
+        let Self { adapter, driver, backend, .. } = self;
+        [
+            format!("adapter  {adapter} ({backend}; {driver})"),
+            format!("tier     {}", self.tier_in_words()),
+            format!("timer    {}", self.timer_in_words()),
+            format!("ceilings {}", self.ceilings_in_words()),
+        ]
+    }
+
     pub fn ceilings_in_words(&self) -> String {
         let Some(Ceilings { copy_gbps, copy_bytes, fma_tflops, matmul_tflops, matmul_size, matmul_kernel }) =
             &self.ceilings

@@ -193,13 +193,8 @@ impl Comparison {
     }
 
     fn head(&self) -> Vec<String> {
-        let Setting { adapter, driver, backend, .. } = &self.setting;
         let Sizes { batch, heads, kv_heads, head_dim } = self.sizes;
-        vec![
-            format!("adapter  {adapter} ({backend}; {driver})"),
-            format!("tier     {}", self.setting.tier_in_words()),
-            format!("timer    {}", self.setting.timer_in_words()),
-            format!("ceilings {}", self.setting.ceilings_in_words()),
+        let own = [
             format!(
                 "tensors  {batch} x {heads} heads x n x {head_dim}, {}, {kv_heads} key and value heads, {}, {}",
                 stored::name(self.dtype),
@@ -211,21 +206,20 @@ impl Comparison {
                 .into(),
             String::new(),
             table::header(&table::COLUMNS, self.name_width),
-        ]
+        ];
+        self.setting.head().into_iter().chain(own).collect()
     }
 
     fn stop_what_is_over_budget(&mut self, len: u32, spent: Duration) -> Result<()> {
         let Some(budget) = self.budget else { return Ok(()) };
-        let predict = |variant: &&Variant| self.costs.get(variant.name).map(|cost| cost.at(len, self.samples));
-        let predicted: Vec<Duration> = self.active.iter().map(|v| predict(v).unwrap_or_default()).collect();
-        let admitted = schedule::admit(&predicted, budget.saturating_sub(spent));
-        let names: Vec<&str> = self.active.iter().map(|variant| variant.name).collect();
-        let Some(note) = schedule::note_of_stopped(&names, &predicted, &admitted, (len, budget)) else { return Ok(()) };
+        let predict = |variant: &&'static Variant| {
+            let predicted = self.costs.get(variant.name).map(|cost| cost.at(len, self.samples));
+            (variant.name, predicted.unwrap_or_default())
+        };
+        let Some(note) = schedule::stop(&mut self.active, predict, (len, budget), spent) else { return Ok(()) };
         self.print(&note)?;
         self.print("")?;
         self.notes.push(note);
-        let mut admitted = admitted.into_iter();
-        self.active.retain(|_| admitted.next() == Some(true));
         Ok(())
     }
 

@@ -81,14 +81,19 @@ pub fn admit(predicted: &[Duration], left: Duration) -> Vec<bool> {
     admitted
 }
 
-/// What is said of those that are not admitted to a length, if there are any.
-pub fn note_of_stopped(
-    names: &[&str],
-    predicted: &[Duration],
-    admitted: &[bool],
+/// Leaves those that the rest of the budget has room for at a length, by their names and what they are predicted to take, and says
+/// which others there were.
+pub fn stop<V>(
+    active: &mut Vec<V>,
+    predict: impl Fn(&V) -> (&'static str, Duration),
     (len, budget): (u32, Duration),
+    spent: Duration,
 ) -> Option<String> {
-    let stopped = names.iter().zip(predicted).zip(admitted).filter(|(_, admitted)| !**admitted);
+    let (names, predicted): (Vec<_>, Vec<_>) = active.iter().map(predict).unzip();
+    let admitted = admit(&predicted, budget.saturating_sub(spent));
+    let mut each = admitted.iter();
+    active.retain(|_| each.next() == Some(&true));
+    let stopped = names.iter().zip(&predicted).zip(&admitted).filter(|(_, admitted)| !**admitted);
     let stopped: Vec<String> =
         stopped.map(|((name, took), _)| format!("{name} (about {:.0} s)", took.as_secs_f64().ceil())).collect();
     (!stopped.is_empty()).then(|| {
