@@ -11,6 +11,8 @@ mod adam;
 mod chart;
 #[path = "train/kernel.rs"]
 mod kernel;
+#[path = "train/matrix.rs"]
+mod matrix;
 #[path = "multilabel/model.rs"]
 mod model;
 #[path = "train/verses.rs"]
@@ -22,6 +24,7 @@ use std::io::{Write, stderr, stdout};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use adam::falling;
 use anyhow::{Context as _, Result};
 use chart::{Chart, Line};
 use clap::Parser;
@@ -84,8 +87,7 @@ fn multilabel(options: &Options) -> Result<()> {
     let context = Context::headless_with(&options.adapter, Default::default())?;
     let verses = Verses::load()?;
     let words = Words::commonest(&verses, options.words as usize);
-    let held_out = |verse: &usize| verses.chapters[*verse] % 5 == 4;
-    let (test, train): (Vec<usize>, Vec<usize>) = (0..verses.lines.len()).partition(held_out);
+    let (train, test) = verses.split();
     let info = context.device().adapter_info();
     let mut out = stdout();
     writeln!(out, "{} ({})\n", info.name, info.backend)?;
@@ -110,7 +112,7 @@ fn multilabel(options: &Options) -> Result<()> {
             let mut order = train.clone();
             order.shuffle(&mut rng);
             let batches = order.chunks_exact(BATCH as usize);
-            let steps = (options.epochs * batches.len() as u32) as f32;
+            let steps = options.epochs * batches.len() as u32;
             for (step, batch) in (epoch * batches.len() as u32..).zip(batches) {
                 let (mut features, mut labels) = (Vec::new(), Vec::new());
                 for (place, &verse) in batch.iter().enumerate() {
@@ -122,7 +124,7 @@ fn multilabel(options: &Options) -> Result<()> {
                     features.extend(mixed(verses.feature(verse), verses.feature(other)));
                     labels.extend(mixed(words.labels(verse), words.labels(other)));
                 }
-                let rate = RATE * 0.5 * (1.0 + (std::f32::consts::PI * step as f32 / steps).cos());
+                let rate = falling(RATE, step, steps);
                 model.step(&features, &labels, rate)?;
             }
             let scores =

@@ -11,6 +11,8 @@ mod adam;
 mod chart;
 #[path = "train/kernel.rs"]
 mod kernel;
+#[path = "train/matrix.rs"]
+mod matrix;
 #[path = "similarity/model.rs"]
 mod model;
 #[path = "similarity/retrieval.rs"]
@@ -22,6 +24,7 @@ use std::io::{Write, stderr, stdout};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use adam::falling;
 use anyhow::{Context as _, Result};
 use chart::{Chart, Line};
 use clap::Parser;
@@ -105,8 +108,7 @@ fn train(options: &Options) -> Result<()> {
         options.save,
         LOSSES.map(|(name, _)| name).join(", "),
     );
-    let held_out = |verse: &usize| verses.chapters[*verse] % 5 == 4;
-    let (test, train): (Vec<usize>, Vec<usize>) = (0..verses.lines.len()).partition(held_out);
+    let (train, test) = verses.split();
     let chapters: Vec<u32> = test.iter().map(|&verse| verses.chapters[verse]).collect();
     let chapters_in_all = verses.chapters.last().map_or(0, |last| last + 1);
     let info = context.device().adapter_info();
@@ -138,9 +140,9 @@ fn train(options: &Options) -> Result<()> {
                 let mut order = train.clone();
                 order.shuffle(&mut rng);
                 let batches = order.chunks_exact(BATCH as usize);
-                let steps = (options.epochs * batches.len() as u32) as f32;
+                let steps = options.epochs * batches.len() as u32;
                 for (step, batch) in (epoch * batches.len() as u32..).zip(batches) {
-                    let rate = RATE * 0.5 * (1.0 + (std::f32::consts::PI * step as f32 / steps).cos());
+                    let rate = falling(RATE, step, steps);
                     model.step(&verses, batch, rate)?;
                 }
                 curve.push(accuracy(&model.projection()?.embed(&context, &verses, &test)?, &chapters));

@@ -14,6 +14,7 @@ use wgpu_attention::{
 use crate::WIDTH;
 use crate::adam::{Adam, Parameter};
 use crate::kernel::Kernel;
+use crate::matrix::matrix;
 
 /// Verses of a step.
 pub const BATCH: u32 = 256;
@@ -37,11 +38,6 @@ pub struct Model {
     sigmoid: Kernel,
     /// One number a verse.
     ones: wgpu::Buffer,
-}
-
-/// A matrix as `matmul` takes it.
-fn matrix(buffer: &wgpu::Buffer, rows: u32, columns: u32) -> TensorView<'_, 4> {
-    TensorView::f32(buffer, [1, 1, rows, columns])
 }
 
 impl Model {

@@ -15,6 +15,7 @@ use wgpu_attention::{
 };
 
 use crate::adam::{Adam, Parameter};
+use crate::matrix::matrix;
 use crate::verses::{Verses, WIDTH};
 
 /// Verses of a step.
@@ -29,11 +30,6 @@ pub const LOSSES: [(&str, Margin); 4] = [
     ("ArcFace", Margin::Angular { m: 0.5, beyond: Arc::Monotone }),
     ("SphereFace, simple", Margin::SphereMin { m: 4 }),
 ];
-
-/// A matrix as `matmul` takes it.
-fn matrix(buffer: &wgpu::Buffer, rows: u32, columns: u32) -> TensorView<'_, 4> {
-    TensorView::f32(buffer, [1, 1, rows, columns])
-}
 
 pub struct Model {
     context: Context,

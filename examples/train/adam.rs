@@ -20,6 +20,11 @@ impl Parameter {
     }
 }
 
+/// How far a step goes that falls from `rate` to 0 along a cosine.
+pub fn falling(rate: f32, step: u32, steps: u32) -> f32 {
+    rate * 0.5 * (1.0 + (std::f32::consts::PI * step as f32 / steps as f32).cos())
+}
+
 pub struct Adam {
     context: Context,
     kernel: Kernel,

@@ -42,6 +42,11 @@ impl Verses {
         Ok(verses)
     }
 
+    /// Those to learn from, and those of every fifth chapter.
+    pub fn split(&self) -> (Vec<usize>, Vec<usize>) {
+        (0..self.lines.len()).partition(|&verse| self.chapters[verse] % 5 != 4)
+    }
+
     pub fn feature(&self, verse: usize) -> &[f32] {
         &self.features[verse * WIDTH..][..WIDTH]
     }
