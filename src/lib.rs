@@ -142,6 +142,7 @@ pub mod softmax;
 mod storage;
 mod sums;
 mod tensor;
+mod tile;
 #[cfg(feature = "blocking")]
 mod timer;
 mod top_k;

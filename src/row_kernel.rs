@@ -4,13 +4,13 @@ use std::fmt;
 
 use crate::context::Capabilities;
 use crate::matrices::RowTile;
+use crate::tile::Grid;
 
 /// A kernel that walks the keys, and what it is made for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kernel {
-    /// `tiled.wgsl`: `height` times `groups` groups of four rows to a workgroup, up to `slab` dims or keys in workgroup
-    /// memory at a time. What its rows have in common goes by subgroup operations where subgroups are large enough.
-    Tiled { height: u32, groups: u32, slab: u32 },
+    /// `tiled.wgsl`. What its rows have in common goes by subgroup operations where subgroups are large enough.
+    Tiled(Grid),
     /// Attention's `rows.wgsl`, gated attention's `quadratic.wgsl`: four rows to an invocation, `keys` in a step.
     Rows { workgroup: u32, keys: u32 },
     /// The same where subgroups have the workgroup's size: each invocation reads one key's part and tells it to all, and every
@@ -24,7 +24,7 @@ impl Kernel {
     /// Rows that a workgroup owns.
     pub fn rows(self) -> u32 {
         match self {
-            Self::Tiled { height, groups, .. } => 4 * height * groups,
+            Self::Tiled(grid) => grid.rows(),
             Self::Rows { workgroup, .. } | Self::Subgroup { workgroup, .. } => 4 * workgroup,
             Self::Matrices(tile) => tile.rows(),
         }
@@ -40,7 +40,7 @@ impl fmt::Display for Kernel {
     /// As tunings name it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tiled { height, groups, slab } => write!(f, "tiled height={height} groups={groups} slab={slab}"),
+            Self::Tiled(grid) => grid.fmt(f),
             Self::Rows { workgroup, keys } => write!(f, "rows workgroup={workgroup} keys={keys}"),
             Self::Subgroup { workgroup, keys } => write!(f, "rows subgroup={workgroup} keys={keys}"),
             Self::Matrices(tile) => write!(f, "matrices subgroups={} keys={}", tile.subgroups, tile.keys),

@@ -5,15 +5,17 @@
 // that takes, is told in shared/tile.wgsl and tile_keys.wgsl: scores, weights and o stay in registers.
 // Workgroup memory: at most 16 KiB with the SLAB of 16 or 8 that every device holds. Features: none; subgroups where along_width_subgroup.wgsl is appended.
 // Source: Dao, "FlashAttention-2", 2023, algorithm 1.
-const WIDTH: u32 = 16u;
+const WIDTH: u32 = 8u;
 const HEIGHT: u32 = 16u;
 const GROUPS: u32 = 2u;
-const COLUMNS: u32 = 1u;
+const COLUMNS: u32 = 2u;
+const OWN_KEYS: u32 = 8u;
 const SLAB: u32 = 16u;
 const HEAD_DIM: u32 = 64u;
 const V_DIM: u32 = 64u;
 const LOG_N: bool = false; // the scale depends on the row's number of visible keys
 const SOFTCAP: bool = false;
+const NEGATIVE: bool = false; // a row's scale may be
 const ENTROPY: bool = false;
 const ROW_MASK: bool = false; // there is a bias or a mask: every step may hide a key from a row
 alias Elem = vec4<f32>; // f32 where a row starts or ends off a multiple of four
@@ -26,16 +28,25 @@ const LOG2_E: f32 = 1.4426950408889634;
 // largest is subtracted: a large score, as a bias makes it, would be rounded once more by the factor.
 const NATURAL: bool = SOFTCAP || ROW_MASK;
 const UNIT: f32 = select(LOG2_E, 1.0, NATURAL);
+// Where the scale is all that is done to a score, and never negative, scores are compared without it, and it enters where the
+// largest is subtracted.
+const LATE_SCALE: bool = !NATURAL && !NEGATIVE;
 // The score of a key that a row does not see, and where its maximum starts: below every score, and from each by a finite
 // difference.
-const HIDDEN: f32 = 1.25 * LOWEST * UNIT;
+const HIDDEN: f32 = 1.25 * LOWEST * select(UNIT, 1.0, LATE_SCALE);
+// A row's weights may be so many units above 1, before what was summed so far is made relative to its new maximum.
+const HEADROOM: f32 = 8.0;
+
+// Of each row, as registers are what a step has least of: written by the invocation at x = 0.
+var<workgroup> scale: array<array<vec4<f32>, HEIGHT>, GROUPS>;
+var<workgroup> row_max: array<array<vec4<f32>, HEIGHT>, GROUPS>; // the largest score so far, but for HEADROOM
+var<workgroup> first_visible: array<array<vec4<i32>, HEIGHT>, GROUPS>; // the first key that each row sees by position,
+var<workgroup> seen_keys: array<array<vec4<u32>, HEIGHT>, GROUPS>; // and how many
 
 var<private> tile: Tile;
-var<private> scale: PerRow;
-var<private> row_max: PerRow;
 var<private> sum: PerRow; // of this invocation's weights, each relative to row_max
 var<private> weighted: PerRow; // of each times (score - row_max), for the entropy
-var<private> q_at: vec4<u32>; // where the four rows of q start that this invocation brings to workgroup memory
+var<private> q_at: array<vec4<u32>, LEFT_PARTS>; // where the rows of q start that this invocation brings to workgroup memory
 
 @compute @workgroup_size(WORKGROUP)
 fn main(
@@ -55,10 +66,18 @@ fn main(
     tile = own_tile;
     take_place(local);
     for (var g = 0u; g < GROUPS; g++) { // unroll
-        scale[g] = row_scales(own_rows(g, 0u)) * UNIT;
-        row_max[g] = vec4(HIDDEN);
+        if (x == 0u) {
+            let rows = own_rows(g, 0u);
+            scale[g][y] = row_scales(rows) * UNIT;
+            row_max[g][y] = vec4(HIDDEN);
+            first_visible[g][y] = rows.lo;
+            seen_keys[g][y] = vec4<u32>(max(rows.hi - rows.lo, vec4(0)));
+        }
     }
-    q_at = q_base(rows_of(tile, tile.first + 4u * (local / SLAB_CHUNKS)));
+    for (var part = 0u; part < LEFT_PARTS; part++) { // unroll
+        q_at[part] = q_base(rows_of(tile, tile.first + 4u * left_group(part)));
+    }
+    start_keys();
 
     take_steps(walk_of(own_tile, split * params.split_keys, (split + 1u) * params.split_keys), k_base, v_base);
 
@@ -68,11 +87,12 @@ fn main(
 // Four rows of this invocation, found again wherever they are asked for: kept, they would take 20 registers. `zero` is 0, of
 // which a compiler that would keep them must not know.
 fn own_rows(g: u32, zero: u32) -> Rows {
-    return rows_of(tile, tile.first + 4u * (y * GROUPS + g) + zero);
+    return rows_of(tile, tile.first + row_of(g) + zero);
 }
 
-fn queries(c: u32) -> mat4x4<f32> {
-    return transpose(mat4x4(load_q(q_at.x, c), load_q(q_at.y, c), load_q(q_at.z, c), load_q(q_at.w, c)));
+fn queries(part: u32, c: u32) -> mat4x4<f32> {
+    let at = q_at[part];
+    return transpose(mat4x4(load_q(at.x, c), load_q(at.y, c), load_q(at.z, c), load_q(at.w, c)));
 }
 
 fn key_chunk(base: u32, c: u32) -> vec4<f32> {
@@ -87,58 +107,128 @@ fn value_chunk(base: u32, c: u32) -> vec4<f32> {
 fn step(j: u32, last: u32, edge: bool, k_base: u32, v_base: u32) {
     var s = scores(j, last, k_base);
 
-    // Scale, softcap, bias, and which of the keys each row sees; the largest score.
-    var largest = row_max;
-    for (var g = 0u; g < GROUPS; g++) { // unroll
-        for (var i = 0u; i < 4u; i++) { // unroll
-            s[i][g] *= scale[g];
-            if (SOFTCAP) {
-                s[i][g] = softcap(s[i][g]);
+    // Scale and softcap; bias, and which of the keys each row sees.
+    if (!LATE_SCALE) {
+        for (var g = 0u; g < GROUPS; g++) { // unroll
+            for (var i = 0u; i < OWN_KEYS; i++) { // unroll
+                s[i][g] *= scale[g][y];
+                if (SOFTCAP) {
+                    s[i][g] = softcap(s[i][g]);
+                }
             }
-            if (edge) {
-                s[i][g] = bias_and_mask(own_rows(g, j >> 31u), s[i][g], j + 4u * x + i).s;
-            }
-            largest[g] = max(largest[g], s[i][g]);
+        }
+    }
+    if (edge) {
+        for (var g = 0u; g < GROUPS; g++) { // unroll
+            hide(&s, g, j);
         }
     }
 
-    // The row's new maximum is that of all invocations along WIDTH.
+    // The largest score, of all invocations along WIDTH, and what follows from it for the row's maximum.
+    var top: PerRow;
+    for (var g = 0u; g < GROUPS; g++) { // unroll
+        top[g] = row_max[g][y];
+    }
+    var largest = top;
+    for (var g = 0u; g < GROUPS; g++) { // unroll
+        for (var i = 0u; i < OWN_KEYS; i++) { // unroll
+            largest[g] = max(largest[g], s[i][g]);
+        }
+    }
     largest = largest_along_width(largest);
     for (var g = 0u; g < GROUPS; g++) { // unroll
-        // By how much what was summed so far shrinks; the weights, exactly 0 where a row does not see the key.
-        let step_down = row_max[g] - largest[g];
-        let shrink = weight(step_down);
-        row_max[g] = largest[g];
-        sum[g] *= shrink; // before the product with step_down, which might overflow
-        weighted[g] = shrink * weighted[g] + step_down * sum[g];
-        for (var r = 0u; r < 4u; r++) { // unroll
-            for (var c = 0u; c < COLUMNS; c++) { // unroll
-                o_tile[4u * g + r][c] *= shrink[r];
-            }
-        }
-        for (var i = 0u; i < 4u; i++) { // unroll
-            let below = s[i][g] - largest[g];
-            let hidden = s[i][g] == vec4(HIDDEN);
-            s[i][g] = weight(below);
-            if (edge) {
-                s[i][g] = select(s[i][g], vec4(0.0), hidden);
-            }
-            sum[g] += s[i][g];
-            if (ENTROPY) {
-                weighted[g] += s[i][g] * below;
-            }
-        }
+        top[g] = followed(top[g], largest[g], g);
+    }
+
+    // The weights, exactly 0 where a row does not see the key.
+    if (edge) {
+        weigh(&s, top, true);
+    } else {
+        weigh(&s, top, false);
     }
 
     add_values(s, j, last, edge, v_base);
 }
 
-// e to the power of a score below the largest.
+// Scores become weights, and are summed up. `edge`: some may be HIDDEN.
+fn weigh(s: ptr<function, PerScore>, top: PerRow, edge: bool) {
+    for (var g = 0u; g < GROUPS; g++) { // unroll
+        for (var i = 0u; i < OWN_KEYS; i++) { // unroll
+            let score = (*s)[i][g];
+            let below = relative(score, top[g], g);
+            var weights = weight(below);
+            if (edge) {
+                weights = select(weights, vec4(0.0), score == vec4(HIDDEN));
+            }
+            (*s)[i][g] = weights;
+            sum[g] += weights;
+            if (ENTROPY) {
+                weighted[g] += weights * below;
+            }
+        }
+    }
+}
+
+// Makes the scores of group g HIDDEN where a row does not see the key, of the step's from j on.
+fn hide(s: ptr<function, PerScore>, g: u32, j: u32) {
+    if (ROW_MASK) {
+        for (var i = 0u; i < OWN_KEYS; i++) { // unroll
+            (*s)[i][g] = bias_and_mask(own_rows(g, j >> 31u), (*s)[i][g], j + key_of(i)).s;
+        }
+    } else {
+        let past_first = vec4(i32(j + x)) - first_visible[g][y];
+        let count = seen_keys[g][y];
+        for (var i = 0u; i < OWN_KEYS; i++) { // unroll
+            (*s)[i][g] = select(vec4(HIDDEN), (*s)[i][g], vec4<u32>(past_first + vec4(i32(i * WIDTH))) < count);
+        }
+    }
+}
+
+// The maxima of group g, raised where a row has met a score more than HEADROOM above its own, which is rare after its first step:
+// what was summed so far shrinks.
+fn followed(top: vec4<f32>, largest: vec4<f32>, g: u32) -> vec4<f32> {
+    let growth = relative(largest, top, g);
+    let grown = growth > vec4(HEADROOM);
+    if (!any(grown)) {
+        return top;
+    }
+    let step_down = select(vec4(0.0), -growth, grown);
+    let shrink = select(vec4(1.0), weight(step_down), grown);
+    sum[g] *= shrink; // before the product with step_down, which might overflow
+    weighted[g] = shrink * weighted[g] + step_down * sum[g];
+    for (var r = 0u; r < 4u; r++) { // unroll
+        for (var c = 0u; c < COLUMNS; c++) { // unroll
+            o_tile[4u * g + r][c] *= shrink[r];
+        }
+    }
+    let raised = select(top, largest, grown);
+    if (x == 0u) {
+        row_max[g][y] = raised;
+    }
+    return raised;
+}
+
+// By how much scores lie above `top`, in units of the exponent.
+fn relative(score: vec4<f32>, top: vec4<f32>, g: u32) -> vec4<f32> {
+    if (LATE_SCALE) {
+        return fma(score, scale[g][y], -top * scale[g][y]);
+    }
+    return score - top;
+}
+
+// e to the power of a score below the maximum, or not much above.
 fn weight(below: vec4<f32>) -> vec4<f32> {
     if (NATURAL) {
         return exp(below);
     }
     return exp2(below);
+}
+
+fn largest_score(g: u32) -> vec4<f32> {
+    if (LATE_SCALE) {
+        return row_max[g][y] * scale[g][y];
+    }
+    return row_max[g][y];
 }
 
 // The tile's results; what the invocations along WIDTH have summed each for itself is added up.
@@ -150,14 +240,14 @@ fn write_rows(split: u32) {
     for (var g = 0u; g < GROUPS; g++) { // unroll
         let rows = own_rows(g, split >> 31u);
         for (var r = 0u; r < 4u; r++) { // unroll
-            if (tile.first + 4u * (y * GROUPS + g) + r <= tile.last) {
+            if (tile.first + row_of(g) + r <= tile.last) {
                 for (var c = 0u; c < COLUMNS; c++) { // unroll
                     if (x + c * WIDTH < V_CHUNKS) {
                         finish_o(rows, r, split, x + c * WIDTH, o_tile[4u * g + r][c], sum[g][r]);
                     }
                 }
                 if (x == 0u) {
-                    finish_row(rows, r, split, row_max[g][r] * (1.0 / UNIT), sum[g][r], weighted[g][r] * (1.0 / UNIT));
+                    finish_row(rows, r, split, largest_score(g)[r] * (1.0 / UNIT), sum[g][r], weighted[g][r] * (1.0 / UNIT));
                 }
             }
         }

@@ -9,14 +9,15 @@
 // Workgroup memory: at most 16 KiB with the slabs of 16 or 8 that every device holds. Features: none; subgroups where
 // along_width_subgroup.wgsl is appended.
 // Source: Hua et al., "Transformer Quality in Linear Time", 2022, sections 3 and 4.
-const WIDTH: u32 = 32u;
+const WIDTH: u32 = 16u;
 const HEIGHT: u32 = 8u;
 const GROUPS: u32 = 2u;
 const COLUMNS: u32 = 2u;
-const SLAB: u32 = 8u;
+const OWN_KEYS: u32 = 8u;
+const SLAB: u32 = 16u;
 const KEY_DIM: u32 = 128u;
 const V_DIM: u32 = 1536u;
-const V_BLOCK: u32 = 64u;
+const V_BLOCK: u32 = 32u;
 const SOFTMAX: bool = false; // relu squared otherwise
 const LOG_N: bool = false; // the scale grows with log n, n being the row's number of visible keys
 const DIVISOR: u32 = 2u; // see divisor.wgsl
@@ -36,12 +37,18 @@ const UNIT: f32 = LOG2_E; // of the scores of a softmax
 const HIDDEN: f32 = 1.25 * LOWEST * UNIT;
 const_assert KEY_DIM >= 1u && V_DIM >= 1u && V_BLOCK >= 1u && V_BLOCK <= O_CHUNKS;
 
+// A softmax's weights may be so many units above 1, before what was summed so far is made relative to its new maximum.
+const HEADROOM: f32 = 8.0;
+
+var<workgroup> first_visible: array<array<vec4<i32>, HEIGHT>, GROUPS>; // the keys that each row sees, and
+var<workgroup> past_visible: array<array<vec4<i32>, HEIGHT>, GROUPS>; // one past the last
+
 var<private> tile: Tile;
-var<private> row_max: PerRow; // if SOFTMAX
+var<private> row_max: PerRow; // the largest score so far, but for HEADROOM, if SOFTMAX
 var<private> sum: PerRow; // of this invocation's weights, if ROW_SUMS
-// Of the four rows of q that this invocation brings to workgroup memory: where they start, and the scale of their scores.
-var<private> q_at: vec4<u32>;
-var<private> scale: vec4<f32>;
+// Of the rows of q that this invocation brings to workgroup memory: where they start, and the scale of their scores.
+var<private> q_at: array<vec4<u32>, LEFT_PARTS>;
+var<private> scale: array<vec4<f32>, LEFT_PARTS>;
 var<private> v_first: u32; // the block's first chunk of value dims
 
 @compute @workgroup_size(WORKGROUP)
@@ -69,10 +76,18 @@ fn main(
     v_first = min(block * V_BLOCK, O_CHUNKS - V_BLOCK);
     for (var g = 0u; g < GROUPS; g++) { // unroll
         row_max[g] = vec4(HIDDEN);
+        if (x == 0u) {
+            let rows = own_rows(g, 0u);
+            first_visible[g][y] = rows.lo;
+            past_visible[g][y] = rows.hi;
+        }
     }
-    let rows = rows_of(tile, tile.first + 4u * (local / SLAB_CHUNKS));
-    q_at = q_base(rows);
-    scale = row_scales(rows);
+    for (var part = 0u; part < LEFT_PARTS; part++) { // unroll
+        let rows = rows_of(tile, tile.first + 4u * left_group(part));
+        q_at[part] = q_base(rows);
+        scale[part] = row_scales(rows);
+    }
+    start_keys();
 
     take_steps(walk_of(own_tile, first_key(own_tile, split), end_key(split)), k_base, v_base);
     add_other_chunks(own_tile);
@@ -83,7 +98,7 @@ fn main(
 // Four rows of this invocation, found again wherever they are asked for: kept, they would take 20 registers. `zero` is 0, of
 // which a compiler that would keep them must not know.
 fn own_rows(g: u32, zero: u32) -> Rows {
-    return rows_of(tile, tile.first + 4u * (y * GROUPS + g) + zero);
+    return rows_of(tile, tile.first + row_of(g) + zero);
 }
 
 fn row_scales(rows: Rows) -> vec4<f32> {
@@ -95,14 +110,16 @@ fn row_scales(rows: Rows) -> vec4<f32> {
 }
 
 // With maps, a head of k is one of q.
-fn queries(c: u32) -> mat4x4<f32> {
+fn queries(part: u32, c: u32) -> mat4x4<f32> {
+    let at = q_at[part];
+    let factor = scale[part];
     let gamma = affine_gamma(Q_MAP, tile.kv_head, c);
     let beta = affine_beta(Q_MAP, tile.kv_head, c);
     return transpose(mat4x4(
-        (load_q(q_at.x, c) * gamma + beta) * scale.x,
-        (load_q(q_at.y, c) * gamma + beta) * scale.y,
-        (load_q(q_at.z, c) * gamma + beta) * scale.z,
-        (load_q(q_at.w, c) * gamma + beta) * scale.w,
+        (load_q(at.x, c) * gamma + beta) * factor.x,
+        (load_q(at.y, c) * gamma + beta) * factor.y,
+        (load_q(at.z, c) * gamma + beta) * factor.z,
+        (load_q(at.w, c) * gamma + beta) * factor.w,
     ));
 }
 
@@ -119,10 +136,11 @@ fn step(j: u32, last: u32, edge: bool, k_base: u32, v_base: u32) {
     var s = scores(j, last, k_base);
     if (edge) {
         for (var g = 0u; g < GROUPS; g++) { // unroll
-            let rows = own_rows(g, j >> 31u);
-            for (var i = 0u; i < 4u; i++) { // unroll
-                let key = vec4(i32(j + 4u * x + i));
-                s[i][g] = select(vec4(HIDDEN), s[i][g], (key >= rows.lo) & (key < rows.hi));
+            let first = first_visible[g][y];
+            let past = past_visible[g][y];
+            for (var i = 0u; i < OWN_KEYS; i++) { // unroll
+                let key = vec4(i32(j + key_of(i)));
+                s[i][g] = select(vec4(HIDDEN), s[i][g], (key >= first) & (key < past));
             }
         }
     }
@@ -130,7 +148,7 @@ fn step(j: u32, last: u32, edge: bool, k_base: u32, v_base: u32) {
         follow_maxima(s);
     }
     for (var g = 0u; g < GROUPS; g++) { // unroll
-        for (var i = 0u; i < 4u; i++) { // unroll
+        for (var i = 0u; i < OWN_KEYS; i++) { // unroll
             s[i][g] = weights(s[i][g], row_max[g], edge);
             if (ROW_SUMS) {
                 sum[g] += s[i][g];
@@ -140,22 +158,31 @@ fn step(j: u32, last: u32, edge: bool, k_base: u32, v_base: u32) {
     add_values(s, j, last, edge, v_base);
 }
 
-// A row's new maximum is that of all invocations along WIDTH; what was summed so far shrinks.
+// A row's new maximum is that of all invocations along WIDTH, where it lies more than HEADROOM above its own, which is rare after the
+// first step: what was summed so far shrinks.
 fn follow_maxima(s: PerScore) {
     var largest = row_max;
     for (var g = 0u; g < GROUPS; g++) { // unroll
-        for (var i = 0u; i < 4u; i++) { // unroll
+        for (var i = 0u; i < OWN_KEYS; i++) { // unroll
             largest[g] = max(largest[g], s[i][g]);
         }
     }
     largest = largest_along_width(largest);
+    var grown = false;
     for (var g = 0u; g < GROUPS; g++) { // unroll
-        let shrink = exp2(row_max[g] - largest[g]);
-        row_max[g] = largest[g];
-        sum[g] *= shrink;
-        for (var r = 0u; r < 4u; r++) { // unroll
-            for (var c = 0u; c < COLUMNS; c++) { // unroll
-                o_tile[4u * g + r][c] *= shrink[r];
+        grown = grown || any(largest[g] > row_max[g] + HEADROOM);
+    }
+    if (grown) {
+        for (var g = 0u; g < GROUPS; g++) { // unroll
+            let raised = select(row_max[g], largest[g], largest[g] > row_max[g] + HEADROOM);
+            // A row that keeps its maximum keeps every bit.
+            let shrink = select(exp2(row_max[g] - raised), vec4(1.0), row_max[g] == raised);
+            row_max[g] = raised;
+            sum[g] *= shrink;
+            for (var r = 0u; r < 4u; r++) { // unroll
+                for (var c = 0u; c < COLUMNS; c++) { // unroll
+                    o_tile[4u * g + r][c] *= shrink[r];
+                }
             }
         }
     }
@@ -183,7 +210,7 @@ fn write_rows(split: u32, first: u32) {
         let rows = own_rows(g, split >> 31u);
         let n = visible_keys(rows);
         for (var r = 0u; r < 4u; r++) { // unroll
-            if (tile.first + 4u * (y * GROUPS + g) + r <= tile.last) {
+            if (tile.first + row_of(g) + r <= tile.last) {
                 for (var c = 0u; c < COLUMNS; c++) { // unroll
                     let chunk = v_first + x + c * WIDTH;
                     if (x + c * WIDTH < V_CHUNKS && chunk >= first) {

@@ -8,6 +8,7 @@ const WIDTH: u32 = 16u;
 const HEIGHT: u32 = 16u;
 const GROUPS: u32 = 2u;
 const COLUMNS: u32 = 2u;
+const OWN_KEYS: u32 = 4u;
 const SLAB: u32 = 16u;
 const KEY_DIM: u32 = 128u;
 const V_DIM: u32 = 1536u;
@@ -15,7 +16,7 @@ const V_BLOCK: u32 = 32u;
 
 const KEY_CHUNKS: u32 = (KEY_DIM + 3u) / 4u;
 const V_CHUNKS: u32 = V_BLOCK; // of the block
-const_assert KEY_DIM >= 1u && V_DIM >= 1u && V_BLOCK >= 1u; // and V_BLOCK <= state_chunks
+const_assert KEY_DIM >= 1u && V_DIM >= 1u && V_BLOCK >= 1u && LEFT_PARTS == 1u; // and V_BLOCK <= state_chunks
 
 @compute @workgroup_size(WORKGROUP)
 fn main(
@@ -50,7 +51,7 @@ fn main(
             put_right(i, load_v(v_base + min(j + i / V_CHUNKS, end - 1u) * params.v_row, c));
         }
         workgroupBarrier();
-        add_slab(false);
+        add_slab();
     }
 
     let place = (batch_head * params.chunks + chunk) * 4u * KEY_CHUNKS;
@@ -59,17 +60,17 @@ fn main(
 
 // To workgroup memory: four dims of four tokens to an invocation. A token past the last weighs nothing.
 fn bring_keys(j: u32, end: u32, k_base: u32, kv_head: u32, first_chunk: u32) {
-    if (invocation < SLAB_CHUNKS * ROW_GROUPS) {
-        let chunk = min(first_chunk + invocation / SLAB_CHUNKS, KEY_CHUNKS - 1u);
+    if (has_left(0u)) {
+        let chunk = min(first_chunk + left_group(0u), KEY_CHUNKS - 1u);
         let gamma = affine_gamma(K_LIN_MAP, kv_head, chunk);
         let beta = affine_beta(K_LIN_MAP, kv_head, chunk);
         var dims: mat4x4<f32>;
         for (var i = 0u; i < 4u; i++) { // unroll
-            let token = j + 4u * (invocation % SLAB_CHUNKS) + i;
+            let token = j + 4u * left_chunk() + i;
             let own = load_k(k_base + min(token, end - 1u) * params.k_row, chunk) * gamma + beta;
             dims[i] = select(vec4(0.0), own, token < end);
         }
-        put_left(dims);
+        put_left(0u, dims);
     }
 }
 
@@ -77,7 +78,7 @@ fn bring_keys(j: u32, end: u32, k_base: u32, kv_head: u32, first_chunk: u32) {
 fn write_state(place: u32, first_dim: u32, first: u32, own: u32) {
     for (var g = 0u; g < GROUPS; g++) { // unroll
         for (var r = 0u; r < 4u; r++) { // unroll
-            let dim = first_dim + 4u * (y * GROUPS + g) + r;
+            let dim = first_dim + row_of(g) + r;
             for (var c = 0u; c < COLUMNS; c++) { // unroll
                 let chunk = x + c * WIDTH;
                 if (dim < 4u * KEY_CHUNKS && chunk >= own && chunk < V_CHUNKS) {

@@ -46,13 +46,15 @@ fn add_other_chunks(tile: Tile) {
     let state = state_index * 4u * KEY_CHUNKS * params.state_chunks + v_first - params.state_first;
     for (var slab = 0u; slab < HEAD_SLABS; slab++) {
         workgroupBarrier();
-        if (invocation < SLAB_CHUNKS * ROW_GROUPS) {
-            let chunk = slab * SLAB_CHUNKS + invocation % SLAB_CHUNKS;
-            var dims = mat4x4<f32>();
-            if (chunk < KEY_CHUNKS) {
-                dims = factor * linear_queries(chunk);
+        for (var part = 0u; part < LEFT_PARTS; part++) { // unroll
+            if (has_left(part)) {
+                let chunk = slab * SLAB_CHUNKS + left_chunk();
+                var dims = mat4x4<f32>();
+                if (chunk < KEY_CHUNKS) {
+                    dims = factor * linear_queries(part, chunk);
+                }
+                put_left(part, dims);
             }
-            put_left(dims);
         }
         // Dims past the last are times 0.
         for (var i = invocation; i < SLAB * V_CHUNKS; i += WORKGROUP) {
@@ -60,13 +62,13 @@ fn add_other_chunks(tile: Tile) {
             put_right(i, states[state + dim * params.state_chunks + i % V_CHUNKS]);
         }
         workgroupBarrier();
-        add_slab(false);
+        add_slab();
     }
 }
 
-// Of the four rows that this invocation brings to workgroup memory.
-fn linear_queries(c: u32) -> mat4x4<f32> {
-    let rows = rows_of(tile, tile.first + 4u * (invocation / SLAB_CHUNKS));
+// Of four rows that this invocation brings to workgroup memory.
+fn linear_queries(part: u32, c: u32) -> mat4x4<f32> {
+    let rows = rows_of(tile, tile.first + 4u * left_group(part));
     let at = params.q_lin_start + rows.batch * params.q_lin_batch + rows.head * params.q_lin_head + rows.row * params.q_lin_row;
     let gamma = affine_gamma(Q_LIN_MAP, tile.kv_head, c);
     let beta = affine_beta(Q_LIN_MAP, tile.kv_head, c);

@@ -9,6 +9,7 @@ const WIDTH: u32 = 16u;
 const HEIGHT: u32 = 8u;
 const GROUPS: u32 = 2u;
 const COLUMNS: u32 = 1u;
+const OWN_KEYS: u32 = 4u;
 const SLAB: u32 = 16u;
 const HEAD_DIM: u32 = 64u; // width of k as bound
 const V_DIM: u32 = 64u;
@@ -18,7 +19,7 @@ alias Elem = vec4<f32>; // f32 where a row starts or ends off a multiple of four
 
 const V_CHUNKS: u32 = (V_DIM + 3u) / 4u;
 const ROW: u32 = HEADERS + V_CHUNKS; // vec4s per feature of a state
-const_assert HEAD_DIM >= 1u && V_DIM >= 1u;
+const_assert HEAD_DIM >= 1u && V_DIM >= 1u && LEFT_PARTS == 1u;
 
 var<private> sum: PerRow; // of psi(k), for the keys that this invocation counts
 
@@ -45,7 +46,7 @@ fn main(
     take_place(local);
 
     // Past the last feature the last four are brought again, and not stored.
-    begin_features(min(4u * (tile * ROW_GROUPS + local / SLAB_CHUNKS), 4u * ((FEATURES - 1u) / 4u)), k_base, begin, end);
+    begin_features(min(4u * (tile * ROW_GROUPS + left_group(0u)), 4u * ((FEATURES - 1u) / 4u)), k_base, begin, end);
     for (var j = begin; j < end; j += SLAB) {
         workgroupBarrier();
         bring_keys(j, end, k_base);
@@ -53,10 +54,10 @@ fn main(
             put_right(i, load_v(v_base + min(j + i / V_CHUNKS, end - 1u) * params.v_row, i % V_CHUNKS));
         }
         workgroupBarrier();
-        add_slab(false);
+        add_slab();
         for (var i = x; i < SLAB; i += WIDTH) {
             for (var g = 0u; g < GROUPS; g++) { // unroll
-                sum[g] += left[i / 4u][i % 4u][place(y * GROUPS + g, i / 4u, ROW_GROUPS)];
+                sum[g] += left[i / 4u].term[i % 4u][g][y];
             }
         }
     }
@@ -66,14 +67,14 @@ fn main(
 
 // To workgroup memory: four features of four keys to an invocation. A key past the last weighs nothing.
 fn bring_keys(j: u32, end: u32, k_base: u32) {
-    if (invocation < SLAB_CHUNKS * ROW_GROUPS) {
+    if (has_left(0u)) {
         var features: mat4x4<f32>;
         for (var i = 0u; i < 4u; i++) { // unroll
-            let key = j + 4u * (invocation % SLAB_CHUNKS) + i;
+            let key = j + 4u * left_chunk() + i;
             let own = key_features(k_base + min(key, end - 1u) * params.k_row);
             features[i] = select(vec4(0.0), own, key < end);
         }
-        put_left(features);
+        put_left(0u, features);
     }
 }
 
@@ -85,7 +86,7 @@ fn write_state(base: u32, first_feature: u32) {
     }
     for (var g = 0u; g < GROUPS; g++) { // unroll
         for (var r = 0u; r < 4u; r++) { // unroll
-            let feature = first_feature + 4u * (y * GROUPS + g) + r;
+            let feature = first_feature + row_of(g) + r;
             if (feature < FEATURES) {
                 let at = base + feature * ROW;
                 if (x == 0u) {
@@ -104,13 +105,13 @@ fn write_state(base: u32, first_feature: u32) {
 // What those that bring this invocation's groups have, each for its own four features.
 fn of_groups(own: vec4<f32>) -> PerRow {
     workgroupBarrier();
-    if (invocation < SLAB_CHUNKS * ROW_GROUPS && invocation % SLAB_CHUNKS == 0u) {
-        left[0][0][invocation / SLAB_CHUNKS] = own;
+    if (has_left(0u) && left_chunk() == 0u) {
+        left[0].term[0][left_group(0u) / HEIGHT][left_group(0u) % HEIGHT] = own;
     }
     workgroupBarrier();
     var all: PerRow;
     for (var g = 0u; g < GROUPS; g++) { // unroll
-        all[g] = left[0][0][y * GROUPS + g];
+        all[g] = left[0].term[0][g][y];
     }
     return all;
 }

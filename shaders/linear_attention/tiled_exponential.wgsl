@@ -26,7 +26,7 @@ fn begin_rows(base: u32, q_base: u32, last_row: u32) {
 fn tell_row_maxima() {
     if (x == 0u) {
         for (var g = 0u; g < GROUPS; g++) { // unroll
-            row_maxima[y * GROUPS + g] = row_max[g];
+            row_maxima[g * HEIGHT + y] = row_max[g];
         }
     }
 }
@@ -70,7 +70,7 @@ fn row_features(c: u32, base: u32) -> mat4x4<f32> {
 // count for.
 fn terms(c: u32, key: vec4<f32>) -> mat4x4<f32> {
     var all = mapped_rows(c);
-    let largest = row_maxima[invocation / SLAB_CHUNKS];
+    let largest = row_maxima[left_group(0u)];
     for (var f = 0u; f < 4u; f++) { // unroll
         all[f] = exp(min(all[f] + key[f] - largest, vec4(0.0)));
     }

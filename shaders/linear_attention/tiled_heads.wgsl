@@ -16,15 +16,15 @@ const NORMALIZED: bool = true;
 alias Elem = vec4<f32>; // f32 where a row starts or ends off a multiple of four
 
 const COLUMNS: u32 = 1u;
+const OWN_KEYS: u32 = 4u;
 const HEAD_CHUNKS: u32 = (HEAD_DIM + 3u) / 4u;
 const HEAD_SLABS: u32 = (HEAD_DIM + SLAB - 1u) / SLAB;
 const O_CHUNKS: u32 = (V_DIM + 3u) / 4u;
-const OWN: u32 = 4u * GROUPS; // features of an invocation
-const_assert HEAD_DIM >= 1u && HEAD_DIM <= ROWS && SLAB % OWN == 0u;
+const_assert HEAD_DIM >= 1u && HEAD_DIM <= ROWS && LEFT_PARTS == 1u;
 
 var<workgroup> z: array<vec4<f32>, ROW_GROUPS>; // sum of psi(k)
 
-var<private> s: array<array<vec4<f32>, COLUMNS>, OWN>; // chunk x of S, for this invocation's features
+var<private> s: array<array<vec4<f32>, COLUMNS>, 4u * GROUPS>; // chunk x of S, for this invocation's features
 var<private> first_v: u32; // the workgroup's first chunk
 
 @compute @workgroup_size(WORKGROUP)
@@ -49,7 +49,7 @@ fn main(
     first_v = workgroup % params.value_blocks * V_CHUNKS;
     if (x == 0u) {
         for (var g = 0u; g < GROUPS; g++) { // unroll
-            z[y * GROUPS + g] = vec4(0.0);
+            z[g * HEIGHT + y] = vec4(0.0);
         }
     }
     if (params.fresh == 0u) {
@@ -59,8 +59,8 @@ fn main(
     for (var begin = params.first_token; begin < params.end_token; begin += ROWS) {
         let end = min(begin + ROWS, params.end_token);
         first_row = begin;
-        q_at = q_base + min(vec4(begin + 4u * (local / SLAB_CHUNKS)) + vec4(0u, 1u, 2u, 3u), vec4(end - 1u)) * params.q_row;
-        for (var r = 0u; r < OWN; r++) { // unroll
+        q_at = q_base + min(vec4(begin + 4u * left_group(0u)) + vec4(0u, 1u, 2u, 3u), vec4(end - 1u)) * params.q_row;
+        for (var r = 0u; r < 4u * GROUPS; r++) { // unroll
             o_tile[r][0] = vec4(0.0);
         }
         for (var g = 0u; g < GROUPS; g++) { // unroll
@@ -86,17 +86,19 @@ fn add_state() {
     for (var slab = 0u; slab < HEAD_SLABS; slab++) {
         workgroupBarrier();
         bring_queries(slab);
-        if (OWN * y / SLAB == slab && x < V_CHUNKS) {
-            for (var r = 0u; r < OWN; r++) { // unroll
-                right[(OWN * y % SLAB + r) / 4u][r % 4u][x] = s[r][0];
+        for (var g = 0u; g < GROUPS; g++) { // unroll
+            if (row_of(g) / SLAB == slab && x < V_CHUNKS) {
+                for (var r = 0u; r < 4u; r++) { // unroll
+                    right[row_of(g) % SLAB / 4u].term[r][0][x] = s[4u * g + r][0];
+                }
             }
         }
         workgroupBarrier();
-        add_slab(false);
+        add_slab();
         for (var f = x; f < SLAB; f += WIDTH) {
             let own = z[(slab * SLAB + f) / 4u][f % 4u];
             for (var g = 0u; g < GROUPS; g++) { // unroll
-                sum[g] = fma(left[f / 4u][f % 4u][place(y * GROUPS + g, f / 4u, ROW_GROUPS)], vec4(own), sum[g]);
+                sum[g] = fma(left[f / 4u].term[f % 4u][g][y], vec4(own), sum[g]);
             }
         }
     }
@@ -108,22 +110,22 @@ fn take_keys(begin: u32, end: u32, k_base: u32, v_base: u32) {
     var own: PerRow;
     for (var j = begin; j < end; j += SLAB) {
         workgroupBarrier();
-        if (invocation < SLAB_CHUNKS * ROW_GROUPS) {
+        if (has_left(0u)) {
             // Four features of four keys. A key past the last weighs nothing; features past the last stand for nothing.
             var features: mat4x4<f32>;
             for (var i = 0u; i < 4u; i++) { // unroll
-                let key = j + 4u * (invocation % SLAB_CHUNKS) + i;
-                let chunk = min(invocation / SLAB_CHUNKS, HEAD_CHUNKS - 1u);
+                let key = j + 4u * left_chunk() + i;
+                let chunk = min(left_group(0u), HEAD_CHUNKS - 1u);
                 features[i] = select(vec4(0.0), key_chunk(k_base + min(key, end - 1u) * params.k_row, chunk), key < end);
             }
-            put_left(features);
+            put_left(0u, features);
         }
-        bring_values(j, end - 1u, v_base);
+        bring_values(j, end - 1u, false, v_base);
         workgroupBarrier();
-        add_slab(false);
+        add_slab();
         for (var i = x; i < SLAB; i += WIDTH) {
             for (var g = 0u; g < GROUPS; g++) { // unroll
-                own[g] += left[i / 4u][i % 4u][place(y * GROUPS + g, i / 4u, ROW_GROUPS)];
+                own[g] += left[i / 4u].term[i % 4u][g][y];
             }
         }
     }
@@ -131,7 +133,7 @@ fn take_keys(begin: u32, end: u32, k_base: u32, v_base: u32) {
     own = sum_along_width(own);
     if (x == 0u) {
         for (var g = 0u; g < GROUPS; g++) { // unroll
-            z[y * GROUPS + g] += own[g];
+            z[g * HEIGHT + y] += own[g];
         }
     }
 }

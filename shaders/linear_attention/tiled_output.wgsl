@@ -10,6 +10,7 @@ const WIDTH: u32 = 16u;
 const HEIGHT: u32 = 8u;
 const GROUPS: u32 = 2u;
 const COLUMNS: u32 = 1u;
+const OWN_KEYS: u32 = 4u;
 const SLAB: u32 = 16u;
 const HEAD_DIM: u32 = 64u; // width of q and k as bound
 const V_DIM: u32 = 64u;
@@ -26,7 +27,7 @@ const FEATURE_SLABS: u32 = (FEATURES + SLAB - 1u) / SLAB;
 const O_CHUNKS: u32 = (V_DIM + 3u) / 4u;
 const V_CHUNKS: u32 = O_CHUNKS;
 const ROW: u32 = HEADERS + V_CHUNKS; // vec4s per feature of a state
-const_assert HEAD_DIM >= 1u && V_DIM >= 1u;
+const_assert HEAD_DIM >= 1u && V_DIM >= 1u && LEFT_PARTS == 1u;
 
 @compute @workgroup_size(WORKGROUP)
 fn main(
@@ -54,7 +55,7 @@ fn main(
     take_place(local);
     first_row = begin_row;
     let q_base = params.q_start + batch * params.q_batch + head * params.q_head;
-    q_at = q_base + min(vec4(begin_row + 4u * (local / SLAB_CHUNKS)) + vec4(0u, 1u, 2u, 3u), vec4(end_row - 1u)) * params.q_row;
+    q_at = q_base + min(vec4(begin_row + 4u * left_group(0u)) + vec4(0u, 1u, 2u, 3u), vec4(end_row - 1u)) * params.q_row;
 
     add_state((local_head * params.slots + params.first_slot + chunk * params.slot_step) * FEATURES * ROW, q_base, end_row - 1u);
     if (CAUSAL) {
@@ -69,24 +70,24 @@ fn add_state(base: u32, q_base: u32, last_row: u32) {
     begin_rows(base, q_base, last_row);
     for (var slab = 0u; slab < FEATURE_SLABS; slab++) {
         workgroupBarrier();
-        if (invocation < SLAB_CHUNKS * ROW_GROUPS) {
-            let chunk = SLAB_CHUNKS * slab + invocation % SLAB_CHUNKS;
+        if (has_left(0u)) {
+            let chunk = SLAB_CHUNKS * slab + left_chunk();
             var features = mat4x4<f32>();
             if (chunk < FEATURE_CHUNKS) {
                 features = row_features(chunk, base);
             }
-            put_left(features);
+            put_left(0u, features);
         }
         // A feature past the last weighs nothing.
         for (var i = invocation; i < SLAB * V_CHUNKS; i += WORKGROUP) {
             put_right(i, states[base + min(slab * SLAB + i / V_CHUNKS, FEATURES - 1u) * ROW + HEADERS + i % V_CHUNKS]);
         }
         workgroupBarrier();
-        add_slab(false);
+        add_slab();
         for (var f = x; f < SLAB; f += WIDTH) {
             let z = states[base + min(slab * SLAB + f, FEATURES - 1u) * ROW + HEADERS - 1u].x;
             for (var g = 0u; g < GROUPS; g++) { // unroll
-                sum[g] = fma(left[f / 4u][f % 4u][place(y * GROUPS + g, f / 4u, ROW_GROUPS)], vec4(z), sum[g]);
+                sum[g] = fma(left[f / 4u].term[f % 4u][g][y], vec4(z), sum[g]);
             }
         }
     }

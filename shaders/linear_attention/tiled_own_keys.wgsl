@@ -7,6 +7,7 @@ const ROW_MASK: bool = false; // only the diagonal hides keys
 fn add_own_keys(batch: u32, kv_head: u32, begin: u32, begin_row: u32, end_row: u32) {
     let k_base = params.k_start + batch * params.k_batch + kv_head * params.k_head;
     let v_base = params.v_start + batch * params.v_batch + kv_head * params.v_head;
+    start_keys();
     take_steps(walk_between(i32(begin), i32(end_row), i32(begin), i32(begin_row) + 1), k_base, v_base);
 }
 
@@ -14,9 +15,9 @@ fn add_own_keys(batch: u32, kv_head: u32, begin: u32, begin_row: u32, end_row: u
 fn step(j: u32, last: u32, edge: bool, k_base: u32, v_base: u32) {
     var s = weigh(j, last, k_base);
     for (var g = 0u; g < GROUPS; g++) { // unroll
-        for (var i = 0u; i < 4u; i++) { // unroll
+        for (var i = 0u; i < OWN_KEYS; i++) { // unroll
             if (edge) {
-                s[i][g] = select(vec4(0.0), s[i][g], vec4(j + 4u * x + i) <= rows_of(g));
+                s[i][g] = select(vec4(0.0), s[i][g], vec4(j + key_of(i)) <= rows_of(g));
             }
             sum[g] += s[i][g];
         }

@@ -5,7 +5,7 @@ var<private> q_at: vec4<u32>; // where the four rows of q start that this invoca
 
 // Positions of the rows of one of this invocation's groups.
 fn rows_of(g: u32) -> vec4<u32> {
-    return vec4(first_row + 4u * (y * GROUPS + g)) + vec4(0u, 1u, 2u, 3u);
+    return vec4(first_row + row_of(g)) + vec4(0u, 1u, 2u, 3u);
 }
 
 // Four dims of the rows that this invocation brings, as the map has them; a vec4 holds one for each row.

@@ -23,10 +23,10 @@ fn weigh(j: u32, last: u32, k_base: u32) -> PerScore {
     raise_row_max(j, last, k_base);
 
     var s = scores(j, last, k_base);
-    for (var own = 0u; own < 4u; own++) {
-        if (wide[4u * x + own] == 1u) {
-            let weights = weights_of(k_base + min(j + 4u * x + own, last) * params.k_row);
-            for (var i = 0u; i < 4u; i++) { // unroll
+    for (var own = 0u; own < OWN_KEYS; own++) {
+        if (wide[key_of(own)] == 1u) {
+            let weights = weights_of(k_base + min(j + key_of(own), last) * params.k_row);
+            for (var i = 0u; i < OWN_KEYS; i++) { // unroll
                 for (var g = 0u; g < GROUPS; g++) { // unroll
                     s[i][g] = select(s[i][g], weights[g], i == own);
                 }
@@ -80,7 +80,7 @@ fn weights_of(base: u32) -> PerRow {
     return weights;
 }
 
-fn queries(c: u32) -> mat4x4<f32> {
+fn queries(part: u32, c: u32) -> mat4x4<f32> {
     return terms(c, load_k(top, c));
 }
 

@@ -1,25 +1,56 @@
 // The two products of an attention tile by tile.wgsl: scores = q kT, and o += weights v.
 //
-// Of the scores an invocation owns four keys along WIDTH, in PerScore: a vec4 holds one key's for the rows of a group.
+// Of the scores an invocation owns OWN_KEYS keys along WIDTH, key i * WIDTH + x of a step, in PerScore: a vec4 holds one key's for the
+// rows of a group.
 //   scores: left = q, a term a dim, right = k, four keys a vec4;   o: left = the weights, a term a key, right = v.
-// The kernel says what they are: `queries(c)` is chunk c of the four rows that begin at 4 * (invocation / SLAB_CHUNKS),
-// `key_chunk` and `value_chunk` are a chunk of a key and of a value, by where it starts.
+// The kernel says what they are: `queries(part, c)` is chunk c of the four rows of group `left_group(part)`, `key_chunk` and
+// `value_chunk` are a chunk of a key and of a value, by where it starts.
+const KEY_CHUNKS_BROUGHT: u32 = SLAB_CHUNKS * KEYS / 4u; // in a slab, four keys each
+const KEY_PARTS: u32 = (KEY_CHUNKS_BROUGHT + WORKGROUP - 1u) / WORKGROUP; // of them, an invocation brings so many
+const VALUE_PARTS: u32 = (SLAB * V_CHUNKS + WORKGROUP - 1u) / WORKGROUP;
+
+// Not 0: some value that a row may not see is not finite. An array, as its neighbours are best aligned to 16 bytes.
+var<workgroup> broken: array<atomic<u32>, 4>;
+
+// Before the first step, and a barrier.
+fn start_keys() {
+    if (invocation == 0u) {
+        atomicStore(&broken[0], 0u);
+    }
+}
+
+fn key_of(i: u32) -> u32 {
+    return i * WIDTH + x;
+}
 
 // q kT for the step's keys from j on, none past `last`.
 fn scores(j: u32, last: u32, k_base: u32) -> PerScore {
+    var keys_at: array<vec4<u32>, KEY_PARTS>;
+    for (var part = 0u; part < KEY_PARTS; part++) { // unroll
+        let group = key_part(part) / SLAB_CHUNKS;
+        let key = j + 4u * WIDTH * (group / WIDTH) + group % WIDTH;
+        keys_at[part] = k_base + min(vec4(key) + WIDTH * vec4(0u, 1u, 2u, 3u), vec4(last)) * params.k_row;
+    }
     var s: PerScore;
     for (var slab = 0u; slab < HEAD_SLABS; slab++) {
         workgroupBarrier();
         bring_queries(slab);
-        bring_keys(slab, j, last, k_base);
+        for (var part = 0u; part < KEY_PARTS; part++) { // unroll
+            bring_keys(slab, part, keys_at[part]);
+        }
         workgroupBarrier();
         for (var c = 0u; c < SLAB_CHUNKS; c++) {
             for (var d = 0u; d < 4u; d++) { // unroll
-                let key = right[c][d][place(x, c, WIDTH)];
+                var query: PerRow;
                 for (var g = 0u; g < GROUPS; g++) { // unroll
-                    let query = left[c][d][place(y * GROUPS + g, c, ROW_GROUPS)];
+                    query[g] = left[c].term[d][g][y];
+                }
+                for (var m = 0u; m < OWN_KEYS / 4u; m++) { // unroll
+                    let keys = right[c].term[d][m][x];
                     for (var i = 0u; i < 4u; i++) { // unroll
-                        s[i][g] = fma(query, vec4(key[i]), s[i][g]);
+                        for (var g = 0u; g < GROUPS; g++) { // unroll
+                            s[4u * m + i][g] = fma(query[g], vec4(keys[i]), s[4u * m + i][g]);
+                        }
                     }
                 }
             }
@@ -28,58 +59,113 @@ fn scores(j: u32, last: u32, k_base: u32) -> PerScore {
     return s;
 }
 
-// o_tile += weights v. `edge`: a weight may be 0 because its row does not see the key.
+// o_tile += weights v. `edge`: a weight may be 0 because its row does not see the key, whose value may be NaN: 0 * NaN would leak.
 fn add_values(weights: PerScore, j: u32, last: u32, edge: bool, v_base: u32) {
     for (var slab = 0u; slab < KEYS / SLAB; slab++) {
         workgroupBarrier();
-        if (x / SLAB_CHUNKS == slab) {
-            let c = x % SLAB_CHUNKS;
-            for (var g = 0u; g < GROUPS; g++) { // unroll
-                for (var i = 0u; i < 4u; i++) { // unroll
-                    left[c][i][place(y * GROUPS + g, c, ROW_GROUPS)] = weights[i][g];
+        for (var i = 0u; i < OWN_KEYS; i++) { // unroll
+            // Where the keys of all invocations along WIDTH lie in one slab, it is known without x.
+            if (select(key_of(i), i * WIDTH, SLAB % WIDTH == 0u) / SLAB == slab) {
+                let term = select(key_of(i) % SLAB, i * WIDTH % SLAB + x, SLAB % WIDTH == 0u);
+                for (var g = 0u; g < GROUPS; g++) { // unroll
+                    left[term / 4u].term[term % 4u][g][y] = weights[i][g];
                 }
             }
         }
-        bring_values(j + slab * SLAB, last, v_base);
+        bring_values(j + slab * SLAB, last, edge, v_base);
         workgroupBarrier();
-        add_slab(edge);
+        if (edge && atomicLoad(&broken[0]) != 0u) {
+            add_seen();
+        } else {
+            add_slab();
+        }
+    }
+}
+
+// o_tile += weights v over a slab, of values that the row sees.
+fn add_seen() {
+    for (var term = 0u; term < SLAB; term++) {
+        for (var c = 0u; c < COLUMNS; c++) { // unroll
+            let value = right[term / 4u].term[term % 4u][c][x];
+            for (var g = 0u; g < GROUPS; g++) { // unroll
+                let weight = left[term / 4u].term[term % 4u][g][y];
+                for (var r = 0u; r < 4u; r++) { // unroll
+                    let seen = select(vec4(0.0), value, weight[r] != 0.0);
+                    o_tile[4u * g + r][c] = fma(vec4(weight[r]), seen, o_tile[4u * g + r][c]);
+                }
+            }
+        }
     }
 }
 
 // To workgroup memory: a slab of dims of the rows, four rows to an invocation. Dims past the last are 0.
 fn bring_queries(slab: u32) {
-    if (invocation < SLAB_CHUNKS * ROW_GROUPS) {
-        let chunk = SLAB_CHUNKS * slab + invocation % SLAB_CHUNKS;
-        var dims = mat4x4<f32>();
-        if (chunk < HEAD_CHUNKS) {
-            dims = queries(chunk);
+    let chunk = SLAB_CHUNKS * slab + left_chunk();
+    for (var part = 0u; part < LEFT_PARTS; part++) { // unroll
+        if (has_left(part)) {
+            var dims = mat4x4<f32>();
+            if (HEAD_SLABS * SLAB_CHUNKS == HEAD_CHUNKS || chunk < HEAD_CHUNKS) {
+                dims = queries(part, chunk);
+            }
+            put_left(part, dims);
         }
-        put_left(dims);
     }
 }
 
-// The same of the keys from position j on, none past `last`, four keys to an invocation: the last ones first, which bring
-// no queries where they are enough for both.
-fn bring_keys(slab: u32, j: u32, last: u32, k_base: u32) {
-    for (var i = WORKGROUP - 1u - invocation; i < SLAB_CHUNKS * WIDTH; i += WORKGROUP) {
+// Which four keys, and which chunk of a slab, an invocation brings: the last ones first, which bring no queries where they are
+// enough for both.
+fn key_part(part: u32) -> u32 {
+    return (part + 1u) * WORKGROUP - 1u - invocation;
+}
+
+// The same of four keys by where they start.
+fn bring_keys(slab: u32, part: u32, at: vec4<u32>) {
+    let i = key_part(part);
+    if ((part + 1u) * WORKGROUP <= KEY_CHUNKS_BROUGHT || i < KEY_CHUNKS_BROUGHT) {
         let c = i % SLAB_CHUNKS;
+        let group = i / SLAB_CHUNKS;
         let chunk = SLAB_CHUNKS * slab + c;
         var dims = mat4x4<f32>();
-        if (chunk < HEAD_CHUNKS) {
-            let at = k_base + min(vec4(j + 4u * (i / SLAB_CHUNKS)) + vec4(0u, 1u, 2u, 3u), vec4(last)) * params.k_row;
+        if (HEAD_SLABS * SLAB_CHUNKS == HEAD_CHUNKS || chunk < HEAD_CHUNKS) {
             dims = transpose(
                 mat4x4(key_chunk(at.x, chunk), key_chunk(at.y, chunk), key_chunk(at.z, chunk), key_chunk(at.w, chunk)),
             );
         }
         for (var d = 0u; d < 4u; d++) { // unroll
-            right[c][d][place(i / SLAB_CHUNKS, c, WIDTH)] = dims[d];
+            right[c].term[d][group / WIDTH][group % WIDTH] = dims[d];
         }
     }
 }
 
-// A slab of values from position j on, none past `last`.
-fn bring_values(j: u32, last: u32, v_base: u32) {
-    for (var i = invocation; i < SLAB * V_CHUNKS; i += WORKGROUP) {
-        put_right(i, value_chunk(v_base + min(j + i / V_CHUNKS, last) * params.v_row, i % V_CHUNKS));
+// A slab of values from position j on, none past `last`: the last place takes the place of those behind it, and of those whose own
+// passes what a u32 holds another does, as nothing weighs them.
+fn bring_values(j: u32, last: u32, edge: bool, v_base: u32) {
+    let row = invocation / V_CHUNKS * params.v_row;
+    var values: array<vec4<f32>, VALUE_PARTS>;
+    for (var part = 0u; part < VALUE_PARTS; part++) { // unroll
+        let i = part * WORKGROUP + invocation;
+        if (has_value(part)) {
+            // Where each part is a number of rows, what an invocation adds is known once for all.
+            let parts = part * (WORKGROUP / V_CHUNKS) * params.v_row + row;
+            let own = select(i / V_CHUNKS * params.v_row, parts, WORKGROUP % V_CHUNKS == 0u);
+            values[part] = value_chunk(v_base + min(j * params.v_row + own, last * params.v_row), i % V_CHUNKS);
+        }
     }
+    if (edge) {
+        for (var part = 0u; part < VALUE_PARTS; part++) { // unroll
+            let size = bitcast<vec4<u32>>(values[part]) & vec4(0x7fffffffu);
+            if (max(max(size.x, size.y), max(size.z, size.w)) >= 0x7f800000u) {
+                atomicStore(&broken[0], 1u);
+            }
+        }
+    }
+    for (var part = 0u; part < VALUE_PARTS; part++) { // unroll
+        if (has_value(part)) {
+            put_right(part * WORKGROUP + invocation, values[part]);
+        }
+    }
+}
+
+fn has_value(part: u32) -> bool {
+    return (part + 1u) * WORKGROUP <= SLAB * V_CHUNKS || part * WORKGROUP + invocation < SLAB * V_CHUNKS;
 }

@@ -35,7 +35,7 @@ fn is_vec4(problem: &Problem) -> bool {
 pub(super) fn keys_per_step(problem: &Problem, kernel: Kernel) -> u32 {
     let plain = is_vec4(problem) && !problem.shapes.bias && !problem.shapes.mask;
     match kernel {
-        Kernel::Tiled { .. } => 4 * tile_width(problem.shapes.v_dim),
+        Kernel::Tiled(grid) => grid.keys(problem.shapes.v_dim.div_ceil(4)),
         Kernel::Rows { keys, .. } => {
             if plain {
                 keys
@@ -45,17 +45,6 @@ pub(super) fn keys_per_step(problem: &Problem, kernel: Kernel) -> u32 {
         }
         Kernel::Subgroup { keys, .. } | Kernel::Matrices(RowTile { keys, .. }) => keys,
     }
-}
-
-/// Invocations of the tiled kernel along the dims of o: as few as share all its chunks evenly, in fours.
-pub(super) fn tile_width(v_dim: u32) -> u32 {
-    let chunks = v_dim.div_ceil(4);
-    chunks.div_ceil(columns(v_dim)).next_multiple_of(4).max(8)
-}
-
-/// Chunks of o that each of them owns.
-fn columns(v_dim: u32) -> u32 {
-    v_dim.div_ceil(4).div_ceil(16)
 }
 
 /// The kernel that walks the keys; `shuffle` if a tile's rows share by subgroup operations, `partial` if it leaves its rows
@@ -92,6 +81,8 @@ pub(super) fn walk(
     // Where arrays compile slowly, q and o stay in storage unless every loop is unrolled; and both sides of a branch run. To
     // follow a growth takes subgroups.
     let slow_arrays = adapter == Adapter::SlowArrays;
+    let together = matches!(kernel, Kernel::Tiled(_) | Kernel::Matrices(_));
+    fragments.push(pick(together, source!("shared/steps_together"), source!("shared/steps_apart")));
     let block = pick(slow_arrays, source!("attention/block_storage"), source!("attention/block_private"));
     let follow = pick(slow_arrays, source!("attention/follow_steps"), source!("attention/follow_growth_subgroup"));
     let rows = |workgroup, span, unroll| {
@@ -103,18 +94,11 @@ pub(super) fn walk(
         ]
     };
     let (source, mut constants) = match kernel {
-        Kernel::Tiled { height, groups, slab } => {
-            let constants = vec![
-                ("WIDTH", Constant::U32(tile_width(shapes.v_dim))),
-                ("HEIGHT", Constant::U32(height)),
-                ("GROUPS", Constant::U32(groups)),
-                ("COLUMNS", Constant::U32(columns(shapes.v_dim))),
-                ("SLAB", Constant::U32(slab)),
-            ];
+        Kernel::Tiled(grid) => {
             let along_width =
                 pick(shuffle, source!("shared/along_width_subgroup"), source!("shared/along_width_memory"));
             fragments.extend([source!("shared/tile"), source!("shared/tile_keys"), along_width]);
-            (source!("attention/tiled"), constants)
+            (source!("attention/tiled"), grid.constants(shapes.v_dim.div_ceil(4)))
         }
         Kernel::Rows { workgroup, .. } => {
             fragments.extend([block, source!("shared/keys_uniform"), source!("attention/follow_steps")]);
@@ -232,7 +216,7 @@ pub fn specializations() -> Vec<Specialization> {
                 let table = [16 << 10, 32 << 10].map(|granted| within(tile.kernel, granted, v_dim));
                 for kernel in table.into_iter().chain(slabs) {
                     for adapter in [Adapter::Llvmpipe, Adapter::SlowArrays] {
-                        for shuffle in [false, can_shuffle(64, v_dim)] {
+                        for shuffle in [false, can_shuffle(64, kernel, v_dim)] {
                             found.push(walk(&config, &problem, kernel, adapter, shuffle, bits(flags, 8)));
                         }
                     }

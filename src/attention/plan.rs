@@ -1,6 +1,6 @@
 //! Which kernels run for a problem, and in what dispatches.
 
-use super::kernels::{Combine, combine, keys_per_step, tile_width, values, walk};
+use super::kernels::{Combine, combine, keys_per_step, values, walk};
 use super::offers::{self, Offer};
 use super::{Attention, AttentionConfig, AttentionShapes, OPERANDS, Scale};
 use crate::adapter::Adapter;
@@ -10,6 +10,7 @@ use crate::matrices::{MatrixTier, RowTile};
 use crate::op::{self, Access, GivenNames, Kernels, Operand};
 use crate::row_kernel::{Kernel, least_range};
 use crate::tensor::product;
+use crate::tile::{Grid, grid};
 #[cfg(feature = "blocking")]
 use crate::tuning::distinct;
 use crate::wgsl::Specialization;
@@ -80,7 +81,7 @@ pub(super) struct Tile {
     rows: [u32; 2],
     /// The fewest keys that make it worth its compilation for fewer rows.
     keys: u32,
-    /// The largest head_dim and v_dim.
+    /// The largest head_dim and v_dim; of tiles, v_dim.
     dims: u32,
     pub kernel: Kernel,
 }
@@ -94,8 +95,10 @@ impl Tile {
         (least..=most).contains(&rows) && self.is_wide_enough(shapes.head_dim, shapes.v_dim)
     }
 
+    /// Tiles take slabs of head_dim, however many.
     pub fn is_wide_enough(&self, head_dim: u32, v_dim: u32) -> bool {
-        head_dim.max(v_dim) <= self.dims
+        let dims = if matches!(self.kernel, Kernel::Tiled(_)) { v_dim } else { head_dim.max(v_dim) };
+        dims <= self.dims
     }
 
     pub fn is_for(&self, adapter: Adapter) -> bool {
@@ -108,16 +111,12 @@ pub(super) fn within(kernel: Kernel, granted: u32, v_dim: u32) -> Kernel {
     slabs(kernel, granted, v_dim)[0]
 }
 
-/// The kernel with every slab up to its own that so many bytes of workgroup memory hold, that divides a step, and whose
-/// queries the invocations bring at four rows each; the largest first.
+/// The kernel with every slab up to its own that so many bytes of workgroup memory hold; the largest first.
 pub(super) fn slabs(kernel: Kernel, granted: u32, v_dim: u32) -> Vec<Kernel> {
-    let Kernel::Tiled { height, groups, slab: most } = kernel else { return vec![kernel] };
-    let (width, row_groups) = (tile_width(v_dim), height * groups);
-    let bytes = |slab: u32| 16 * (slab.max(width) * row_groups + slab * width.max(v_dim.div_ceil(4)));
-    let whole = |slab: u32| (4 * width).is_multiple_of(slab) && slab / 4 * groups <= width;
-    let fits = |slab: &u32| *slab <= most && whole(*slab) && bytes(*slab) <= granted;
-    let slabs = [32, 16].into_iter().filter(fits).chain([8]);
-    slabs.map(|slab| Kernel::Tiled { height, groups, slab }).collect()
+    let Kernel::Tiled(most) = kernel else { return vec![kernel] };
+    let grids = [32, 16].map(|slab| Grid { slab, ..most }).into_iter();
+    let fit = grids.filter(|grid| grid.slab <= most.slab && grid.fits(v_dim.div_ceil(4), granted));
+    fit.chain([Grid { slab: 8, ..most }]).map(Kernel::Tiled).collect()
 }
 
 /// Rows of the attention matrix that read the same keys.
@@ -136,9 +135,9 @@ const ANY: u32 = u32::MAX;
 /// not repay, and much longer on other software drivers. Where arrays compile slowly, the unrolled kernel does so for 4 seconds
 /// at 64 dims, 11 at 128 and 35 at 256, and then takes a quarter of the time or less.
 ///
-/// On a GPU, a workgroup of 256 holds 128 rows by 64 keys: of each product an invocation computes 8 by 4 or 8 by 8 numbers
-/// from 12 or 16 that it reads from workgroup memory. v_dim above 128 would take 160 registers for them: half the rows. Fewer
-/// rows take smaller tiles. Slabs are as large as workgroup memory allows ([`within`]), for they set how often the
+/// On a GPU, a workgroup of 128 holds 128 rows by 64 keys, or 64 by 128: of each product an invocation computes 8 by 8 numbers
+/// from 16 that it reads from workgroup memory, and keeps 128 of them. v_dim above 128 takes 4 by 16. Tiles of the same v_dim, above 16
+/// rows, add in the same order. Slabs are as large as workgroup memory allows ([`within`]), for they set how often the
 /// invocations wait for each other, and for memory; registers, not it, limit how many workgroups share a multiprocessor.
 #[rustfmt::skip]
 pub(super) const TILES: &[Tile] = &[
@@ -156,30 +155,32 @@ pub(super) const TILES: &[Tile] = &[
     Tile { adapter: Adapter::SlowArrays,  rows: [2048, ANY],   keys: 16384, dims: 256, kernel: Kernel::Subgroup { workgroup: 4, keys: 2 } },
     Tile { adapter: Adapter::SlowArrays,  rows: [0, ANY],      keys: ANY,   dims: ANY, kernel: Kernel::Rows { workgroup: 8, keys: 8 } },
     Tile { adapter: Adapter::Cpu,         rows: [0, ANY],      keys: ANY,   dims: ANY, kernel: Kernel::Rows { workgroup: 8, keys: 8 } },
-    Tile { adapter: Adapter::Gpu,         rows: [0, 16],       keys: ANY,   dims: ANY, kernel: Kernel::Tiled { height: 4,  groups: 1, slab: 32 } },
-    Tile { adapter: Adapter::Gpu,         rows: [17, 64],      keys: ANY,   dims: ANY, kernel: Kernel::Tiled { height: 16, groups: 1, slab: 32 } },
-    Tile { adapter: Adapter::Gpu,         rows: [65, ANY],     keys: ANY,   dims: 128, kernel: Kernel::Tiled { height: 16, groups: 2, slab: 32 } },
-    Tile { adapter: Adapter::Gpu,         rows: [65, ANY],     keys: ANY,   dims: ANY, kernel: Kernel::Tiled { height: 16, groups: 1, slab: 32 } },
+    Tile { adapter: Adapter::Gpu,         rows: [0, 16],       keys: ANY,   dims: ANY, kernel: Kernel::Tiled(grid([4, 1, 4, 4], 32)) },
+    Tile { adapter: Adapter::Gpu,         rows: [17, 64],      keys: ANY,   dims: 128, kernel: Kernel::Tiled(grid([8, 2, 8, 2], 32)) },
+    Tile { adapter: Adapter::Gpu,         rows: [65, ANY],     keys: ANY,   dims: 64,  kernel: Kernel::Tiled(grid([16, 2, 8, 2], 32)) },
+    Tile { adapter: Adapter::Gpu,         rows: [65, ANY],     keys: ANY,   dims: 128, kernel: Kernel::Tiled(grid([8, 2, 8, 2], 32)) },
+    Tile { adapter: Adapter::Gpu,         rows: [17, ANY],     keys: ANY,   dims: ANY, kernel: Kernel::Tiled(grid([16, 1, 8, 4], 32)) },
 ];
 
-/// What the table never picks, but a tuning may: wider steps, smaller tiles.
+/// What the table never picks, but a tuning may: wider steps, smaller tiles, and 8 by 4 scores for GPUs of few registers.
 #[rustfmt::skip]
 pub(super) const ALTERNATIVES: &[Tile] = &[
     Tile { adapter: Adapter::Llvmpipe,   rows: [0, ANY], keys: ANY,  dims: 64,  kernel: Kernel::Subgroup { workgroup: 8, keys: 8 } },
     Tile { adapter: Adapter::Llvmpipe,   rows: [0, ANY], keys: ANY,  dims: 160, kernel: Kernel::Subgroup { workgroup: 8, keys: 4 } },
     Tile { adapter: Adapter::SlowArrays, rows: [0, ANY], keys: ANY,  dims: ANY, kernel: Kernel::Rows { workgroup: 8, keys: 64 } },
     Tile { adapter: Adapter::Cpu,        rows: [0, ANY], keys: ANY,  dims: ANY, kernel: Kernel::Rows { workgroup: 8, keys: 64 } },
-    Tile { adapter: Adapter::Gpu,        rows: [0, ANY], keys: ANY,  dims: 128, kernel: Kernel::Tiled { height: 8, groups: 2, slab: 32 } },
-    Tile { adapter: Adapter::Gpu,        rows: [0, ANY], keys: ANY,  dims: ANY, kernel: Kernel::Tiled { height: 8, groups: 1, slab: 32 } },
+    Tile { adapter: Adapter::Gpu,        rows: [0, ANY], keys: ANY,  dims: 128, kernel: Kernel::Tiled(grid([16, 2, 4, 2], 32)) },
+    Tile { adapter: Adapter::Gpu,        rows: [0, ANY], keys: ANY,  dims: 128, kernel: Kernel::Tiled(grid([8, 2, 4, 2], 32)) },
+    Tile { adapter: Adapter::Gpu,        rows: [0, ANY], keys: ANY,  dims: ANY, kernel: Kernel::Tiled(grid([8, 1, 4, 4], 32)) },
 ];
 
 /// Workgroups that occupy the adapter, and the fewest keys that each of them then walks: fewer workgroups split the keys.
 /// Those of 16 rows are a quarter as large, and wait for memory more than they compute.
 fn enough(kernel: Kernel) -> (u64, u32) {
     match kernel {
-        Kernel::Tiled { height: ..=4, .. } | Kernel::Matrices(RowTile { subgroups: 1, .. }) => (1024, 128),
+        Kernel::Tiled(Grid { height: ..=4, .. }) | Kernel::Matrices(RowTile { subgroups: 1, .. }) => (1024, 128),
         Kernel::Matrices(_) => (256, 256),
-        Kernel::Tiled { .. } => (256, 256),
+        Kernel::Tiled(_) => (256, 256),
         Kernel::Rows { .. } | Kernel::Subgroup { .. } => (8, 256),
     }
 }
@@ -230,11 +231,11 @@ pub(super) fn select(
         _ => format!("on {adapter}"),
     };
     let mut reasons = vec![format!("{} rows of a kv head to a workgroup, {step} keys a step, {on}", kernel.rows())];
-    let shuffle = capabilities.min_subgroup_size.is_some_and(|least| can_shuffle(least, shapes.v_dim));
+    let shuffle = capabilities.min_subgroup_size.is_some_and(|least| can_shuffle(least, kernel, shapes.v_dim));
     match kernel {
         Kernel::Subgroup { workgroup, .. } => reasons.push(format!("subgroups of {workgroup}")),
-        Kernel::Tiled { .. } if shuffle => reasons.push("row statistics by subgroup operations".into()),
-        Kernel::Tiled { .. } | Kernel::Rows { .. } | Kernel::Matrices(_) => {}
+        Kernel::Tiled(_) if shuffle => reasons.push("row statistics by subgroup operations".into()),
+        Kernel::Tiled(_) | Kernel::Rows { .. } | Kernel::Matrices(_) => {}
     }
     let tiles = row_tiles * u64::from(shapes.batch) * u64::from(shapes.kv_heads);
     let range =
@@ -337,8 +338,9 @@ fn split_keys(
 }
 
 /// Whether the invocations of a tile that share a row lie in one subgroup, whatever its size.
-pub(super) fn can_shuffle(least_subgroup: u32, v_dim: u32) -> bool {
-    let width = tile_width(v_dim);
+pub(super) fn can_shuffle(least_subgroup: u32, kernel: Kernel, v_dim: u32) -> bool {
+    let Kernel::Tiled(grid) = kernel else { return true };
+    let width = grid.width(v_dim.div_ceil(4));
     width.is_power_of_two() && least_subgroup.is_multiple_of(width)
 }
 
@@ -358,12 +360,7 @@ fn keys_under_loop_cap(
         Kernel::Rows { .. } => [outside, 1 + (head_chunks + 1) + (v_chunks + 1)],
         Kernel::Subgroup { .. } => [outside, 1],
         Kernel::Matrices(tile) => tile.iterations([shapes.head_dim, shapes.v_dim]),
-        // Slabs of q and k, the rows' maximum, slabs of v; and in each slab what an invocation brings and multiplies.
-        Kernel::Tiled { height, groups, slab } => {
-            let bring_v = (slab * v_chunks).div_ceil(8 * height) + 1;
-            let heads = shapes.head_dim.div_ceil(slab) * (slab + 8);
-            [outside, 1 + heads + 1 + 17 * groups + step.div_ceil(slab) * (slab + bring_v + 4) + 1]
-        }
+        Kernel::Tiled(grid) => [outside, grid.iterations(shapes.head_dim, v_chunks)],
     };
     // Counting the keys that a mask leaves takes one iteration each, in every range.
     let counting = if config.scale.terms(shapes.head_dim).log_n && shapes.mask { shapes.kv_len + 1 } else { 0 };
@@ -451,10 +448,10 @@ mod tests {
             (slab.to_string(), choice.reason.contains("subgroup"))
         };
         assert_eq!(picks(16 << 10, None, 64), ("16u".into(), false));
-        assert_eq!(picks(24 << 10, Some(16), 64), ("32u".into(), true));
-        assert_eq!(picks(24 << 10, Some(8), 128), ("16u".into(), false), "32 take 32 KiB; 16 invocations share a row");
+        assert_eq!(picks(32 << 10, Some(8), 64), ("32u".into(), true));
+        assert_eq!(picks(24 << 10, Some(8), 128), ("16u".into(), false), "32 take 26 KiB; 16 invocations share a row");
         assert_eq!(picks(32 << 10, Some(32), 128), ("32u".into(), true));
-        assert_eq!(picks(64 << 10, Some(32), 96), ("16u".into(), false), "12 invocations share a row");
+        assert_eq!(picks(64 << 10, Some(32), 96), ("32u".into(), false), "12 invocations share a row");
     }
 
     #[test]

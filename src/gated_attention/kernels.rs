@@ -4,12 +4,13 @@ use super::GatedAttention;
 use super::config::{Divisor, GatedAttentionConfig, GauMode, GauWeights, QuadraticDivisor};
 use super::plan::Problem;
 use super::shapes::GatedAttentionShapes;
-use super::tiles::{Choice, StateKernel, can_shuffle, columns, tile_for, tiles_for, tiles_of, width};
+use super::tiles::{Choice, StateKernel, can_shuffle, tile_for, tiles_for, tiles_of};
 use crate::Causal;
 use crate::adapter::Adapter;
 use crate::matrices::{MatrixTier, RowTile};
 use crate::row_kernel::Kernel;
 use crate::tensor::Layout;
+use crate::tile::Grid;
 use crate::wgsl::{self, Constant, Source, Specialization, source};
 
 /// Invocations of the kernels that only move or add.
@@ -86,6 +87,11 @@ pub(super) fn walk(config: &GatedAttentionConfig, problem: &Problem, choice: &Ch
     let mut fragments = vec![
         source!("gated_attention/params"),
         source!("shared/steps"),
+        pick(
+            matches!(choice.kernel, Kernel::Tiled(_) | Kernel::Matrices(_)),
+            source!("shared/steps_together"),
+            source!("shared/steps_apart"),
+        ),
         pick(vec4_keys, source!("gated_attention/q_vec4"), source!("gated_attention/q_scalar")),
         match (shapes.shared_z, vec4_keys) {
             (true, _) => source!("gated_attention/k_is_q"),
@@ -112,7 +118,7 @@ pub(super) fn walk(config: &GatedAttentionConfig, problem: &Problem, choice: &Ch
         fragments.extend(output_fragments(problem));
     }
     let (kernel, mut constants, own) = match choice.kernel {
-        Kernel::Tiled { height, groups, slab } => tiled(choice, [height, groups, slab], chunked),
+        Kernel::Tiled(grid) => tiled(choice, grid, chunked),
         Kernel::Matrices(tile) => cooperative(tile),
         Kernel::Rows { workgroup, keys } => quadratic([workgroup, keys], false, choice.q_in_storage, chunked),
         Kernel::Subgroup { workgroup, keys } => quadratic([workgroup, keys], true, false, chunked),
@@ -132,18 +138,7 @@ pub(super) fn walk(config: &GatedAttentionConfig, problem: &Problem, choice: &Ch
 /// A kernel's file, its own constants and its own fragments.
 type Parts = (&'static Source, Vec<(&'static str, Constant)>, Vec<&'static Source>);
 
-/// How the invocations of a workgroup share a tile (`shared/tile.wgsl`).
-fn tile_constants(v_block: u32, [height, groups, slab]: [u32; 3]) -> Vec<(&'static str, Constant)> {
-    vec![
-        ("WIDTH", Constant::U32(width(v_block))),
-        ("HEIGHT", Constant::U32(height)),
-        ("GROUPS", Constant::U32(groups)),
-        ("COLUMNS", Constant::U32(columns(v_block))),
-        ("SLAB", Constant::U32(slab)),
-    ]
-}
-
-fn tiled(choice: &Choice, tile: [u32; 3], chunked: bool) -> Parts {
+fn tiled(choice: &Choice, grid: Grid, chunked: bool) -> Parts {
     let fragments = vec![
         source!("shared/walk"),
         source!("shared/tile"),
@@ -151,7 +146,7 @@ fn tiled(choice: &Choice, tile: [u32; 3], chunked: bool) -> Parts {
         pick(choice.shuffle, source!("shared/along_width_subgroup"), source!("shared/along_width_memory")),
         pick(chunked, source!("gated_attention/tiled_chunks"), source!("gated_attention/tiled_no_chunks")),
     ];
-    (source!("gated_attention/tiled"), tile_constants(choice.v_block, tile), fragments)
+    (source!("gated_attention/tiled"), grid.constants(choice.v_block), fragments)
 }
 
 fn cooperative(tile: RowTile) -> Parts {
@@ -252,10 +247,9 @@ pub(super) fn chunk_state(problem: &Problem, choice: &Choice) -> Specialization 
     ];
     fragments.extend(map_fragments(problem, true));
     let (kernel, mut constants) = match state.kernel {
-        StateKernel::Tiled { height } => {
+        StateKernel::Tiled(grid) => {
             fragments.push(source!("shared/tile"));
-            let constants = tile_constants(state.v_block, [height, StateKernel::GROUPS, StateKernel::SLAB]);
-            (source!("gated_attention/tiled_chunk_state"), constants)
+            (source!("gated_attention/tiled_chunk_state"), grid.constants(state.v_block))
         }
         StateKernel::Rows { workgroup } => {
             fragments.push(source!("gated_attention/product"));
@@ -357,7 +351,7 @@ pub fn specializations() -> Vec<Specialization> {
                 let adapter = tile.adapter;
                 let splits = if bits(flags, 5) && config.chunk().is_none() { 2 } else { 1 };
                 let v_block = tile.v_block(&shapes);
-                for shuffle in [false, can_shuffle(config, 64, v_block)] {
+                for shuffle in [false, can_shuffle(config, 64, tile.kernel, v_block)] {
                     let choice = Choice {
                         kernel: tile.kernel,
                         shuffle,

@@ -10,6 +10,7 @@ use crate::context::Capabilities;
 use crate::matrices::{MatrixTier, RowTile};
 use crate::row_kernel::{Kernel, least_range};
 use crate::tensor::product;
+use crate::tile::{Grid, grid};
 use crate::{Error, Matrices, Result};
 
 const ANY: u32 = u32::MAX;
@@ -23,8 +24,8 @@ const ANY: u32 = u32::MAX;
 /// | old llvmpipe | any | 8 | 16 | it compiles large arrays for minutes; q is read from storage |
 /// | CPU | any | 8 | 1536 | one vector of eight lanes; recomputing scores costs more than outputs beyond the first cache |
 /// | GPU | up to 16, 64 | up to 256 | 256 or 128 | fewer idle lanes |
-/// | GPU | more | 256 | 128 | both products compute 8 by 4 and 8 by 8 numbers from 12 and 16 |
-/// | GPU | more | 256 | 256 | the same with half the rows: every block of value dims computes the scores again |
+/// | GPU | more | 128 | 64, 128 | both products compute 8 by 8 numbers from 16 |
+/// | GPU | more | 128 | 256 | 8 by 4 and 8 by 16: every block of value dims computes the scores again |
 ///
 /// A slab is halved where the device's workgroup memory does not hold it: where it grants more than 16 KiB, twice the slab halves the
 /// barriers.
@@ -38,10 +39,11 @@ pub(super) const TILES: &[Tile] = &[
     Tile { adapter: Adapter::Llvmpipe,   rows: [64, ANY],   dims: [256, ANY], v_chunks: 64,  kernel: Kernel::Subgroup { workgroup: 8, keys: 2 } },
     Tile { adapter: Adapter::Llvmpipe,   rows: [0, ANY],    dims: [ANY, ANY], v_chunks: 384, kernel: Kernel::Rows { workgroup: 8, keys: 8 } },
     Tile { adapter: Adapter::Cpu,        rows: [0, ANY],    dims: [ANY, ANY], v_chunks: 384, kernel: Kernel::Rows { workgroup: 8, keys: 8 } },
-    Tile { adapter: Adapter::Gpu,        rows: [0, 16],     dims: [ANY, ANY], v_chunks: 64,  kernel: Kernel::Tiled { height: 4, groups: 1, slab: 8 } },
-    Tile { adapter: Adapter::Gpu,        rows: [17, 64],    dims: [ANY, 128], v_chunks: 32,  kernel: Kernel::Tiled { height: 16, groups: 1, slab: 8 } },
-    Tile { adapter: Adapter::Gpu,        rows: [65, ANY],   dims: [ANY, 128], v_chunks: 32,  kernel: Kernel::Tiled { height: 16, groups: 2, slab: 32 } },
-    Tile { adapter: Adapter::Gpu,        rows: [17, ANY],   dims: [ANY, ANY], v_chunks: 64,  kernel: Kernel::Tiled { height: 8, groups: 2, slab: 16 } },
+    Tile { adapter: Adapter::Gpu,        rows: [0, 16],     dims: [ANY, ANY], v_chunks: 64,  kernel: Kernel::Tiled(grid([4, 1, 4, 2], 8)) },
+    Tile { adapter: Adapter::Gpu,        rows: [17, 64],    dims: [ANY, 128], v_chunks: 32,  kernel: Kernel::Tiled(grid([16, 1, 4, 2], 8)) },
+    Tile { adapter: Adapter::Gpu,        rows: [65, ANY],   dims: [ANY, 64],  v_chunks: 16,  kernel: Kernel::Tiled(grid([16, 2, 8, 2], 32)) },
+    Tile { adapter: Adapter::Gpu,        rows: [65, ANY],   dims: [ANY, 128], v_chunks: 32,  kernel: Kernel::Tiled(grid([8, 2, 8, 2], 32)) },
+    Tile { adapter: Adapter::Gpu,        rows: [17, ANY],   dims: [ANY, ANY], v_chunks: 64,  kernel: Kernel::Tiled(grid([8, 2, 4, 4], 16)) },
 ];
 
 /// Right for any sizes on any device; not fast.
@@ -53,7 +55,8 @@ const ANYWHERE: Tile =
 #[rustfmt::skip]
 pub(super) const ALTERNATIVES: &[Tile] = &[
     Tile { adapter: Adapter::Llvmpipe,   rows: [0, ANY],  dims: [64, 64],   v_chunks: 16,  kernel: Kernel::Subgroup { workgroup: 8, keys: 8 } },
-    Tile { adapter: Adapter::Gpu,        rows: [0, ANY],  dims: [ANY, 128], v_chunks: 32,  kernel: Kernel::Tiled { height: 8, groups: 2, slab: 16 } },
+    Tile { adapter: Adapter::Gpu,        rows: [0, ANY],  dims: [ANY, 128], v_chunks: 32,  kernel: Kernel::Tiled(grid([16, 2, 4, 2], 32)) },
+    Tile { adapter: Adapter::Gpu,        rows: [0, ANY],  dims: [ANY, 128], v_chunks: 32,  kernel: Kernel::Tiled(grid([8, 2, 4, 2], 16)) },
 ];
 
 /// Workgroups that occupy a GPU; fewer split the keys, but into no ranges below the least.
@@ -88,15 +91,14 @@ impl Tile {
 
     /// Whether the device's subgroups and workgroup memory are as its kernel needs them.
     fn runs(&self, shapes: &GatedAttentionShapes, subgroup: Option<u32>, granted: u32) -> bool {
-        self.kernel.runs_with(subgroup) && fits(self.kernel, self.v_block(shapes), granted)
+        self.kernel.runs_with(subgroup)
+            && !matches!(self.kernel, Kernel::Tiled(grid) if !grid.fits(self.v_block(shapes), granted))
     }
 
     /// With its slab, and with half of it: at least two chunks.
     fn slabs(self) -> impl Iterator<Item = Self> {
         let half = match self.kernel {
-            Kernel::Tiled { height, groups, slab: slab @ 16.. } => {
-                Some(Kernel::Tiled { height, groups, slab: slab / 2 })
-            }
+            Kernel::Tiled(grid) if grid.slab > 8 => Some(Kernel::Tiled(Grid { slab: grid.slab / 2, ..grid })),
             _ => None,
         };
         [Some(self.kernel), half].into_iter().flatten().map(move |kernel| Self { kernel, ..self })
@@ -115,7 +117,7 @@ fn v_block_of(shapes: &GatedAttentionShapes, most: u32) -> u32 {
 
 /// Heads whose rows lie in tiles of their own: those of k if the tiles take all heads that share one, and else of q.
 pub(super) fn heads(kernel: Kernel, shapes: &GatedAttentionShapes) -> u32 {
-    if matches!(kernel, Kernel::Tiled { .. } | Kernel::Matrices(_)) { shapes.kv_heads } else { shapes.q_heads }
+    if matches!(kernel, Kernel::Tiled(_) | Kernel::Matrices(_)) { shapes.kv_heads } else { shapes.q_heads }
 }
 
 /// Rows that lie in tiles together.
@@ -126,35 +128,13 @@ pub(super) fn rows_that_share(kernel: Kernel, shapes: &GatedAttentionShapes, chu
     }
 }
 
-/// Whether so many bytes of workgroup memory hold its slabs, and one walk of its invocations fills one with queries.
-fn fits(kernel: Kernel, v_block: u32, granted: u32) -> bool {
-    match kernel {
-        Kernel::Tiled { height, groups, slab } => {
-            let (width, row_groups) = (width(v_block), height * groups);
-            let bytes = 16 * (slab.max(width) * row_groups + slab * width.max(v_block));
-            bytes <= granted && slab / 4 * groups <= width
-        }
-        Kernel::Rows { .. } | Kernel::Subgroup { .. } | Kernel::Matrices(_) => true,
-    }
-}
-
 /// Ranges of keys are multiples of this.
 fn step(kernel: Kernel, v_block: u32) -> u32 {
     match kernel {
-        Kernel::Tiled { .. } => 4 * width(v_block),
+        Kernel::Tiled(grid) => grid.keys(v_block),
         Kernel::Rows { keys, .. } | Kernel::Subgroup { keys, .. } => keys,
         Kernel::Matrices(tile) => tile.keys,
     }
-}
-
-/// Invocations of the tiled kernel along its `v_block` chunks of value dims: as few as share them evenly, in fours.
-pub(super) fn width(v_block: u32) -> u32 {
-    v_block.div_ceil(columns(v_block)).next_multiple_of(4).max(8)
-}
-
-/// Chunks that each of them owns: two, before they are more than 16.
-pub(super) fn columns(v_block: u32) -> u32 {
-    v_block.div_ceil(16).min(2)
 }
 
 /// The first row of the table that applies. `subgroup`: the size of llvmpipe's; `granted`: bytes of workgroup memory.
@@ -216,8 +196,9 @@ pub(super) fn device(capabilities: &Capabilities) -> (Adapter, Option<u32>, u32)
 }
 
 /// Whether rows have something in common, and the invocations that share one lie in one subgroup, whatever its size.
-pub(super) fn can_shuffle(config: &GatedAttentionConfig, least_subgroup: u32, v_block: u32) -> bool {
-    let width = width(v_block);
+pub(super) fn can_shuffle(config: &GatedAttentionConfig, least_subgroup: u32, kernel: Kernel, v_block: u32) -> bool {
+    let Kernel::Tiled(grid) = kernel else { return false };
+    let width = grid.width(v_block);
     let row_sums = Weighing::new(config, 1).divides_by_sum();
     row_sums && width.is_power_of_two() && least_subgroup.is_multiple_of(width)
 }
@@ -251,21 +232,17 @@ pub(super) struct State {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum StateKernel {
-    /// `gated_attention/tiled_chunk_state.wgsl`: `height` times two groups of four key dims to a workgroup.
-    Tiled { height: u32 },
+    /// `gated_attention/tiled_chunk_state.wgsl`: its rows are key dims, and a slab is of tokens.
+    Tiled(Grid),
     /// `gated_attention/chunk_state.wgsl`: four key dims to an invocation.
     Rows { workgroup: u32 },
 }
 
 impl StateKernel {
-    /// Groups of four key dims, and tokens in workgroup memory at a time, of a tile.
-    pub const GROUPS: u32 = 2;
-    pub const SLAB: u32 = 16;
-
     /// Key dims that a workgroup owns.
     pub fn key_dims(self) -> u32 {
         match self {
-            Self::Tiled { height } => 4 * height * Self::GROUPS,
+            Self::Tiled(grid) => grid.rows(),
             Self::Rows { workgroup } => 4 * workgroup,
         }
     }
@@ -275,8 +252,8 @@ impl Choice {
     /// On a GPU 64 or 128 key dims by up to 128 value dims; on a CPU as the kernel that walks the keys.
     pub fn state(&self, key_dim: u32) -> State {
         match self.kernel {
-            Kernel::Tiled { .. } | Kernel::Matrices(_) => State {
-                kernel: StateKernel::Tiled { height: if key_dim <= 64 { 8 } else { 16 } },
+            Kernel::Tiled(_) | Kernel::Matrices(_) => State {
+                kernel: StateKernel::Tiled(grid([if key_dim <= 64 { 8 } else { 16 }, 2, 4, 2], 16)),
                 v_block: self.v_block.div_ceil(self.v_block.div_ceil(32)),
             },
             Kernel::Rows { workgroup, .. } | Kernel::Subgroup { workgroup, .. } => {
@@ -308,11 +285,11 @@ pub(super) fn select(
         _ => format!("on {adapter}"),
     };
     let mut reasons = vec![format!("{} rows to a workgroup {on}", kernel.rows())];
-    let shuffle = capabilities.min_subgroup_size.is_some_and(|least| can_shuffle(config, least, v_block));
+    let shuffle = capabilities.min_subgroup_size.is_some_and(|least| can_shuffle(config, least, kernel, v_block));
     match kernel {
         Kernel::Subgroup { workgroup, .. } => reasons.push(format!("subgroups of {workgroup}")),
-        Kernel::Tiled { .. } if shuffle => reasons.push("row statistics by subgroup operations".into()),
-        Kernel::Tiled { .. } | Kernel::Rows { .. } | Kernel::Matrices(_) => {}
+        Kernel::Tiled(_) if shuffle => reasons.push("row statistics by subgroup operations".into()),
+        Kernel::Tiled(_) | Kernel::Rows { .. } | Kernel::Matrices(_) => {}
     }
     if blocks > 1 {
         reasons.push(format!("{blocks} blocks of {} value dims", 4 * v_block));
@@ -383,17 +360,8 @@ fn iterations(shapes: &GatedAttentionShapes, choice: &Choice) -> (u32, u32) {
         Kernel::Rows { .. } => (key_chunks + 1 + v_block + 1 + 6 * v_block + 16, 1 + key_chunks + 1 + v_block + 1),
         // Unrolled but for the four rows.
         Kernel::Subgroup { .. } => (5 * v_block + 16, 1),
-        // Slabs of q and k, and of weights and v: what an invocation brings and multiplies in each. What the rows have along
-        // the width, in every step, at the start and at the end.
         Kernel::Matrices(tile) => tile.iterations([shapes.key_dim, 4 * v_block]).into(),
-        Kernel::Tiled { height, groups, slab } => {
-            let width = width(v_block);
-            let bring_v = (slab * v_block).div_ceil(width * height) + 1;
-            let along_width = groups * (width + 1);
-            let heads = shapes.key_dim.div_ceil(slab) * (slab + 8) + 1;
-            let values = (4 * width).div_ceil(slab) * (slab + bring_v + 4) + 1;
-            (key_chunks + 2 * along_width + 128, 1 + heads + along_width + values)
-        }
+        Kernel::Tiled(grid) => (key_chunks + 128, grid.iterations(shapes.key_dim, v_block)),
     }
 }
 
@@ -405,9 +373,9 @@ fn linear_iterations(shapes: &GatedAttentionShapes, choice: &Choice) -> u32 {
         }
         // Without chunks, there is none.
         Kernel::Matrices(_) => 0,
-        Kernel::Tiled { height, slab, .. } => {
-            let bring = (slab * choice.v_block).div_ceil(width(choice.v_block) * height) + 1;
-            shapes.key_dim.div_ceil(slab) * (slab + bring + 4) + 1
+        Kernel::Tiled(grid) => {
+            let bring = (grid.slab * choice.v_block).div_ceil(grid.width(choice.v_block) * grid.height) + 1;
+            shapes.key_dim.div_ceil(grid.slab) * (grid.slab + bring + 4) + 1
         }
     }
 }
@@ -424,9 +392,9 @@ fn check_chunks_under_loop_cap(shapes: &GatedAttentionShapes, chunk: u32, choice
     let steps = u64::from(own.div_ceil(step(choice.kernel, choice.v_block)));
     let state = choice.state(shapes.key_dim);
     let (state_step, per_state_step) = match state.kernel {
-        StateKernel::Tiled { height } => {
-            let bring_v = (StateKernel::SLAB * state.v_block).div_ceil(width(state.v_block) * height) + 1;
-            (StateKernel::SLAB, 1 + bring_v + StateKernel::SLAB)
+        StateKernel::Tiled(grid) => {
+            let bring_v = (grid.slab * state.v_block).div_ceil(grid.width(state.v_block) * grid.height) + 1;
+            (grid.slab, 1 + bring_v + grid.slab)
         }
         StateKernel::Rows { .. } => (KEYS_PER_STEP, state.v_block + 2),
     };
@@ -489,13 +457,13 @@ mod tests {
             let choice = select(&config, &problem(len, 128, v_dim), &gpu, None).unwrap();
             (choice.kernel, 4 * choice.v_block, choice.split_keys)
         };
-        let tiled = |height, groups, slab| Kernel::Tiled { height, groups, slab };
-        assert_eq!(pick(65_536, 128, 16 << 10), (tiled(16, 2, 16), 128, 65_536));
-        assert_eq!(pick(65_536, 128, 32 << 10), (tiled(16, 2, 32), 128, 65_536));
-        assert_eq!(pick(4096, 1536, 16 << 10), (tiled(8, 2, 8), 256, 4096), "384 workgroups occupy a GPU");
-        assert_eq!(pick(4096, 1536, 24 << 10), (tiled(8, 2, 16), 256, 4096));
-        assert_eq!(pick(1024, 128, 16 << 10), (tiled(16, 2, 16), 128, 256), "eight do not");
-        assert_eq!(pick(16, 1536, 16 << 10), (tiled(4, 1, 8), 256, 128), "one step");
+        let tiled = |grid_of, slab| Kernel::Tiled(grid(grid_of, slab));
+        assert_eq!(pick(65_536, 128, 16 << 10), (tiled([8, 2, 8, 2], 16), 128, 65_536));
+        assert_eq!(pick(65_536, 128, 32 << 10), (tiled([8, 2, 8, 2], 32), 128, 65_536));
+        assert_eq!(pick(4096, 1536, 16 << 10), (tiled([8, 2, 4, 4], 8), 256, 4096), "384 workgroups occupy a GPU");
+        assert_eq!(pick(4096, 1536, 24 << 10), (tiled([8, 2, 4, 4], 16), 256, 4096));
+        assert_eq!(pick(1024, 128, 16 << 10), (tiled([8, 2, 8, 2], 16), 128, 256), "eight do not");
+        assert_eq!(pick(16, 1536, 16 << 10), (tiled([4, 1, 4, 2], 8), 256, 128), "one step");
     }
 
     #[test]

@@ -188,6 +188,7 @@ impl Tiles {
             source!("linear_attention/tiled_own_keys"),
             source!("shared/tile_keys"),
             source!("shared/steps"),
+            source!("shared/steps_together"),
             pick(vec4, source!("linear_attention/load_kv_vec4"), source!("linear_attention/load_kv_scalar")),
             pick(
                 kind == Kind::Exponential,

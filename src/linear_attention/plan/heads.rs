@@ -127,6 +127,7 @@ fn specialization(config: &LinearAttentionConfig, problem: &Problem, tile: &Tile
             source!("shared/tile"),
             source!("shared/tile_keys"),
             source!("shared/steps"),
+            source!("shared/steps_together"),
             source!("shared/along_width_memory"),
             source!("shared/workgroup_index"),
         ],
