@@ -1,0 +1,111 @@
+//! What naga adds to a kernel's loops so that no index is out of bounds: a `UMin` for each index of an array that is not a constant.
+
+use std::collections::HashMap;
+
+// SPIR-V's numbers.
+const TYPE_VECTOR: u32 = 23;
+const FUNCTION: u32 = 54;
+const FUNCTION_CALL: u32 = 57;
+const EXTENDED: u32 = 12;
+const LOOP_MERGE: u32 = 246;
+const LABEL: u32 = 248;
+const MULTIPLY: u32 = 133;
+const VECTOR_TIMES_SCALAR: u32 = 142;
+const MATRIX_MULTIPLY_ADD: u32 = 4459;
+const U_MIN: u32 = 38;
+const FMA: u32 = 50;
+
+/// In loops, or called from there.
+#[derive(Clone, Copy, Default)]
+struct InLoops {
+    minima: u32,
+    multiply_adds: u32,
+}
+
+/// What stands in a function: an operation, or a call; and whether a loop is around it.
+enum Item {
+    Own(InLoops),
+    Call(u32),
+}
+
+/// Clamps for every 1000 multiply-adds, of the text that wgpu compiles against the same without checks; nothing where there is none
+/// to count by. Each instruction counts once, however often it runs, and one of a function wherever that is called in a loop.
+pub fn per_thousand(checked: &[u32], unchecked: &[u32]) -> Option<f64> {
+    let [checked, unchecked] = [checked, unchecked].map(in_loops);
+    let clamps = checked.minima.saturating_sub(unchecked.minima);
+    (checked.multiply_adds > 0).then(|| 1000.0 * f64::from(clamps) / f64::from(checked.multiply_adds))
+}
+
+fn in_loops(words: &[u32]) -> InLoops {
+    let mut functions: Vec<(u32, Vec<(Item, bool)>)> = Vec::new();
+    let mut components = HashMap::new();
+    // Where the loops end that are open.
+    let mut ends: Vec<u32> = Vec::new();
+    let mut rest = &words[5..];
+    while let [first, ..] = rest {
+        let (instruction, behind) = rest.split_at((first >> 16) as usize);
+        rest = behind;
+        let parts = |ty: u32| components.get(&ty).copied().unwrap_or(1);
+        let item = match (first & 0xFFFF, &instruction[1..]) {
+            (TYPE_VECTOR, &[ty, _, count]) => {
+                components.insert(ty, count);
+                continue;
+            }
+            (FUNCTION, &[_, function, ..]) => {
+                functions.push((function, Vec::new()));
+                continue;
+            }
+            (LOOP_MERGE, &[end, ..]) => {
+                ends.push(end);
+                continue;
+            }
+            (LABEL, &[label]) => {
+                ends.retain(|&end| end != label);
+                continue;
+            }
+            (FUNCTION_CALL, &[_, _, function, ..]) => Item::Call(function),
+            (EXTENDED, &[ty, _, _, U_MIN, ..]) => Item::Own(InLoops { minima: parts(ty), multiply_adds: 0 }),
+            (EXTENDED, &[ty, _, _, FMA, ..]) | (MULTIPLY | VECTOR_TIMES_SCALAR, &[ty, ..]) => {
+                Item::Own(InLoops { minima: 0, multiply_adds: parts(ty) })
+            }
+            // 16 x 16 x 16 by 64 lanes.
+            (MATRIX_MULTIPLY_ADD, _) => Item::Own(InLoops { minima: 0, multiply_adds: 64 }),
+            _ => continue,
+        };
+        if let Some((_, items)) = functions.last_mut() {
+            items.push((item, !ends.is_empty()));
+        }
+    }
+    let called: Vec<u32> = functions.iter().flat_map(|(_, items)| items).filter_map(|(item, _)| call(item)).collect();
+    let main = functions.iter().find(|(function, _)| !called.contains(function));
+    let functions: HashMap<_, _> = functions.iter().map(|(function, items)| (*function, items.as_slice())).collect();
+    main.map_or(InLoops::default(), |(main, _)| sum(&functions, *main, false, &mut HashMap::new()))
+}
+
+fn call(item: &Item) -> Option<u32> {
+    if let Item::Call(function) = item { Some(*function) } else { None }
+}
+
+fn sum(
+    functions: &HashMap<u32, &[(Item, bool)]>,
+    function: u32,
+    inside: bool,
+    known: &mut HashMap<(u32, bool), InLoops>,
+) -> InLoops {
+    if let Some(known) = known.get(&(function, inside)) {
+        return *known;
+    }
+    let mut total = InLoops::default();
+    for (item, in_loop) in functions[&function] {
+        let inside = inside || *in_loop;
+        let own = match item {
+            Item::Call(called) => sum(functions, *called, inside, known),
+            Item::Own(own) if inside => *own,
+            Item::Own(_) => continue,
+        };
+        total.minima += own.minima;
+        total.multiply_adds += own.multiply_adds;
+    }
+    known.insert((function, inside), total);
+    total
+}

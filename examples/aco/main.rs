@@ -1,0 +1,218 @@
+//! What AMD's compiler for Vulkan (ACO, in Mesa's RADV) makes of the kernels that plans for a GPU pick, on a machine without one.
+//! `scripts/compilers aco` runs it.
+//!
+//! ```sh
+//! aco rows FILE [--only TEXT] [--listings DIR]     on the driver: the figures of one family
+//! aco table FILE... [--update]                     compares those of all families with docs/COMPILERS.md
+//! ```
+//!
+//! For each kernel of `calls.txt` the driver tells registers, spills, scratch, workgroup memory, waves of a SIMD and instructions, and
+//! hands out the listing. How often its instructions run is found by walking a workgroup's waves through it (`wave.rs`); a step is
+//! a turn of its outermost loop (`steps.rs`).
+
+#[path = "calls.rs"]
+mod calls;
+#[path = "clamps.rs"]
+mod clamps;
+#[path = "../kernel/device.rs"]
+mod device;
+#[path = "driver.rs"]
+mod driver;
+#[path = "listing.rs"]
+mod listing;
+#[path = "../kernel/ops.rs"]
+mod ops;
+#[path = "steps.rs"]
+mod steps;
+#[path = "table.rs"]
+mod table;
+#[path = "../kernel/translate.rs"]
+mod translate;
+#[path = "wave.rs"]
+mod wave;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use calls::Kernel;
+use clap::Parser;
+use driver::{Compiled, Driver};
+use listing::Listing;
+use steps::Steps;
+use table::{CLAMPS, COLUMNS, Rows};
+
+#[derive(Parser)]
+enum Command {
+    /// Writes the figures of the driver's family
+    Rows {
+        file: PathBuf,
+        /// Of calls whose name contains this
+        #[arg(long, default_value = "")]
+        only: String,
+        /// Write listings there
+        #[arg(long)]
+        listings: Option<PathBuf>,
+    },
+    /// Compares figures with the committed ones
+    Table {
+        files: Vec<PathBuf>,
+        /// Commit to these
+        #[arg(long)]
+        update: bool,
+    },
+}
+
+fn main() -> Result<ExitCode> {
+    match Command::parse() {
+        Command::Rows { file, only, listings } => rows(&file, &only, listings.as_deref())?,
+        Command::Table { files, update } => return compare(&files, update),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn rows(file: &Path, only: &str, listings: Option<&Path>) -> Result<()> {
+    let driver = Driver::new()?;
+    tells_spills(&driver)?;
+    let mut kernels = calls::kernels(only)?;
+    kernels.retain(|kernel| driver.has_matrices || !kernel.uses_matrices);
+    let rows: Vec<_> = kernels.iter().map(|_| Mutex::new(None)).collect();
+    let next = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                while let Some(kernel) = kernels.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let index = kernels.iter().position(|own| own.name == kernel.name).expect("one of them");
+                    let row = row(&driver, kernel, listings).with_context(|| kernel.name.clone());
+                    *rows[index].lock().expect("no thread panicked") = Some(row);
+                }
+            });
+        }
+    });
+    let mut figures = Vec::new();
+    for (kernel, row) in kernels.iter().zip(rows) {
+        figures.push((kernel.name.clone(), row.into_inner()?.context("no row")??));
+    }
+    let text = table::section(&driver.name, &COLUMNS, &figures);
+    std::fs::write(file, format!("{}\n\n{text}", driver.version))?;
+    Ok(())
+}
+
+/// A driver of which statistics count must tell of a kernel that needs more registers than there are.
+fn tells_spills(driver: &Driver) -> Result<()> {
+    const NUMBERS: usize = 128;
+    let lines = |line: fn(usize) -> String| (0..NUMBERS).map(line).collect::<String>();
+    // All is read before anything is written, and none of it may be read again.
+    let text = format!(
+        "@group(0) @binding(0) var<storage, read_write> x: array<vec4<f32>>;
+        @compute @workgroup_size(256) fn main(@builtin(local_invocation_index) local: u32) {{ {} {} }}",
+        lines(|i| format!("let a{i} = x[local * {NUMBERS}u + {i}u];")),
+        lines(|i| format!("x[local * {}u + {i}u] = a{i};", NUMBERS + 1)),
+    );
+    let (module, info) = translate::parse(&text, naga::valid::Capabilities::empty()).map_err(anyhow::Error::msg)?;
+    let checks = [naga::proc::BoundsCheckPolicy::Unchecked; 2];
+    let spirv = translate::spirv(&module, &info, (1, 6), checks).map_err(anyhow::Error::msg)?;
+    let told = spilled(&driver.compile(&spirv, &[(0, false)])?)?;
+    ensure!(told.iter().sum::<f64>() > 0.0, "the driver says nothing of spills where there must be some: its word counts for nothing");
+    Ok(())
+}
+
+fn statistic(compiled: &Compiled, name: &str) -> Result<f64> {
+    compiled.statistics.get(name).map(|&number| number as f64).with_context(|| format!("the driver tells no {name}"))
+}
+
+/// Registers that do not fit, and bytes of scratch.
+fn spilled(compiled: &Compiled) -> Result<[f64; 2]> {
+    let [scalar, vector] = ["Spilled SGPRs", "Spilled VGPRs"].map(|name| statistic(compiled, name));
+    Ok([scalar? + vector?, statistic(compiled, "Scratch size")?])
+}
+
+fn row(driver: &Driver, kernel: &Kernel, listings: Option<&Path>) -> Result<Vec<Option<f64>>> {
+    let compiled = driver.compile(&kernel.checked, &kernel.bindings)?;
+    ensure!(compiled.subgroup as usize == wave::LANES, "was compiled for waves of {}", compiled.subgroup);
+    if let Some(folder) = listings {
+        let name: String = kernel.name.replace([' ', '/', ':', ','], "_");
+        std::fs::write(folder.join(name + ".txt"), &compiled.listing)?;
+    }
+    let [spills, scratch] = spilled(&compiled)?;
+    let mut figures = vec![Some(statistic(&compiled, "VGPRs")?), Some(spills), Some(scratch)];
+    for name in ["LDS size", "Subgroups per SIMD", "Instructions"] {
+        figures.push(Some(statistic(&compiled, name)?));
+    }
+    let listing = Listing::new(&compiled.listing);
+    let Steps { waves, whole, edge } = Steps::of(&listing, &kernel.params, kernel.invocations);
+    let ratio = |a: u32, b: u32| (b > 0).then(|| f64::from(a) / f64::from(b));
+    // What multiplies little has no steps to speak of.
+    let multiplies = 5 * whole.multiply_adds > whole.vector && whole.matrices == 0;
+    let some = |holds: bool, figures: [Option<f64>; 3]| if holds { figures } else { [None; 3] };
+    figures.push(ratio(whole.all, waves).filter(|_| multiplies || whole.matrices > 0));
+    let products = whole.multiply_adds;
+    figures.extend(some(multiplies, [ratio(products, whole.vector), ratio(products, whole.all), ratio(whole.lds, products)]));
+    figures.extend([ratio(whole.all, whole.matrices), ratio(whole.lds, whole.matrices)]);
+    let edge = edge.filter(|_| multiplies || whole.matrices > 0);
+    figures.push(edge.and_then(|edge| ratio(edge.all, waves)));
+    let edge = edge.filter(|_| multiplies);
+    figures.push(edge.and_then(|edge| ratio(edge.multiply_adds, edge.vector)));
+    figures.push(edge.and_then(|edge| ratio(edge.multiply_adds, edge.all)));
+    Ok(figures)
+}
+
+/// The rows of clamps, which no driver is needed for.
+fn clamp_rows() -> Result<Vec<(String, Vec<Option<f64>>)>> {
+    let row = |kernel: Kernel| (kernel.name, vec![clamps::per_thousand(&kernel.checked, &kernel.unchecked)]);
+    Ok(calls::kernels("")?.into_iter().map(row).collect())
+}
+
+fn committed_file() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/COMPILERS.md")
+}
+
+const INTRODUCTION: &str = include_str!("introduction.md");
+const CLAMPS_HEADING: &str = "Clamps";
+
+#[allow(clippy::print_stdout, reason = "what it is there for")]
+fn compare(files: &[PathBuf], update: bool) -> Result<ExitCode> {
+    let mut versions = Vec::new();
+    let mut families = String::new();
+    for file in files {
+        let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+        let (version, section) = text.split_once("\n\n").context("a version, then a section")?;
+        versions.push(version.to_owned());
+        families.extend(["\n", section]);
+    }
+    versions.dedup();
+    let [version] = &versions[..] else { bail!("figures of one Mesa, not of {versions:?}") };
+    let clamps = table::section(CLAMPS_HEADING, &CLAMPS, &clamp_rows()?);
+    let text = format!("{INTRODUCTION}\n{version}\n\n{clamps}{families}");
+    let found = table::sections(&text);
+    let spilled = |(heading, rows): (&String, &Rows)| {
+        let columns = if heading == CLAMPS_HEADING { &CLAMPS[..] } else { &COLUMNS[..] };
+        let spills = |figures: &[Option<f64>]| {
+            columns.iter().zip(figures).any(|((_, better, _), figure)| *better == table::Better::None && *figure > Some(0.0))
+        };
+        rows.iter().filter(|(_, figures)| spills(figures)).map(|(name, _)| format!("{heading}, {name}: spills")).collect::<Vec<_>>()
+    };
+    let mut faults: Vec<_> = found.iter().flat_map(spilled).collect();
+    if update {
+        std::fs::write(committed_file(), text)?;
+    } else {
+        let committed = std::fs::read_to_string(committed_file()).unwrap_or_default();
+        let same = committed.lines().any(|line| line == version);
+        if !same {
+            println!("the committed table is of another Mesa than {version}: only spills and scratch count");
+        }
+        let before = table::sections(&committed);
+        for (heading, rows) in &found {
+            let columns = if heading == CLAMPS_HEADING { &CLAMPS[..] } else { &COLUMNS[..] };
+            let [worse, other] = table::differences(columns, before.get(heading).unwrap_or(&Rows::new()), rows);
+            other.iter().chain(if same { &[][..] } else { &worse }).for_each(|line| println!("{heading}, {line}"));
+            if same {
+                faults.extend(worse.iter().map(|line| format!("{heading}, {line}")));
+            }
+        }
+    }
+    faults.iter().for_each(|fault| println!("worse: {fault}"));
+    Ok(if faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
