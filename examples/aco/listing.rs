@@ -79,10 +79,10 @@ impl Listing {
                 labels.insert(label, blocks.len());
                 blocks.push(Vec::new());
             } else if code.starts_with(|c: char| c.is_ascii_lowercase()) {
-                let instruction = Instruction::new(code);
-                let ends = instruction.is_branch();
-                blocks.last_mut().expect("one at least").push(instruction);
-                if ends {
+                // Where waves have 32 lanes, one may be two.
+                let block = blocks.last_mut().expect("one at least");
+                block.extend(code.split("::").map(|code| Instruction::new(&code.replace("v_dual_", "v_"))));
+                if block.last().is_some_and(Instruction::is_branch) {
                     blocks.push(Vec::new());
                 }
             }
@@ -110,6 +110,7 @@ impl Instruction {
     }
 
     fn new(code: &str) -> Self {
+        let code = code.trim();
         let (name, rest) = code.split_once(char::is_whitespace).unwrap_or((code, ""));
         let encodings = ["_e32", "_e64", "_e64_dpp"];
         let bare = encodings.iter().find_map(|encoding| name.strip_suffix(encoding)).unwrap_or(name);

@@ -131,7 +131,6 @@ fn spilled(compiled: &Compiled) -> Result<[f64; 2]> {
 
 fn row(driver: &Driver, kernel: &Kernel, listings: Option<&Path>) -> Result<Vec<Option<f64>>> {
     let compiled = driver.compile(&kernel.checked, &kernel.bindings)?;
-    ensure!(compiled.subgroup as usize == wave::LANES, "was compiled for waves of {}", compiled.subgroup);
     if let Some(folder) = listings {
         let name: String = kernel.name.replace([' ', '/', ':', ','], "_");
         std::fs::write(folder.join(name + ".txt"), &compiled.listing)?;
@@ -142,7 +141,7 @@ fn row(driver: &Driver, kernel: &Kernel, listings: Option<&Path>) -> Result<Vec<
         figures.push(Some(statistic(&compiled, name)?));
     }
     let listing = Listing::new(&compiled.listing);
-    let Steps { waves, whole, edge } = Steps::of(&listing, &kernel.params, kernel.invocations);
+    let Steps { waves, whole, edge } = Steps::of(&listing, &kernel.params, kernel.invocations, compiled.subgroup);
     let ratio = |a: u32, b: u32| (b > 0).then(|| f64::from(a) / f64::from(b));
     // What multiplies little has no steps to speak of.
     let multiplies = 5 * whole.multiply_adds > whole.vector && whole.matrices == 0;

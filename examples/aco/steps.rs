@@ -3,7 +3,7 @@
 use std::ops::{Add, RangeInclusive};
 
 use super::listing::{Kind, Listing};
-use super::wave::{LANES, Wave};
+use super::wave::Wave;
 
 /// Instructions of all the waves of a workgroup.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -62,34 +62,34 @@ pub struct Steps {
 }
 
 impl Steps {
-    /// The steps are the turns of the outermost loop that is run three times or more and holds most of the multiply-adds. The
-    /// commonest of these is a whole one. Those of other loops with at least half as many multiply-adds are steps too, and the
-    /// dearest of all is an edge. Where no loop is like that, the kernel is one step.
-    pub fn of(listing: &Listing, params: &[u32], invocations: u32) -> Self {
-        let waves = (invocations as usize).div_ceil(LANES);
-        let ways: Vec<_> = (0..waves).map(|wave| Wave::walk(listing, params, wave)).collect();
+    /// The steps are the turns of the loop that is run three times or more and holds the most multiply-adds, a quarter of all
+    /// at least; the outermost, where it holds others. Half of these turns are as cheap as a whole step, or cheaper. An edge is the
+    /// dearest turn of it, or of a loop beside it, with at least half as many multiply-adds: where edges have a loop of their own,
+    /// or, as in linear attention, the state and a tile's own keys have one each. A kernel without such a loop is one step.
+    pub fn of(listing: &Listing, params: &[u32], invocations: u32, subgroup: u32) -> Self {
+        let waves = invocations.div_ceil(subgroup);
+        let ways: Vec<_> = (0..waves).map(|wave| Wave::walk(listing, params, wave, subgroup)).collect();
         let blocks: Vec<_> = (0..listing.blocks.len()).map(|block| Counts::of(listing, block)).collect();
         let sum = |turns: &[Counts]| turns.iter().fold(Counts::default(), |a, &b| a + b);
-        let whole_run = sum(&ways.concat().iter().map(|&block| blocks[block]).collect::<Vec<_>>());
+        let all = sum(&ways.concat().iter().map(|&block| blocks[block]).collect::<Vec<_>>());
 
         let found: Vec<_> = listing.loops.iter().map(|own| (own, turns(own, &ways, &blocks))).collect();
-        let most = |turns: &[Counts]| 2 * sum(turns).products() > whole_run.products();
-        let main = found.iter().find(|(_, turns)| turns.len() >= 3 && most(turns));
-        let Some((main, main_turns)) = main else { return Self { waves: waves as u32, whole: whole_run, edge: None } };
+        let repeated = found.iter().filter(|(_, turns)| turns.len() >= 3);
+        // Of equals the last: outer ones come first.
+        let main = repeated.rev().max_by_key(|(_, turns)| sum(turns).products());
+        let main = main.filter(|(_, turns)| 4 * sum(turns).products() > all.products());
+        let Some((main, main_turns)) = main else { return Self { waves, whole: all, edge: None } };
         let mut by_cost = main_turns.clone();
         by_cost.sort_by_key(|turn| turn.all);
-        let typical = by_cost[by_cost.len() / 2];
+        let whole = by_cost[(by_cost.len() - 1) / 2];
 
-        // Beside it, not around it or inside.
+        // Not around it and not inside.
         let apart = |own: &RangeInclusive<usize>| own.end() < main.start() || own.start() > main.end();
         let beside = found.iter().filter(|(own, _)| apart(own)).flat_map(|(_, turns)| turns);
-        let is_step = |turn: &&Counts| {
-            let (own, typical) = (turn.products(), typical.products());
-            2 * own >= typical && own < 2 * typical
-        };
+        let is_step = |turn: &&Counts| 2 * turn.products() >= whole.products();
         let edge = main_turns.iter().chain(beside).filter(is_step).max_by_key(|turn| turn.all);
-        let edge = edge.copied().filter(|edge| edge.all > typical.all + typical.all / 50);
-        Self { waves: waves as u32, whole: typical, edge }
+        let edge = edge.copied().filter(|edge| edge.all > whole.all + whole.all / 50);
+        Self { waves, whole, edge }
     }
 }
 

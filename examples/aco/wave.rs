@@ -1,4 +1,4 @@
-//! Runs a kernel's listing for one wave of 64 lanes, as far as its way depends on it: integers, conditions and which lanes are
+//! Runs a kernel's listing for one wave of 64 lanes, or 32, as far as its way depends on it: integers, conditions and which lanes are
 //! active, from the numbers of the lanes and of the uniform. All else, as what buffers and workgroup memory hold and whatever floats
 //! come to, is not known.
 //!
@@ -8,7 +8,7 @@
 
 use super::listing::{EXEC, Instruction, Listing, Operand, VCC};
 
-pub const LANES: usize = 64;
+const LANES: usize = 64;
 /// Instructions after which a run ends; a step of the largest has 12 000.
 const MOST: usize = 1 << 20;
 /// What stands in the place of a descriptor: where it lies in the set.
@@ -44,6 +44,8 @@ pub struct Wave<'a> {
     listing: &'a Listing,
     /// The uniform, which is the first of the set.
     params: &'a [u32],
+    /// Whether it has 64 lanes, so that masks of lanes take two registers.
+    wide: bool,
     v: Vec<Vector>,
     s: [Scalar; 128],
     scc: Option<bool>,
@@ -53,15 +55,15 @@ pub struct Wave<'a> {
 
 impl<'a> Wave<'a> {
     /// The blocks that the wave of this number walks through, in order.
-    pub fn walk(listing: &'a Listing, params: &'a [u32], number: usize) -> Vec<usize> {
+    pub fn walk(listing: &'a Listing, params: &'a [u32], number: u32, subgroup: u32) -> Vec<usize> {
         let unknown = Vector { lanes: [0; LANES], known: 0 };
-        let mut wave = Self { listing, params, v: vec![unknown; 512], s: [Scalar::of(0); 128], scc: None, assumed: false };
+        let (v, s, wide) = (vec![unknown; 512], [Scalar::of(0); 128], subgroup == 64);
+        let mut wave = Self { listing, params, wide, v, s, scc: None, assumed: false };
         // Of the first registers, scalar ones hold the set's address and the workgroup's number: it is 0, since the uniform says
         // which the first is. Vector ones hold the invocation's number, in one dimension.
-        let lanes = std::array::from_fn(|lane| (number * LANES + lane) as u32);
+        let lanes = std::array::from_fn(|lane| number * subgroup + lane as u32);
         wave.v[0] = Vector { lanes, known: u64::MAX };
-        wave.s[EXEC] = Scalar::of(u32::MAX);
-        wave.s[EXEC + 1] = Scalar::of(u32::MAX);
+        wave.set_mask(EXEC, u64::MAX, u64::MAX);
         let (mut block, mut way, mut run) = (0, Vec::new(), 0);
         while block < listing.blocks.len() && run < MOST {
             way.push(block);
@@ -85,11 +87,8 @@ impl<'a> Wave<'a> {
     fn branch(&self, instruction: &Instruction, block: usize) -> usize {
         let Some(target) = self.listing.targets[block] else { return block + 1 };
         let zero = |at: usize| {
-            let [low, high] = [self.s[at], self.s[at + 1]];
-            if (low.bits & low.known) | (high.bits & high.known) != 0 {
-                return Some(false);
-            }
-            (low.known & high.known == u32::MAX).then_some(true)
+            let (bits, known) = self.mask(at);
+            if bits & known != 0 { Some(false) } else { (known == u64::MAX).then_some(true) }
         };
         let leaves = self.listing.loops.iter().any(|own| own.contains(&block) && !own.contains(&target));
         let exec_zero = if self.assumed && leaves { None } else { zero(EXEC) };
@@ -134,8 +133,9 @@ impl<'a> Wave<'a> {
         }
     }
 
+    /// Of every lane a bit, and whether it is known.
     fn mask(&self, at: usize) -> (u64, u64) {
-        let [low, high] = [self.s[at], self.s[at + 1]];
+        let [low, high] = [self.s[at], if self.wide { self.s[at + 1] } else { Scalar::of(0) }];
         let both = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
         (both(low.bits, high.bits), both(low.known, high.known))
     }
@@ -152,7 +152,9 @@ impl<'a> Wave<'a> {
 
     fn set_mask(&mut self, at: usize, bits: u64, known: u64) {
         self.set_scalar(at, Scalar { bits: bits as u32, known: known as u32 });
-        self.set_scalar(at + 1, Scalar { bits: (bits >> 32) as u32, known: (known >> 32) as u32 });
+        if self.wide {
+            self.set_scalar(at + 1, Scalar { bits: (bits >> 32) as u32, known: (known >> 32) as u32 });
+        }
     }
 
     /// Writes the active lanes.
@@ -207,9 +209,9 @@ impl<'a> Wave<'a> {
             self.load(own, to);
             return;
         }
-        if let Some(operation) = name.strip_suffix("_saveexec_b64") {
+        if let Some(operation) = name.strip_suffix("_b64").unwrap_or(name.trim_end_matches("_b32")).strip_suffix("_saveexec") {
             let saved = self.mask(EXEC);
-            self.logic(operation, EXEC, operand(1), Operand::S(EXEC), 2);
+            self.logic(operation, EXEC, operand(1), Operand::S(EXEC), if self.wide { 2 } else { 1 });
             self.set_mask(to, saved.0, saved.1);
             return;
         }
