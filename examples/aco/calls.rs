@@ -73,8 +73,7 @@ fn of(plan: &Plan, call: &str, seen: &mut HashSet<Specialization>) -> Result<Vec
         if !seen.insert(specialization.clone()) {
             continue;
         }
-        let (module, info) =
-            translate::parse(&specialization.wgsl(), Capabilities::all()).map_err(Error::msg)?;
+        let (module, info) = translate::parse(&specialization.wgsl(), Capabilities::all()).map_err(Error::msg)?;
         let spirv = |checks| translate::spirv(&module, &info, (1, 6), checks).map_err(Error::msg);
         let interface = specialization.interface();
         let uniform = std::iter::once((0, true));
@@ -88,7 +87,10 @@ fn of(plan: &Plan, call: &str, seen: &mut HashSet<Specialization>) -> Result<Vec
             params[first] = params[end] - 1;
         }
         let path = specialization.kernel.path;
-        let before = kernels.iter().filter(|kernel| kernel.name.split(": ").nth(1).is_some_and(|own| own.split(' ').next() == Some(path))).count();
+        let before = kernels
+            .iter()
+            .filter(|kernel| kernel.name.split(": ").nth(1).is_some_and(|own| own.split(' ').next() == Some(path)))
+            .count();
         let number = if before > 0 { format!(" ({})", before + 1) } else { String::new() };
         kernels.push(Kernel {
             name: format!("{call}: {path}{number}"),

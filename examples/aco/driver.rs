@@ -63,7 +63,8 @@ impl Driver {
             let features = features.features;
             [v1_1.p_next, v1_2.p_next, v1_3.p_next, robust.p_next] = [std::ptr::null_mut(); 4];
 
-            let mut names = vec![khr::pipeline_executable_properties::NAME.as_ptr(), ash::ext::robustness2::NAME.as_ptr()];
+            let mut names =
+                vec![khr::pipeline_executable_properties::NAME.as_ptr(), ash::ext::robustness2::NAME.as_ptr()];
             let queues = [vk::DeviceQueueCreateInfo::default().queue_priorities(&[1.0])];
             let mut info = vk::DeviceCreateInfo::default()
                 .queue_create_infos(&queues)
@@ -82,7 +83,9 @@ impl Driver {
             let mut driver = vk::PhysicalDeviceDriverProperties::default();
             let mut properties = vk::PhysicalDeviceProperties2::default().push_next(&mut driver);
             instance.get_physical_device_properties2(physical, &mut properties);
+            // "Null hardware (RADV NAVI31)".
             let name = text(&properties.properties.device_name);
+            let name = name.split_once('(').map_or(name.as_str(), |(_, name)| name.trim_end_matches(')')).to_owned();
             let executables = khr::pipeline_executable_properties::Device::new(&instance, &device);
             let version = text(&driver.driver_info);
             Ok(Self { instance, device, executables, name, version, has_matrices, _entry: entry })
@@ -135,7 +138,8 @@ impl Driver {
             let executables = self.executables.get_pipeline_executable_properties(&info)?;
             ensure!(executables.len() == 1, "a kernel became {} executables", executables.len());
             let statistics = self.executables.get_pipeline_executable_statistics(&executable)?;
-            let numbers = statistics.iter().filter(|own| own.format == vk::PipelineExecutableStatisticFormatKHR::UINT64);
+            let numbers =
+                statistics.iter().filter(|own| own.format == vk::PipelineExecutableStatisticFormatKHR::UINT64);
             let statistics = numbers.map(|own| (text(&own.name), own.value.u64)).collect();
 
             let get = self.executables.fp().get_pipeline_executable_internal_representations_khr;

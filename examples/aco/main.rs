@@ -9,26 +9,23 @@
 //! For each kernel of `calls.txt` the driver tells registers, spills, scratch, workgroup memory, waves of a SIMD and instructions, and
 //! hands out the listing. How often its instructions run is found by walking a workgroup's waves through it (`wave.rs`); a step is
 //! a turn of its outermost loop (`steps.rs`).
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "what it is there for")]
 
-#[path = "calls.rs"]
 mod calls;
-#[path = "clamps.rs"]
 mod clamps;
 #[path = "../kernel/device.rs"]
+#[allow(dead_code, reason = "the example `kernel` also looks for adapters")]
 mod device;
-#[path = "driver.rs"]
 mod driver;
-#[path = "listing.rs"]
 mod listing;
 #[path = "../kernel/ops.rs"]
+#[allow(dead_code, reason = "the example `kernel` also prints calls")]
 mod ops;
-#[path = "steps.rs"]
 mod steps;
-#[path = "table.rs"]
 mod table;
 #[path = "../kernel/translate.rs"]
+#[allow(dead_code, reason = "other languages")]
 mod translate;
-#[path = "wave.rs"]
 mod wave;
 
 use std::path::{Path, PathBuf};
@@ -41,7 +38,7 @@ use calls::Kernel;
 use clap::Parser;
 use driver::{Compiled, Driver};
 use listing::Listing;
-use steps::Steps;
+use steps::{Counts, Steps};
 use table::{CLAMPS, COLUMNS, Rows};
 
 #[derive(Parser)]
@@ -115,7 +112,10 @@ fn tells_spills(driver: &Driver) -> Result<()> {
     let checks = [naga::proc::BoundsCheckPolicy::Unchecked; 2];
     let spirv = translate::spirv(&module, &info, (1, 6), checks).map_err(anyhow::Error::msg)?;
     let told = spilled(&driver.compile(&spirv, &[(0, false)])?)?;
-    ensure!(told.iter().sum::<f64>() > 0.0, "the driver says nothing of spills where there must be some: its word counts for nothing");
+    ensure!(
+        told.iter().sum::<f64>() > 0.0,
+        "the driver says nothing of spills where there must be some: its word counts for nothing"
+    );
     Ok(())
 }
 
@@ -140,22 +140,48 @@ fn row(driver: &Driver, kernel: &Kernel, listings: Option<&Path>) -> Result<Vec<
     for name in ["LDS size", "Subgroups per SIMD", "Instructions"] {
         figures.push(Some(statistic(&compiled, name)?));
     }
-    let listing = Listing::new(&compiled.listing);
-    let Steps { waves, whole, edge } = Steps::of(&listing, &kernel.params, kernel.invocations, compiled.subgroup);
-    let ratio = |a: u32, b: u32| (b > 0).then(|| f64::from(a) / f64::from(b));
-    // What multiplies little has no steps to speak of.
-    let multiplies = 5 * whole.multiply_adds > whole.vector && whole.matrices == 0;
-    let some = |holds: bool, figures: [Option<f64>; 3]| if holds { figures } else { [None; 3] };
-    figures.push(ratio(whole.all, waves).filter(|_| multiplies || whole.matrices > 0));
-    let products = whole.multiply_adds;
-    figures.extend(some(multiplies, [ratio(products, whole.vector), ratio(products, whole.all), ratio(whole.lds, products)]));
-    figures.extend([ratio(whole.all, whole.matrices), ratio(whole.lds, whole.matrices)]);
-    let edge = edge.filter(|_| multiplies || whole.matrices > 0);
-    figures.push(edge.and_then(|edge| ratio(edge.all, waves)));
-    let edge = edge.filter(|_| multiplies);
-    figures.push(edge.and_then(|edge| ratio(edge.multiply_adds, edge.vector)));
-    figures.push(edge.and_then(|edge| ratio(edge.multiply_adds, edge.all)));
+    let steps = Steps::of(&Listing::new(&compiled.listing), &kernel.params, kernel.invocations, compiled.subgroup);
+    figures.extend(match steps {
+        Ok(steps) => step_figures(&steps),
+        Err(error) => {
+            eprintln!("{}: {error}: nothing is said of its steps", kernel.name);
+            [None; STEP_COLUMNS]
+        }
+    });
     Ok(figures)
+}
+
+/// Multiply-adds of a wave from which on a step is worth looking at.
+const LEAST: u32 = 64;
+const STEP_COLUMNS: usize = 11;
+
+/// Nothing where little is multiplied.
+fn step_figures(&Steps { waves, whole, edge }: &Steps) -> [Option<f64>; STEP_COLUMNS] {
+    let ratio = |a: u32, b: u32| (b > 0).then(|| f64::from(a) / f64::from(b));
+    let matrices = whole.matrices > 0;
+    let scalar = !matrices && whole.multiply_adds >= LEAST * waves && 5 * whole.multiply_adds >= whole.vector;
+    let of_products = |counts: Counts| {
+        let own = counts.multiply_adds;
+        let found = [ratio(own, counts.vector), ratio(own, counts.all), ratio(counts.lds, own)];
+        if scalar { found } else { [None; 3] }
+    };
+    let step = |counts: Counts| ratio(counts.all, waves).filter(|_| scalar || matrices);
+    let [per_vector, per_any, lds] = of_products(whole);
+    let [edge_per_vector, edge_per_any, _] = edge.map_or([None; 3], of_products);
+    let per_matrix = |count| ratio(count, whole.matrices);
+    [
+        step(whole),
+        per_vector,
+        per_any,
+        lds,
+        per_matrix(whole.all),
+        per_matrix(whole.lds),
+        per_matrix(whole.block),
+        per_matrix(whole.block_lds),
+        edge.and_then(step),
+        edge_per_vector,
+        edge_per_any,
+    ]
 }
 
 /// The rows of clamps, which no driver is needed for.
@@ -171,7 +197,6 @@ fn committed_file() -> PathBuf {
 const INTRODUCTION: &str = include_str!("introduction.md");
 const CLAMPS_HEADING: &str = "Clamps";
 
-#[allow(clippy::print_stdout, reason = "what it is there for")]
 fn compare(files: &[PathBuf], update: bool) -> Result<ExitCode> {
     let mut versions = Vec::new();
     let mut families = String::new();
@@ -189,9 +214,15 @@ fn compare(files: &[PathBuf], update: bool) -> Result<ExitCode> {
     let spilled = |(heading, rows): (&String, &Rows)| {
         let columns = if heading == CLAMPS_HEADING { &CLAMPS[..] } else { &COLUMNS[..] };
         let spills = |figures: &[Option<f64>]| {
-            columns.iter().zip(figures).any(|((_, better, _), figure)| *better == table::Better::None && *figure > Some(0.0))
+            columns
+                .iter()
+                .zip(figures)
+                .any(|((_, better, _), figure)| *better == table::Better::None && *figure > Some(0.0))
         };
-        rows.iter().filter(|(_, figures)| spills(figures)).map(|(name, _)| format!("{heading}, {name}: spills")).collect::<Vec<_>>()
+        rows.iter()
+            .filter(|(_, figures)| spills(figures))
+            .map(|(name, _)| format!("{heading}, {name}: spills"))
+            .collect::<Vec<_>>()
     };
     let mut faults: Vec<_> = found.iter().flat_map(spilled).collect();
     if update {

@@ -1,6 +1,9 @@
 //! What a wave runs in one step of a kernel's loop: the mean over the waves of a workgroup.
 
+use std::cmp::Reverse;
 use std::ops::{Add, RangeInclusive};
+
+use anyhow::Result;
 
 use super::listing::{Kind, Listing};
 use super::wave::Wave;
@@ -14,6 +17,9 @@ pub struct Counts {
     pub multiply_adds: u32,
     pub matrices: u32,
     pub lds: u32,
+    /// Those of blocks that multiply matrices, and of these to and from workgroup memory.
+    pub block: u32,
+    pub block_lds: u32,
 }
 
 impl Add for Counts {
@@ -26,24 +32,28 @@ impl Add for Counts {
             multiply_adds: self.multiply_adds + other.multiply_adds,
             matrices: self.matrices + other.matrices,
             lds: self.lds + other.lds,
+            block: self.block + other.block,
+            block_lds: self.block_lds + other.block_lds,
         }
     }
 }
 
 impl Counts {
     fn of(listing: &Listing, block: usize) -> Self {
-        listing.blocks[block].iter().fold(Self::default(), |counts, instruction| {
-            let kind = instruction.kind;
-            let one = |holds| u32::from(holds);
-            counts
-                + Self {
-                    all: 1,
-                    vector: one(matches!(kind, Kind::Vector | Kind::MultiplyAdd)),
-                    multiply_adds: one(kind == Kind::MultiplyAdd),
-                    matrices: one(kind == Kind::Matrix),
-                    lds: one(kind == Kind::Lds),
-                }
-        })
+        let instructions = &listing.blocks[block];
+        let count = |kind| instructions.iter().filter(|own| own.kind == kind).count() as u32;
+        let [all, multiply_adds, matrices, lds] =
+            [instructions.len() as u32, count(Kind::MultiplyAdd), count(Kind::Matrix), count(Kind::Lds)];
+        let multiplies = u32::from(matrices > 0);
+        Self {
+            all,
+            vector: count(Kind::Vector) + multiply_adds,
+            multiply_adds,
+            matrices,
+            lds,
+            block: multiplies * all,
+            block_lds: multiplies * lds,
+        }
     }
 
     /// What a step is there for; a product of matrices counts for as many as it takes the place of.
@@ -62,23 +72,23 @@ pub struct Steps {
 }
 
 impl Steps {
-    /// The steps are the turns of the loop that is run three times or more and holds the most multiply-adds, a quarter of all
-    /// at least; the outermost, where it holds others. Half of these turns are as cheap as a whole step, or cheaper. An edge is the
+    /// The steps are the turns of the outermost loop that is run three times or more and holds a quarter of all multiply-adds; of
+    /// several, that which holds the most. Half of these turns are as cheap as a whole step, or cheaper. An edge is the
     /// dearest turn of it, or of a loop beside it, with at least half as many multiply-adds: where edges have a loop of their own,
     /// or, as in linear attention, the state and a tile's own keys have one each. A kernel without such a loop is one step.
-    pub fn of(listing: &Listing, params: &[u32], invocations: u32, subgroup: u32) -> Self {
+    pub fn of(listing: &Listing, params: &[u32], invocations: u32, subgroup: u32) -> Result<Self> {
         let waves = invocations.div_ceil(subgroup);
-        let ways: Vec<_> = (0..waves).map(|wave| Wave::walk(listing, params, wave, subgroup)).collect();
+        let ways = (0..waves).map(|wave| Wave::walk(listing, params, wave, subgroup)).collect::<Result<Vec<_>>>()?;
         let blocks: Vec<_> = (0..listing.blocks.len()).map(|block| Counts::of(listing, block)).collect();
         let sum = |turns: &[Counts]| turns.iter().fold(Counts::default(), |a, &b| a + b);
         let all = sum(&ways.concat().iter().map(|&block| blocks[block]).collect::<Vec<_>>());
 
         let found: Vec<_> = listing.loops.iter().map(|own| (own, turns(own, &ways, &blocks))).collect();
-        let repeated = found.iter().filter(|(_, turns)| turns.len() >= 3);
-        // Of equals the last: outer ones come first.
-        let main = repeated.rev().max_by_key(|(_, turns)| sum(turns).products());
-        let main = main.filter(|(_, turns)| 4 * sum(turns).products() > all.products());
-        let Some((main, main_turns)) = main else { return Self { waves, whole: all, edge: None } };
+        let depth = |own: &RangeInclusive<usize>| found.iter().filter(|(other, _)| other.contains(own.start())).count();
+        let candidates =
+            found.iter().filter(|(_, turns)| turns.len() >= 3 && 4 * sum(turns).products() > all.products());
+        let main = candidates.min_by_key(|(own, turns)| (depth(own), Reverse(sum(turns).products())));
+        let Some((main, main_turns)) = main else { return Ok(Self { waves, whole: all, edge: None }) };
         let mut by_cost = main_turns.clone();
         by_cost.sort_by_key(|turn| turn.all);
         let whole = by_cost[(by_cost.len() - 1) / 2];
@@ -89,7 +99,7 @@ impl Steps {
         let is_step = |turn: &&Counts| 2 * turn.products() >= whole.products();
         let edge = main_turns.iter().chain(beside).filter(is_step).max_by_key(|turn| turn.all);
         let edge = edge.copied().filter(|edge| edge.all > whole.all + whole.all / 50);
-        Self { waves, whole, edge }
+        Ok(Self { waves, whole, edge })
     }
 }
 

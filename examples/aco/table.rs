@@ -18,7 +18,7 @@ use Better::{Fewer, More, None as Nothing};
 /// A figure's heading, which way is better, and how many decimals it is written with.
 pub type Column = (&'static str, Better, usize);
 
-pub const COLUMNS: [Column; 15] = [
+pub const COLUMNS: [Column; 17] = [
     ("registers", Fewer, 0),
     ("spills", Nothing, 0),
     ("scratch", Nothing, 0),
@@ -31,6 +31,8 @@ pub const COLUMNS: [Column; 15] = [
     ("LDS/fma", Fewer, 3),
     ("all/WMMA", Fewer, 1),
     ("LDS/WMMA", Fewer, 2),
+    ("block all/WMMA", Fewer, 1),
+    ("block LDS/WMMA", Fewer, 2),
     ("edge", Fewer, 0),
     ("edge fma/vector", More, 3),
     ("edge fma/all", More, 3),
@@ -83,7 +85,8 @@ pub fn differences(columns: &[Column], committed: &Rows, found: &Rows) -> [Vec<S
             continue;
         };
         for ((figure, before), (heading, better, decimals)) in figures.iter().zip(before).zip(columns) {
-            let written = |figure: &Option<f64>| figure.map_or("–".to_owned(), |figure| format!("{figure:.decimals$}"));
+            let written =
+                |figure: &Option<f64>| figure.map_or("–".to_owned(), |figure| format!("{figure:.decimals$}"));
             let line = format!("{name}: {heading} {}, was {}", written(figure), written(before));
             let (Some(figure), Some(before)) = (figure, before) else {
                 if figure.is_some() != before.is_some() {

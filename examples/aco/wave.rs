@@ -6,6 +6,8 @@
 //! on something that is not known, it is taken where it leads forward: that leaves out what an `if` without an `else` holds, as what a kernel does
 //! rarely stands in one, and leaves a loop. Where a lane depends on it, the lane goes in.
 
+use anyhow::{Result, bail};
+
 use super::listing::{EXEC, Instruction, Listing, Operand, VCC};
 
 const LANES: usize = 64;
@@ -51,14 +53,16 @@ pub struct Wave<'a> {
     scc: Option<bool>,
     /// Whether a lane's activity was taken for granted.
     assumed: bool,
+    /// A scalar instruction that is not known here, though what it reads is.
+    stranger: Option<String>,
 }
 
 impl<'a> Wave<'a> {
     /// The blocks that the wave of this number walks through, in order.
-    pub fn walk(listing: &'a Listing, params: &'a [u32], number: u32, subgroup: u32) -> Vec<usize> {
+    pub fn walk(listing: &'a Listing, params: &'a [u32], number: u32, subgroup: u32) -> Result<Vec<usize>> {
         let unknown = Vector { lanes: [0; LANES], known: 0 };
         let (v, s, wide) = (vec![unknown; 512], [Scalar::of(0); 128], subgroup == 64);
-        let mut wave = Self { listing, params, wide, v, s, scc: None, assumed: false };
+        let mut wave = Self { listing, params, wide, v, s, scc: None, assumed: false, stranger: None };
         // Of the first registers, scalar ones hold the set's address and the workgroup's number: it is 0, since the uniform says
         // which the first is. Vector ones hold the invocation's number, in one dimension.
         let lanes = std::array::from_fn(|lane| number * subgroup + lane as u32);
@@ -71,7 +75,7 @@ impl<'a> Wave<'a> {
             let mut next = block + 1;
             for instruction in &listing.blocks[block] {
                 if instruction.name == "s_endpgm" {
-                    return way;
+                    return Ok(way);
                 }
                 if instruction.is_branch() {
                     next = wave.branch(instruction, block);
@@ -79,9 +83,12 @@ impl<'a> Wave<'a> {
                     wave.step(instruction);
                 }
             }
+            if let Some(name) = wave.stranger {
+                bail!("the walk does not know {name}");
+            }
             block = next;
         }
-        way
+        Ok(way)
     }
 
     fn branch(&self, instruction: &Instruction, block: usize) -> usize {
@@ -209,11 +216,18 @@ impl<'a> Wave<'a> {
             self.load(own, to);
             return;
         }
-        if let Some(operation) = name.strip_suffix("_b64").unwrap_or(name.trim_end_matches("_b32")).strip_suffix("_saveexec") {
+        if let Some(operation) =
+            name.strip_suffix("_b64").unwrap_or(name.trim_end_matches("_b32")).strip_suffix("_saveexec")
+        {
             let saved = self.mask(EXEC);
             self.logic(operation, EXEC, operand(1), Operand::S(EXEC), if self.wide { 2 } else { 1 });
             self.set_mask(to, saved.0, saved.1);
             return;
+        }
+        if name == "s_bfm_b64" {
+            let [bits, from] = [1, 2].map(|place| self.scalar(operand(place)).number());
+            let mask = bits.zip(from).map(|(bits, from)| ((1_u64 << (bits & 63)) - 1) << (from & 63));
+            return self.set_mask(to, mask.unwrap_or(0), mask.map_or(0, |_| u64::MAX));
         }
         let wide = name.ends_with("_b64");
         let stem = name.trim_end_matches("_b64").trim_end_matches("_b32");
@@ -233,8 +247,8 @@ impl<'a> Wave<'a> {
                 }
                 return;
             }
-            "s_and" | "s_or" | "s_xor" | "s_andn2" | "s_and_not1" | "s_orn2" | "s_or_not1" | "s_nand" | "s_nor" | "s_xnor"
-            | "s_not" => return self.logic(stem, to, operand(1), operand(2), if wide { 2 } else { 1 }),
+            "s_and" | "s_or" | "s_xor" | "s_andn2" | "s_and_not1" | "s_orn2" | "s_or_not1" | "s_nand" | "s_nor"
+            | "s_xnor" | "s_not" => return self.logic(stem, to, operand(1), operand(2), if wide { 2 } else { 1 }),
             _ => {}
         }
         let before = self.scc;
@@ -242,7 +256,9 @@ impl<'a> Wave<'a> {
         // With one operand, or with what was there.
         let [a, b] = match name {
             "s_mulk_i32" | "s_addk_i32" => [self.scalar(operand(0)).number(), a],
-            "s_movk_i32" | "s_abs_i32" | "s_brev_b32" | "s_bcnt1_i32_b32" | "s_ff1_i32_b32" | "s_sext_i32_i16" => [a, Some(0)],
+            "s_movk_i32" | "s_abs_i32" | "s_brev_b32" | "s_bcnt1_i32_b32" | "s_ff1_i32_b32" | "s_sext_i32_i16" => {
+                [a, Some(0)]
+            }
             _ => [a, b],
         };
         let result = a.zip(b).and_then(|(a, b)| scalar_result(name, a, b, before));
@@ -251,6 +267,7 @@ impl<'a> Wave<'a> {
         }
         match result {
             Some((bits, _)) => self.set_scalar(to, Scalar::of(bits)),
+            None if a.is_some() && b.is_some() => self.stranger = Some(own.name.clone()),
             None => self.forget(Some(&operand(0)), own.width.max(if name.contains("64") { 2 } else { 1 })),
         }
     }
@@ -298,7 +315,9 @@ impl<'a> Wave<'a> {
         let from_params = own.name.starts_with("s_buffer") && base == Some(DESCRIPTOR);
         for word in 0..own.width {
             let value = match offset {
-                Some(offset) if from_params => self.params.get(offset as usize / 4 + word).map(|bits| Scalar::of(*bits)),
+                Some(offset) if from_params => {
+                    self.params.get(offset as usize / 4 + word).map(|bits| Scalar::of(*bits))
+                }
                 Some(offset) if own.name.starts_with("s_load") && own.width >= 4 => {
                     Some(Scalar::of(DESCRIPTOR + offset + 4 * word as u32))
                 }
@@ -376,7 +395,8 @@ impl<'a> Wave<'a> {
 
     /// An operand, or the part of it that is selected; where there is none, zero.
     fn read(&self, own: &Instruction, place: usize) -> Vector {
-        let mut value = own.operands.get(place).map_or(Vector { lanes: [0; LANES], known: u64::MAX }, |&o| self.vector(o));
+        let mut value =
+            own.operands.get(place).map_or(Vector { lanes: [0; LANES], known: u64::MAX }, |&o| self.vector(o));
         let selected = own.modifiers.split(&format!("src{}_sel:", place - 1)).nth(1);
         let select = |from: u32, bits: u32| move |x: &mut u32| *x = *x >> from & (u32::MAX >> (32 - bits));
         match selected.and_then(|rest| rest.split_whitespace().next()) {
@@ -430,7 +450,8 @@ fn sets_scc(name: &str) -> bool {
 fn scalar_result(name: &str, a: u32, b: u32, scc: Option<bool>) -> Option<(u32, Option<bool>)> {
     let (low, high) = (a & 0xFFFF, a >> 16);
     let carried = |(result, carry): (u32, bool)| (result, Some(carry));
-    let shifted = |by: u32| carried(((a << by).wrapping_add(b), (u64::from(a) << by) + u64::from(b) > u64::from(u32::MAX)));
+    let shifted =
+        |by: u32| carried(((a << by).wrapping_add(b), (u64::from(a) << by) + u64::from(b) > u64::from(u32::MAX)));
     let nonzero = |result: u32| (result, Some(result != 0));
     let kept = |result: u32| (result, scc);
     let picked = |first: bool| (if first { a } else { b }, Some(first));
@@ -446,7 +467,8 @@ fn scalar_result(name: &str, a: u32, b: u32, scc: Option<bool>) -> Option<(u32, 
         "s_sub_i32" => (a.wrapping_sub(b), None),
         "s_mul_i32" => kept(a.wrapping_mul(b)),
         "s_mulk_i32" => kept(a.wrapping_mul(sign_extended(name, b))),
-        "s_mul_hi_u32" => kept((u64::from(a) * u64::from(b) >> 32) as u32),
+        "s_mul_hi_u32" => kept(((u64::from(a) * u64::from(b)) >> 32) as u32),
+        "s_mul_hi_i32" => kept(((i64::from(signed_a) * i64::from(signed_b)) >> 32) as u32),
         "s_movk_i32" => kept(sign_extended(name, a)),
         "s_lshl_b32" => nonzero(a << (b & 31)),
         "s_lshr_b32" => nonzero(a >> (b & 31)),
@@ -495,7 +517,8 @@ fn vector_result(name: &str) -> Option<fn(u32, u32, u32) -> u32> {
         "v_subrev_nc_u32" | "v_subrev_u32" => |a, b, _| b.wrapping_sub(a),
         "v_add3_u32" => |a, b, c| a.wrapping_add(b).wrapping_add(c),
         "v_mul_lo_u32" => |a, b, _| a.wrapping_mul(b),
-        "v_mul_hi_u32" => |a, b, _| (u64::from(a) * u64::from(b) >> 32) as u32,
+        "v_mul_hi_u32" => |a, b, _| ((u64::from(a) * u64::from(b)) >> 32) as u32,
+        "v_mul_hi_i32" => |a, b, _| ((i64::from(signed(a)) * i64::from(signed(b))) >> 32) as u32,
         "v_mul_u32_u24" => |a, b, _| (a & 0xFF_FFFF).wrapping_mul(b & 0xFF_FFFF),
         "v_mad_u32_u24" => |a, b, c| (a & 0xFF_FFFF).wrapping_mul(b & 0xFF_FFFF).wrapping_add(c),
         "v_mad_u32_u16" => |a, b, c| (a & 0xFFFF).wrapping_mul(b & 0xFFFF).wrapping_add(c),
@@ -514,6 +537,7 @@ fn vector_result(name: &str) -> Option<fn(u32, u32, u32) -> u32> {
         "v_xad_u32" => |a, b, c| (a ^ b).wrapping_add(c),
         "v_bfe_u32" => |a, b, c| field(a, b, c & 31),
         "v_bfi_b32" => |a, b, c| a & b | !a & c,
+        "v_bfrev_b32" => |a, _, _| a.reverse_bits(),
         "v_cvt_u32_u16" => |a, _, _| a & 0xFFFF,
         "v_min_u32" => |a, b, _| a.min(b),
         "v_max_u32" => |a, b, _| a.max(b),

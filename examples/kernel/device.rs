@@ -93,6 +93,11 @@ impl Device {
         if let Some(kib) = workgroup_kib {
             required_limits.max_compute_workgroup_storage_size = kib << 10;
         }
+        if matrices {
+            // As all grant that have them.
+            required_limits.max_compute_invocations_per_workgroup = 1024;
+            required_limits.max_compute_workgroup_size_x = 1024;
+        }
         let descriptor = wgpu::DeviceDescriptor {
             required_features: features,
             required_limits,
