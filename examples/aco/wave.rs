@@ -261,6 +261,8 @@ impl<'a> Wave<'a> {
             }
             _ => [a, b],
         };
+        // The workgroup's number, 0, times the width of a grid, which no uniform tells.
+        let [a, b] = if name == "s_mul_i32" && [a, b].contains(&Some(0)) { [Some(0); 2] } else { [a, b] };
         let result = a.zip(b).and_then(|(a, b)| scalar_result(name, a, b, before));
         if sets_scc(name) {
             self.scc = result.and_then(|(_, scc)| scc);
