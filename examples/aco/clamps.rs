@@ -109,3 +109,29 @@ fn sum(
     known.insert((function, inside), total);
     total
 }
+
+#[cfg(test)]
+mod tests {
+    use naga::proc::BoundsCheckPolicy::{Restrict, Unchecked};
+
+    use super::*;
+    use crate::translate;
+
+    #[test]
+    fn clamps_in_loops_are_counted() {
+        let text = "var<workgroup> tile: array<array<vec4<f32>, 8>, 4>;
+            @group(0) @binding(0) var<storage, read_write> o: array<vec4<f32>>;
+            fn term(at: u32, sum: vec4<f32>) -> vec4<f32> { return fma(tile[1][at], tile[2][3], sum); }
+            @compute @workgroup_size(8) fn main(@builtin(local_invocation_index) local: u32) {
+                tile[local / 8u][local] = o[local];
+                var sum = vec4(0.0);
+                for (var i = 0u; i < 4u; i++) { sum = term(i, sum) + tile[i][min(local, 3u)]; }
+                o[local] = sum;
+            }";
+        let (module, info) = translate::parse(text, naga::valid::Capabilities::empty()).expect("valid WGSL");
+        let [checked, unchecked] = [Restrict, Unchecked]
+            .map(|index| translate::spirv(&module, &info, (1, 6), [index, Unchecked]).expect("SPIR-V"));
+        // One in `term`, two beside the call, none for the `min` that stands there, to four multiply-adds.
+        assert_eq!(per_thousand(&checked, &unchecked), Some(750.0));
+    }
+}

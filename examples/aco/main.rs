@@ -39,7 +39,7 @@ use clap::Parser;
 use driver::{Compiled, Driver};
 use listing::Listing;
 use steps::{Counts, Steps};
-use table::{CLAMPS, COLUMNS, Rows};
+use table::{CLAMPS, COLUMNS, Column, Rows};
 
 #[derive(Parser)]
 enum Command {
@@ -80,8 +80,9 @@ fn rows(file: &Path, only: &str, listings: Option<&Path>) -> Result<()> {
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
             scope.spawn(|| {
-                while let Some(kernel) = kernels.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let index = kernels.iter().position(|own| own.name == kernel.name).expect("one of them");
+                loop {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(kernel) = kernels.get(index) else { break };
                     let row = row(&driver, kernel, listings).with_context(|| kernel.name.clone());
                     *rows[index].lock().expect("no thread panicked") = Some(row);
                 }
@@ -197,9 +198,12 @@ fn committed_file() -> PathBuf {
 const INTRODUCTION: &str = include_str!("introduction.md");
 const CLAMPS_HEADING: &str = "Clamps";
 
+fn columns(heading: &str) -> &'static [Column] {
+    if heading == CLAMPS_HEADING { &CLAMPS } else { &COLUMNS }
+}
+
 fn compare(files: &[PathBuf], update: bool) -> Result<ExitCode> {
-    let mut versions = Vec::new();
-    let mut families = String::new();
+    let (mut versions, mut families) = (Vec::new(), String::new());
     for file in files {
         let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
         let (version, section) = text.split_once("\n\n").context("a version, then a section")?;
@@ -211,38 +215,43 @@ fn compare(files: &[PathBuf], update: bool) -> Result<ExitCode> {
     let clamps = table::section(CLAMPS_HEADING, &CLAMPS, &clamp_rows()?);
     let text = format!("{INTRODUCTION}\n{version}\n\n{clamps}{families}");
     let found = table::sections(&text);
-    let spilled = |(heading, rows): (&String, &Rows)| {
-        let columns = if heading == CLAMPS_HEADING { &CLAMPS[..] } else { &COLUMNS[..] };
-        let spills = |figures: &[Option<f64>]| {
-            columns
-                .iter()
-                .zip(figures)
-                .any(|((_, better, _), figure)| *better == table::Better::None && *figure > Some(0.0))
-        };
-        rows.iter()
-            .filter(|(_, figures)| spills(figures))
-            .map(|(name, _)| format!("{heading}, {name}: spills"))
-            .collect::<Vec<_>>()
-    };
-    let mut faults: Vec<_> = found.iter().flat_map(spilled).collect();
+    let committed = std::fs::read_to_string(committed_file()).unwrap_or_default();
+    let before = table::sections(&committed);
     if update {
-        std::fs::write(committed_file(), text)?;
-    } else {
-        let committed = std::fs::read_to_string(committed_file()).unwrap_or_default();
-        let same = committed.lines().any(|line| line == version);
-        if !same {
-            println!("the committed table is of another Mesa than {version}: only spills and scratch count");
-        }
-        let before = table::sections(&committed);
-        for (heading, rows) in &found {
-            let columns = if heading == CLAMPS_HEADING { &CLAMPS[..] } else { &COLUMNS[..] };
-            let [worse, other] = table::differences(columns, before.get(heading).unwrap_or(&Rows::new()), rows);
-            other.iter().chain(if same { &[][..] } else { &worse }).for_each(|line| println!("{heading}, {line}"));
-            if same {
-                faults.extend(worse.iter().map(|line| format!("{heading}, {line}")));
-            }
-        }
+        std::fs::write(committed_file(), &text)?;
     }
-    faults.iter().for_each(|fault| println!("worse: {fault}"));
+    let same = committed.lines().any(|line| line == version);
+    if !(same || update) {
+        println!("The table is of another Mesa than {version}: of what is worse, only spills and scratch count.");
+    }
+    let mut faults = Vec::new();
+    for (heading, rows) in &found {
+        let committed = before.get(heading).unwrap_or(const { &Rows::new() });
+        let table::Differences { spills, worse, other } = table::differences(columns(heading), committed, rows);
+        let told = |lines: &[String]| lines.iter().map(|line| format!("{heading}, {line}")).collect::<Vec<_>>();
+        faults.extend(told(&spills));
+        if same && !update {
+            faults.extend(told(&worse));
+        } else {
+            told(&worse).iter().for_each(|line| println!("{line}"));
+        }
+        told(&other).iter().for_each(|line| println!("{line}"));
+    }
+    faults.iter().for_each(|fault| println!("too bad: {fault}"));
     Ok(if faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_kernel_gains_clamps() {
+        let committed = table::sections(&std::fs::read_to_string(committed_file()).unwrap());
+        let text = format!("\n{}", table::section(CLAMPS_HEADING, &CLAMPS, &clamp_rows().unwrap()));
+        let differences =
+            table::differences(&CLAMPS, &committed[CLAMPS_HEADING], &table::sections(&text)[CLAMPS_HEADING]);
+        let worse = differences.worse.join("\n");
+        assert!(worse.is_empty(), "{worse}\nwhere it has to be: scripts/compilers aco --update");
+    }
 }

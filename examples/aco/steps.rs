@@ -124,3 +124,69 @@ fn turns(own: &RangeInclusive<usize>, ways: &[Vec<usize>], blocks: &[Counts]) ->
     }
     sums
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two waves. In each of three steps the first brings something, then all lanes multiply four times; the last step is an edge.
+    /// The number of steps is the second number of the uniform.
+    const LISTING: &str = "
+BB0:
+	s_load_b128 s[4:7], s[2:3], null ; f4080201
+	s_buffer_load_b64 s[8:9], s[4:7], null
+	s_mov_b32 s10, 0
+	v_cmp_gt_u32_e32 vcc, 64, v0
+	s_mov_b64 s[12:13], exec
+BB1:
+	s_and_b64 exec, s[12:13], vcc
+	s_cbranch_execz BB3
+BB2:
+	buffer_load_b32 v4, v0, s[4:7], 0 offen
+	ds_store_b32 v0, v4
+BB3:
+	s_mov_b64 exec, s[12:13]
+	s_mov_b32 s11, 4
+BB4:
+	v_fma_f32 v1, v2, v3, v1
+	s_sub_u32 s11, s11, 1
+	s_cmp_lg_u32 s11, 0
+	s_cbranch_scc1 BB4
+BB5:
+	s_add_u32 s10, s10, 1
+	s_cmp_eq_u32 s10, s9
+	s_cbranch_scc0 BB7
+BB6:
+	v_max_f32_e32 v1, v1, v2
+	v_max_f32_e32 v1, v1, v2
+BB7:
+	v_cmp_gt_f32_e32 vcc, 0, v1
+	s_cbranch_vccz BB9
+BB8:
+	v_mul_f32_e32 v1, v1, v1
+BB9:
+	v_cmp_gt_u32_e32 vcc, 64, v0
+	s_cmp_lt_u32 s10, s9
+	s_cbranch_scc1 BB1
+BB10:
+	s_endpgm
+";
+
+    #[test]
+    fn steps_are_walked_through() {
+        let steps = Steps::of(&Listing::new(LISTING), &[1, 3], 128, 64).expect("known instructions");
+        // Of each wave 4 around what the first alone brings by 2, 4 turns of 4, and 8 behind them: what depends on numbers is left out.
+        let whole = Counts { all: 58, vector: 12, multiply_adds: 8, lds: 1, ..Counts::default() };
+        assert_eq!(steps.waves, 2);
+        assert_eq!(steps.whole, whole);
+        let edge = Counts { all: 62, vector: 16, ..whole };
+        assert_eq!(steps.edge, Some(edge));
+    }
+
+    #[test]
+    fn what_is_not_known_is_told() {
+        let listing = LISTING.replace("s_sub_u32", "s_strange_u32");
+        let error = Steps::of(&Listing::new(&listing), &[1, 3], 64, 64).expect_err("an unknown instruction");
+        assert!(error.to_string().contains("s_strange_u32"), "{error}");
+    }
+}

@@ -3,41 +3,46 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-/// How much worse a figure may be than the committed one.
-const WORSE: f64 = 0.03;
-
+/// When a figure is worse than the committed one.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Better {
-    Fewer,
-    More,
-    /// Any is too many.
-    None,
+pub enum Worse {
+    /// By more than 3 % above it.
+    Above,
+    /// By more than 3 % below it.
+    Below,
+    /// Above it at all.
+    Grown,
+    /// Above 0, whatever is committed.
+    Any,
 }
-use Better::{Fewer, More, None as Nothing};
+use Worse::{Above, Any, Below, Grown};
 
-/// A figure's heading, which way is better, and how many decimals it is written with.
-pub type Column = (&'static str, Better, usize);
+const MORE: f64 = 1.03;
+const LESS: f64 = 0.97;
+
+/// A figure's heading, and how many decimals it is written with.
+pub type Column = (&'static str, Worse, usize);
 
 pub const COLUMNS: [Column; 17] = [
-    ("registers", Fewer, 0),
-    ("spills", Nothing, 0),
-    ("scratch", Nothing, 0),
-    ("LDS bytes", Fewer, 0),
-    ("waves", More, 0),
-    ("code", Fewer, 0),
-    ("step", Fewer, 0),
-    ("fma/vector", More, 3),
-    ("fma/all", More, 3),
-    ("LDS/fma", Fewer, 3),
-    ("all/WMMA", Fewer, 1),
-    ("LDS/WMMA", Fewer, 2),
-    ("block all/WMMA", Fewer, 1),
-    ("block LDS/WMMA", Fewer, 2),
-    ("edge", Fewer, 0),
-    ("edge fma/vector", More, 3),
-    ("edge fma/all", More, 3),
+    ("registers", Above, 0),
+    ("spills", Any, 0),
+    ("scratch", Any, 0),
+    ("LDS bytes", Above, 0),
+    ("waves", Below, 0),
+    ("code", Above, 0),
+    ("step", Above, 0),
+    ("fma/vector", Below, 3),
+    ("fma/all", Below, 3),
+    ("LDS/fma", Above, 3),
+    ("all/WMMA", Above, 1),
+    ("LDS/WMMA", Above, 2),
+    ("block all/WMMA", Above, 1),
+    ("block LDS/WMMA", Above, 2),
+    ("edge", Above, 0),
+    ("edge fma/vector", Below, 3),
+    ("edge fma/all", Below, 3),
 ];
-pub const CLAMPS: [Column; 1] = [("clamps", Fewer, 1)];
+pub const CLAMPS: [Column; 1] = [("clamps", Grown, 1)];
 
 /// Figures by row, those of a section's columns.
 pub type Rows = BTreeMap<String, Vec<Option<f64>>>;
@@ -76,61 +81,91 @@ pub fn sections(text: &str) -> BTreeMap<String, Rows> {
     sections
 }
 
-/// What differs from the committed figures, one line each: first what is worse than it may be, then the rest.
-pub fn differences(columns: &[Column], committed: &Rows, found: &Rows) -> [Vec<String>; 2] {
-    let [mut worse, mut other] = [Vec::new(), Vec::new()];
+/// What differs from the committed figures, one line each.
+#[derive(Default)]
+pub struct Differences {
+    /// Any spills and scratch, committed or not.
+    pub spills: Vec<String>,
+    /// What is worse than it may be, and rows that only one of the two has.
+    pub worse: Vec<String>,
+    pub other: Vec<String>,
+}
+
+pub fn differences(columns: &[Column], committed: &Rows, found: &Rows) -> Differences {
+    let mut differences = Differences::default();
     for (name, figures) in found {
-        let Some(before) = committed.get(name) else {
-            worse.push(format!("{name}: is not in the table"));
-            continue;
-        };
-        for ((figure, before), (heading, better, decimals)) in figures.iter().zip(before).zip(columns) {
+        let before = committed.get(name);
+        if before.is_none() {
+            differences.worse.push(format!("{name}: is not in the table"));
+        }
+        for (place, (figure, (heading, worse, decimals))) in figures.iter().zip(columns).enumerate() {
+            let before = before.map(|before| before.get(place).copied().flatten());
             let written =
-                |figure: &Option<f64>| figure.map_or("–".to_owned(), |figure| format!("{figure:.decimals$}"));
-            let line = format!("{name}: {heading} {}, was {}", written(figure), written(before));
-            let (Some(figure), Some(before)) = (figure, before) else {
-                if figure.is_some() != before.is_some() {
-                    worse.push(line);
-                }
+                |figure: Option<f64>| figure.map_or("–".to_owned(), |figure| format!("{figure:.decimals$}"));
+            let line = format!("{name}: {heading} {}, was {}", written(*figure), written(before.flatten()));
+            if *worse == Any && *figure > Some(0.0) {
+                differences.spills.push(line);
                 continue;
-            };
-            // What is written is compared, which is rounded.
-            let figure: f64 = format!("{figure:.decimals$}").parse().unwrap_or(*figure);
-            let is_worse = match better {
-                Fewer => figure > before * (1.0 + WORSE),
-                More => figure < before * (1.0 - WORSE),
-                Nothing => figure > 0.0,
+            }
+            let is_worse = match (*figure, before) {
+                (_, None) => continue,
+                (Some(figure), Some(Some(before))) => match worse {
+                    Above => figure > MORE * before,
+                    Below => figure < LESS * before,
+                    Grown | Any => figure > before,
+                },
+                (figure, Some(before)) => figure.is_some() || before.is_some(),
             };
             if is_worse {
-                worse.push(line);
-            } else if figure.to_bits() != before.to_bits() {
-                other.push(line);
+                differences.worse.push(line);
+            } else if Some(*figure) != before {
+                differences.other.push(line);
             }
         }
     }
-    worse.extend(committed.keys().filter(|name| !found.contains_key(*name)).map(|name| format!("{name}: is gone")));
-    [worse, other]
+    let gone = committed.keys().filter(|name| !found.contains_key(*name));
+    differences.worse.extend(gone.map(|name| format!("{name}: is in the table alone")));
+    differences
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn rows(figures: [f64; 3]) -> Rows {
-        let text = section("A", &COLUMNS[3..6], &[("a: b".to_owned(), figures.map(Some).to_vec())]);
+    const SOME: &[Column] = &[("spills", Any, 0), ("waves", Below, 0), ("code", Above, 0), ("clamps", Grown, 1)];
+
+    fn rows(figures: [f64; 4]) -> Rows {
+        let text = section("A", SOME, &[("a: b".to_owned(), figures.map(Some).to_vec())]);
         sections(&format!("\n{text}")).remove("A").expect("a section")
+    }
+
+    /// How many of each.
+    fn counts(committed: &Rows, found: &Rows) -> [usize; 3] {
+        let Differences { spills, worse, other } = differences(SOME, committed, found);
+        [spills, worse, other].map(|lines| lines.len())
     }
 
     #[test]
     fn three_percent_are_too_many() {
-        let columns = &COLUMNS[3..6];
-        let before = rows([16384.0, 8.0, 1000.0]);
-        let found = |figures| differences(columns, &before, &rows(figures)).map(|lines| lines.len());
-        assert_eq!(found([16384.0, 8.0, 1000.0]), [0, 0]);
-        assert_eq!(found([16384.0, 8.0, 1030.0]), [0, 1]);
-        assert_eq!(found([16384.0, 8.0, 1031.0]), [1, 0]);
-        assert_eq!(found([16384.0, 7.0, 900.0]), [1, 1], "fewer waves, less code");
-        assert_eq!(differences(columns, &Rows::new(), &before)[0].len(), 1, "a new row");
-        assert_eq!(differences(columns, &before, &Rows::new())[0].len(), 1, "a row less");
+        let before = rows([0.0, 8.0, 1000.0, 5.0]);
+        let found = |figures| counts(&before, &rows(figures));
+        assert_eq!(found([0.0, 8.0, 1000.0, 5.0]), [0, 0, 0]);
+        assert_eq!(found([0.0, 8.0, 1030.0, 4.0]), [0, 0, 2]);
+        assert_eq!(found([0.0, 8.0, 1031.0, 5.1]), [0, 2, 0]);
+        assert_eq!(found([0.0, 7.0, 900.0, 5.0]), [0, 1, 1], "fewer waves, less code");
+    }
+
+    #[test]
+    fn spills_are_never_committed_to() {
+        let spilled = rows([1.0, 8.0, 1000.0, 5.0]);
+        assert_eq!(counts(&spilled, &spilled), [1, 0, 0]);
+        assert_eq!(counts(&Rows::new(), &spilled), [1, 1, 0]);
+    }
+
+    #[test]
+    fn a_row_of_one_side_alone_is_told() {
+        let row = rows([0.0, 8.0, 1000.0, 5.0]);
+        assert_eq!(counts(&Rows::new(), &row), [0, 1, 0]);
+        assert_eq!(counts(&row, &Rows::new()), [0, 1, 0]);
     }
 }
