@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 // SPIR-V's numbers.
+const ENTRY_POINT: u32 = 15;
 const TYPE_VECTOR: u32 = 23;
 const FUNCTION: u32 = 54;
 const FUNCTION_CALL: u32 = 57;
@@ -38,7 +39,7 @@ pub fn per_thousand(checked: &[u32], unchecked: &[u32]) -> Option<f64> {
 
 fn in_loops(words: &[u32]) -> InLoops {
     let mut functions: Vec<(u32, Vec<(Item, bool)>)> = Vec::new();
-    let mut components = HashMap::new();
+    let (mut main, mut components) = (0, HashMap::new());
     // Where the loops end that are open.
     let mut ends: Vec<u32> = Vec::new();
     let mut rest = &words[5..];
@@ -47,6 +48,10 @@ fn in_loops(words: &[u32]) -> InLoops {
         rest = behind;
         let parts = |ty: u32| components.get(&ty).copied().unwrap_or(1);
         let item = match (first & 0xFFFF, &instruction[1..]) {
+            (ENTRY_POINT, &[_, function, ..]) => {
+                main = function;
+                continue;
+            }
             (TYPE_VECTOR, &[ty, _, count]) => {
                 components.insert(ty, count);
                 continue;
@@ -76,14 +81,8 @@ fn in_loops(words: &[u32]) -> InLoops {
             items.push((item, !ends.is_empty()));
         }
     }
-    let called: Vec<u32> = functions.iter().flat_map(|(_, items)| items).filter_map(|(item, _)| call(item)).collect();
-    let main = functions.iter().find(|(function, _)| !called.contains(function));
     let functions: HashMap<_, _> = functions.iter().map(|(function, items)| (*function, items.as_slice())).collect();
-    main.map_or(InLoops::default(), |(main, _)| sum(&functions, *main, false, &mut HashMap::new()))
-}
-
-fn call(item: &Item) -> Option<u32> {
-    if let Item::Call(function) = item { Some(*function) } else { None }
+    sum(&functions, main, false, &mut HashMap::new())
 }
 
 fn sum(
