@@ -96,6 +96,8 @@ impl From<f32> for Value {
 struct Step {
     pipeline: Arc<Pipeline>,
     params: wgpu::Buffer,
+    /// What they hold.
+    numbers: Vec<u32>,
     /// `@binding` numbers and what stands there; 0 is the params.
     bindings: Vec<(u32, Slot)>,
     workgroups: [u32; 2],
@@ -123,6 +125,12 @@ impl Plan {
     #[doc(hidden)]
     pub fn specializations(&self) -> impl Iterator<Item = &Specialization> {
         self.steps.iter().map(|step| &step.pipeline.specialization)
+    }
+
+    /// What their uniforms hold, by the fields of [`Specialization::interface`].
+    #[doc(hidden)]
+    pub fn numbers(&self) -> impl Iterator<Item = &[u32]> {
+        self.steps.iter().map(|step| step.numbers.as_slice())
     }
 
     /// The distinct kernels in order of first use, joined by ` + `.
@@ -461,6 +469,7 @@ impl<'c> PlanBuilder<'c> {
             let step = Step {
                 pipeline: pipeline.clone(),
                 params: self.context.uniform(bytemuck::cast_slice(&params))?,
+                numbers: params.clone(),
                 bindings: bindings.clone(),
                 workgroups: [x, (end - first).div_ceil(x)],
             };

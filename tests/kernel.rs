@@ -142,6 +142,16 @@ fn every_op_is_translated() {
 }
 
 #[test]
+fn matrices_are_assumed() {
+    let call = |more: &[&str]| on_gpu(&[&["attention", r#"{"matrices": "f16"}"#, "{}"], more].concat());
+    let summary = call(&["--subgroup", "64", "--workgroup-kib", "64", "--matrices"]);
+    assert!(
+        summary.starts_with("attention on an assumed GPU: 64 KiB of workgroup memory, subgroups of 64, matrices\n")
+    );
+    assert!(field(&summary, "kernel 1 ").starts_with("attention/cooperative "), "{summary}");
+}
+
+#[test]
 fn config_and_shapes_are_what_is_planned() {
     let usual = on_gpu(&["attention"]);
     assert!(field(&usual, "shapes").starts_with(

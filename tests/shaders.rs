@@ -215,7 +215,7 @@ fn check(specialization: &Specialization) -> Result<usize, String> {
     check_params(&module, &interface)?;
     check_bindings(&module, &interface)?;
     divisions::check(&module, &info, &interface.divisors)?;
-    translate::spirv(&module, &info, (1, 6), Unchecked)?;
+    translate::spirv(&module, &info, (1, 6), [Restrict, Unchecked])?;
     if !matrices {
         translate::hlsl(&module, &info, native(specialization))?;
     }
@@ -337,7 +337,9 @@ fn write_every_specialization() {
             write("wgsl", format!("{enable}{text}").as_bytes());
         }
         let (module, info) = parse(specialization, &text).expect("the other tests pass");
-        let spirv = |version, buffer| translate::spirv(&module, &info, version, buffer).expect("the other tests pass");
+        let spirv = |version, buffer| {
+            translate::spirv(&module, &info, version, [Restrict, buffer]).expect("the other tests pass")
+        };
         let newest = if specialization.uses_matrices() { "matrices.spv" } else { "1.6.spv" };
         write(newest, bytemuck::cast_slice(&spirv((1, 6), Unchecked)));
         if sampled.contains(&index) && !specialization.uses_matrices() {

@@ -53,6 +53,9 @@ struct Args {
     /// The assumed device grants so much workgroup memory. Default: 16
     #[arg(long, value_name = "KIB", requires = "assume", value_parser = clap::value_parser!(u32).range(16..=1024))]
     workgroup_kib: Option<u32>,
+    /// The assumed device has cooperative matrices of 16 x 16, for configs that ask for them
+    #[arg(long, requires = "subgroup")]
+    matrices: bool,
     #[command(flatten)]
     language: Flags,
     /// Of several kernels, only the one of this number
@@ -122,7 +125,7 @@ fn execute(args: &Args, out: &mut dyn Write, terminal: bool) -> Result<()> {
     }
     let call = Call::new(&args.op, &args.config, &args.shapes)?;
     let device = match args.assume {
-        Some(assume) => Device::assumed(assume, args.subgroup, args.workgroup_kib)?,
+        Some(assume) => Device::assumed(assume, args.subgroup, args.workgroup_kib, args.matrices)?,
         None => Device::found(args.adapter.as_deref())?,
     };
     let dtype = DType::from(args.dtype);

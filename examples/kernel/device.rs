@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use anyhow::{Result, ensure};
 use clap::ValueEnum;
-use wgpu_attention::{Context, ContextOptions, Error, wgpu};
+use wgpu_attention::{Context, ContextOptions, Error, MatrixSizes, wgpu};
 
 /// What a device that is not there is taken for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -58,16 +58,25 @@ impl Device {
                 Ok(Self { name: format!("{} ({:?})", info.name, info.backend), context })
             }
             Err(Error::NoDevice(_)) if name.is_empty() => {
-                let assumed = Self::assumed(Assume::Gpu, None, None)?;
+                let assumed = Self::assumed(Assume::Gpu, None, None, false)?;
                 Ok(Self { name: format!("{}, as there is no adapter", assumed.name), ..assumed })
             }
             Err(error) => Err(error.into()),
         }
     }
 
-    /// wgpu's device that computes nothing.
-    pub fn assumed(assume: Assume, subgroup: Option<Subgroup>, workgroup_kib: Option<u32>) -> Result<Self> {
-        let features = if subgroup.is_some() { wgpu::Features::SUBGROUP } else { wgpu::Features::empty() };
+    /// wgpu's device that computes nothing. `matrices`: it has cooperative matrices of 16 x 16.
+    #[expect(unsafe_code, reason = "wgpu asks so for an experimental feature")]
+    pub fn assumed(
+        assume: Assume,
+        subgroup: Option<Subgroup>,
+        workgroup_kib: Option<u32>,
+        matrices: bool,
+    ) -> Result<Self> {
+        let mut features = if subgroup.is_some() { wgpu::Features::SUBGROUP } else { wgpu::Features::empty() };
+        if matrices {
+            features |= wgpu::Features::SHADER_F16 | wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
+        }
         let noop = wgpu::NoopBackendOptions {
             features: Some(features),
             subgroup_min_size: subgroup.map(|sizes| sizes.min),
@@ -84,12 +93,29 @@ impl Device {
         if let Some(kib) = workgroup_kib {
             required_limits.max_compute_workgroup_storage_size = kib << 10;
         }
-        let descriptor = wgpu::DeviceDescriptor { required_features: features, required_limits, ..Default::default() };
+        if matrices {
+            // As all grant that have them.
+            required_limits.max_compute_invocations_per_workgroup = 1024;
+            required_limits.max_compute_workgroup_size_x = 1024;
+        }
+        let descriptor = wgpu::DeviceDescriptor {
+            required_features: features,
+            required_limits,
+            // SAFETY: nothing runs on this device.
+            experimental_features: unsafe { wgpu::ExperimentalFeatures::enabled() },
+            ..Default::default()
+        };
         let (device, queue) = pollster::block_on(async {
             let adapter = instance.request_adapter(&wgpu::RequestAdapterOptions::default()).await?;
             anyhow::Ok(adapter.request_device(&descriptor).await?)
         })?;
-        let options = ContextOptions { assume_gpu: assume == Assume::Gpu, ..Default::default() };
+        use wgpu::CooperativeScalarType::{F16, F32};
+        let [m_size, n_size, k_size] = [16; 3];
+        let (ab_type, cr_type, saturating_accumulation) = (F16, F32, false);
+        let sixteen =
+            wgpu::CooperativeMatrixProperties { m_size, n_size, k_size, ab_type, cr_type, saturating_accumulation };
+        let matrix_sizes = if matrices { MatrixSizes::new(&[sixteen]) } else { MatrixSizes::default() };
+        let options = ContextOptions { assume_gpu: assume == Assume::Gpu, matrix_sizes, ..Default::default() };
         let name = if assume == Assume::Gpu { "an assumed GPU" } else { "an assumed CPU" };
         Ok(Self { context: Context::with_options(device, queue, options), name: name.into() })
     }
@@ -105,6 +131,8 @@ impl fmt::Display for Device {
             _ if !device.features().contains(wgpu::Features::SUBGROUP) => f.write_str("no subgroups"),
             [min, max] if min == max => write!(f, "subgroups of {min}"),
             [min, max] => write!(f, "subgroups of {min} to {max}"),
-        }
+        }?;
+        let matrices = device.features().contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX);
+        f.write_str(if matrices { ", matrices" } else { "" })
     }
 }

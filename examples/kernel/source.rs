@@ -3,7 +3,7 @@
 use std::fmt;
 
 use anyhow::{Error, Result, bail};
-use naga::proc::BoundsCheckPolicy::Unchecked;
+use naga::proc::BoundsCheckPolicy::{Restrict, Unchecked};
 use naga::valid::{Capabilities, ModuleInfo};
 use wgpu_attention::Plan;
 use wgpu_attention::introspect::{Source, Specialization, Storage};
@@ -51,7 +51,7 @@ impl Kernel {
         let text = match language {
             Language::Wgsl => self.wgsl(),
             Language::SpirV => {
-                let words = translate::spirv(module, info, (1, 6), Unchecked).map_err(Error::msg)?;
+                let words = translate::spirv(module, info, (1, 6), [Restrict, Unchecked]).map_err(Error::msg)?;
                 return Ok(words.into_iter().flat_map(u32::to_le_bytes).collect());
             }
             Language::Msl if self.sources().any(|source| source.path == "shared/matrices_16") => {

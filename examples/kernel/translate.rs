@@ -22,17 +22,18 @@ pub fn workgroup_bytes(module: &Module) -> Result<u32, String> {
     Ok(shared.map(|(_, variable)| layouter[variable.ty].size).sum())
 }
 
-/// `buffer`: with VK_EXT_robustness2 the driver checks the bounds of buffers, without it naga does.
+/// `index`: of arrays in workgroup and private memory, which wgpu checks unless told otherwise. `buffer`: with VK_EXT_robustness2 the
+/// driver checks the bounds of buffers, without it naga does.
 pub fn spirv(
     module: &Module,
     info: &ModuleInfo,
     lang_version: (u8, u8),
-    buffer: BoundsCheckPolicy,
+    [index, buffer]: [BoundsCheckPolicy; 2],
 ) -> Result<Vec<u32>, String> {
     let options = spv::Options {
         lang_version,
         flags: spv::WriterFlags::DEBUG,
-        bounds_check_policies: BoundsCheckPolicies { index: Restrict, buffer, ..BoundsCheckPolicies::default() },
+        bounds_check_policies: BoundsCheckPolicies { index, buffer, ..BoundsCheckPolicies::default() },
         zero_initialize_workgroup_memory: spv::ZeroInitializeWorkgroupMemoryMode::None,
         force_loop_bounding: false,
         emit_int_div_checks: false,

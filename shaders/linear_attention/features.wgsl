@@ -2,8 +2,8 @@
 // of HEAD_DIM = FEATURES numbers.
 //
 // One workgroup owns 4 * WORKGROUP consecutive rows and 4 * BLOCK features of one (batch, head).
-// One invocation owns four rows. A vec4 holds one number for each of them; a mat4x4 holds four dims or features of
-// them, its columns being those.
+// One invocation owns four rows, whose dims it keeps (features_kept.wgsl) or reads again (features_again.wgsl). A vec4 holds one
+// number for each of them; a mat4x4 holds four dims or features of them, its columns being those.
 // Workgroup memory: none. Features: none.
 const WORKGROUP: u32 = 8u;
 const HEAD_DIM: u32 = 64u;
@@ -24,7 +24,7 @@ struct Params {
     rows: u32, // in this round
     tiles: u32, // ceil(rows / (4 * WORKGROUP))
     blocks: u32, // ceil(FEATURE_CHUNKS / BLOCK)
-    input_scale: f32, // of FAVOR+
+    input_scale: f32, // of FAVOR+; else 1
     log_norm: f32, // of FAVOR+: log(FEATURES) / 2
     q_start: u32, // starts and strides in elements
     q_batch: u32,
@@ -37,8 +37,6 @@ struct Params {
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> q: array<Elem>; // [batch, heads, len, head_dim]: queries, or keys
 @group(0) @binding(10) var<storage, read_write> features: array<vec4<f32>>; // [heads, rows, FEATURE_CHUNKS]
-
-var<private> x_block: array<mat4x4<f32>, HEAD_CHUNKS>;
 
 @compute @workgroup_size(WORKGROUP)
 fn main(
@@ -59,15 +57,7 @@ fn main(
     let row = min(vec4(first, first + 1u, first + 2u, first + 3u), vec4(params.rows - 1u));
     let base = vec4(params.q_start + batch * params.q_batch + head * params.q_head)
         + (params.first_row + row) * params.q_row;
-    for (var c = 0u; c < HEAD_CHUNKS; c++) {
-        let rows = mat4x4(
-            within(c, load_q(base.x, c), 0.0),
-            within(c, load_q(base.y, c), 0.0),
-            within(c, load_q(base.z, c), 0.0),
-            within(c, load_q(base.w, c), 0.0),
-        );
-        x_block[c] = transpose(rows);
-    }
+    keep_rows(base);
     begin_rows();
     for (var c = block * BLOCK; c < min((block + 1u) * BLOCK, FEATURE_CHUNKS); c++) {
         let rows = transpose(row_features(c));
@@ -79,7 +69,13 @@ fn main(
     }
 }
 
-// The rows' dim c; 0 past the last.
-fn dim(c: u32) -> vec4<f32> {
-    return select(vec4(0.0), x_block[min(c, HEAD_DIM - 1u) / 4u][c % 4u], c < HEAD_DIM);
+// Dims 4c to 4c + 3 of the four rows that start at `base`; 0 past their end.
+fn load_rows(base: vec4<u32>, c: u32) -> mat4x4<f32> {
+    let rows = mat4x4(
+        within(c, load_q(base.x, c), 0.0),
+        within(c, load_q(base.y, c), 0.0),
+        within(c, load_q(base.z, c), 0.0),
+        within(c, load_q(base.w, c), 0.0),
+    );
+    return transpose(rows) * params.input_scale;
 }

@@ -4,7 +4,7 @@ var<private> norm: vec4<f32>;
 fn begin_rows() {
     var squares = vec4(0.0);
     for (var c = 0u; c < HEAD_CHUNKS; c++) {
-        let x4 = x_block[c];
+        let x4 = x_chunk(c);
         squares += (x4[0] * x4[0] + x4[1] * x4[1]) + (x4[2] * x4[2] + x4[3] * x4[3]);
     }
     norm = max(sqrt(squares), vec4(1.0e-6));
@@ -14,12 +14,11 @@ fn begin_rows() {
 fn row_features(c: u32) -> mat4x4<f32> {
     var first = vec4(1.0);
     if (c > 0u) {
-        first = dim(4u * c - 1u) / norm;
+        first = x_chunk(c - 1u)[3] / norm;
     }
-    return mat4x4(
-        first,
-        dim(4u * c) / norm,
-        dim(4u * c + 1u) / norm,
-        dim(4u * c + 2u) / norm,
-    );
+    var x4 = mat4x4<f32>();
+    if (c < HEAD_CHUNKS) {
+        x4 = x_chunk(c);
+    }
+    return mat4x4(first, x4[0] / norm, x4[1] / norm, x4[2] / norm);
 }

@@ -6,15 +6,8 @@ var<private> constant: vec4<f32>;
 fn begin_rows() {
     var squares = vec4(0.0);
     for (var c = 0u; c < HEAD_CHUNKS; c++) {
-        let x = x_block[c];
-        let x4 = mat4x4(
-            x[0] * params.input_scale,
-            x[1] * params.input_scale,
-            x[2] * params.input_scale,
-            x[3] * params.input_scale,
-        );
+        let x4 = x_chunk(c);
         squares += (x4[0] * x4[0] + x4[1] * x4[1]) + (x4[2] * x4[2] + x4[3] * x4[3]);
-        x_block[c] = x4;
     }
     constant = 0.5 * squares + params.log_norm;
 }
@@ -26,7 +19,7 @@ fn row_features(c: u32) -> mat4x4<f32> {
     var e2 = vec4(0.0);
     var e3 = vec4(0.0);
     for (var d = 0u; d < HEAD_CHUNKS; d++) {
-        let x4 = x_block[d];
+        let x4 = x_chunk(d);
         e0 += x4 * load_projection(4u * c, d);
         e1 += x4 * load_projection(4u * c + 1u, d);
         e2 += x4 * load_projection(4u * c + 2u, d);

@@ -103,6 +103,11 @@ impl<'a> Maker<'a> {
                     FeatureMap::Softmax => source!("linear_attention/features_softmax"),
                     _ => source!("linear_attention/features_favor"),
                 },
+                pick(
+                    *self.tile == Tile::GPU,
+                    source!("linear_attention/features_again"),
+                    source!("linear_attention/features_kept"),
+                ),
                 pick(vec4, source!("linear_attention/load_q_vec4"), source!("linear_attention/load_q_scalar")),
                 source!("linear_attention/within"),
                 source!("shared/workgroup_index"),
