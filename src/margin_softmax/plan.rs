@@ -1,6 +1,6 @@
 //! In what dispatches margin softmax runs.
 
-use super::chunks::{self, Chunks, evenly};
+use super::chunks::{self, Chunks};
 use super::kernels::{self, ROWS, margin_values};
 use super::{MarginSoftmax, MarginSoftmaxConfig, MarginSoftmaxShapes, OPERANDS, Reduction, shapes};
 use crate::adapter::Adapter;
@@ -8,7 +8,7 @@ use crate::context::Capabilities;
 use crate::dispatch::{Plan, PlanBuilder, Value, View};
 use crate::matmul::{Matrix, Product};
 use crate::op::{self, GivenNames, Kernels, Operand, Shapes, SizeOf};
-use crate::tensor::product;
+use crate::tensor::{evenly, product};
 use crate::tuning::NoOffer;
 use crate::{Error, Result};
 
@@ -68,11 +68,6 @@ const MOST_ROWS: u32 = 1 << 20;
 fn splits(device: &Capabilities, chunks: &Chunks, centres: u32) -> u32 {
     let enough = if Adapter::of(device) == Adapter::Gpu { ENOUGH_FOR_A_GPU } else { ENOUGH_FOR_A_CPU };
     enough.div_ceil(chunks.rows).min(MOST_SPLITS).min((chunks.class_rows / centres).div_ceil(LEAST)).max(1)
-}
-
-/// An operand of rows, from one of them on.
-pub(super) fn from_row(name: &'static str, view: View, row: u32) -> (&'static str, View) {
-    (name, View { start: view.start + row * view.strides[0], ..view })
 }
 
 /// Compiles the kernels and lays out their dispatches.
@@ -143,7 +138,7 @@ impl Space {
         let (features, centres) = (features(problem)?, config.centres);
         let mut views = vec![("targets", self.targets), ("states", self.states), ("row_norms", self.row_norms)];
         let of_rows = ["labels", "row_margins", "loss", "lse", "entropy", "predicted", "others", "logits"];
-        views.extend(of_rows.into_iter().filter_map(|name| Some(from_row(name, problem.view(name)?, first))));
+        views.extend(of_rows.into_iter().filter_map(|name| Some((name, problem.view(name)?.rows_from(first)))));
         views.push(("losses", self.losses.map_or(View::NOWHERE, |view| View { start: first, ..view })));
         let mut values = vec![
             ("rows", Value::from(rows)),

@@ -2,7 +2,7 @@
 
 use super::super::chunks::{self, Chunks, ClassChunk, tensors};
 use super::super::kernels::margin_values;
-use super::super::plan::{features, from_row};
+use super::super::plan::features;
 use super::super::{GradientForm, MarginSoftmaxConfig, Reduction, shapes};
 use super::kernels::{self, ROWS, WALKED, numbers};
 use super::{MarginSoftmaxBackward, MarginSoftmaxBackwardShapes, OPERANDS};
@@ -214,7 +214,7 @@ impl<'p> Sweep<'p> {
     }
 
     fn operands_from(&self, first: u32, names: &[&'static str]) -> Vec<(&'static str, View)> {
-        names.iter().filter_map(|name| Some(from_row(name, self.problem.view(name)?, first))).collect()
+        names.iter().filter_map(|&name| Some((name, self.problem.view(name)?.rows_from(first)))).collect()
     }
 
     /// What the labels of some rows say.
