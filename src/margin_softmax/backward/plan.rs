@@ -4,7 +4,7 @@ use super::super::chunks::{self, Chunks, ClassChunk, tensors};
 use super::super::kernels::margin_values;
 use super::super::plan::features;
 use super::super::{GradientForm, MarginSoftmaxConfig, Reduction, shapes};
-use super::kernels::{self, ROWS, WALKED, numbers};
+use super::kernels::{self, PART, ROWS, WALKED, numbers};
 use super::{MarginSoftmaxBackward, MarginSoftmaxBackwardShapes, OPERANDS};
 use crate::context::Capabilities;
 use crate::dispatch::{Plan, PlanBuilder, Value, View};
@@ -80,6 +80,8 @@ fn expect_same_division(problem: &Problem) -> Result<()> {
 
 /// Bytes of a workspace that are left to chunks beside what grows with the rows.
 const BESIDE: u64 = 64 << 20;
+/// Classes of which there are too few to add up what rows have left of each by one invocation.
+const FEW_CLASSES: u32 = 1 << 14;
 
 /// Whether all rows of features, normalised, and their gradients have room in the workspace.
 fn holds_all(rows: u32, width: u32, device: &Capabilities) -> bool {
@@ -381,12 +383,22 @@ impl<'p> Sweep<'p> {
         &self,
         plan: &mut PlanBuilder<'_>,
         chunk: &ClassChunk,
-        groups: u32,
+        mut groups: u32,
         [first, last]: [bool; 2],
     ) -> Result<()> {
         let [first_class, classes] = [chunk.first_of_all, chunk.count].map(|rows| rows / self.config.centres);
+        let mut stride = self.chunks.stride();
+        // Where classes alone do not occupy a GPU, parts of many rows do.
+        if groups >= 2 * PART && classes <= FEW_CLASSES {
+            let (parts, across) = (groups.div_ceil(PART), classes.div_ceil(ROWS));
+            let own =
+                [("chunk_classes", classes), ("groups", groups), ("row_products", stride), ("class_groups", across)];
+            let (workgroups, flops) = (product([parts, across]), product([ROWS, PART]));
+            let views = [("bias_sums", self.bias_sums)];
+            plan.dispatch(&kernels::bias_parts(), workgroups, flops, &numbers(own), &views)?;
+            (groups, stride) = (parts, stride * PART);
+        }
         let mut values = numbers([("first_class", first_class), ("chunk_classes", classes), ("groups", groups)]);
-        let stride = self.chunks.stride();
         values.extend(numbers([("row_products", stride), ("first", first.into()), ("last", last.into())]));
         values.extend(chunks::classes(self.config, self.problem));
         let views = [("bias_sums", self.bias_sums), ("bias_totals", self.bias_totals)];
