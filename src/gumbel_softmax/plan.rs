@@ -139,7 +139,7 @@ fn build_block<S: Shapes>(
         plan.dispatch(&kernels::prepare(problem), workgroups, PREPARE_WORKGROUP.into(), &values, &views)?;
     }
     if let Some(k) = config.top_k {
-        top_k::dispatch(plan, |split| kernels::top_k(problem, split), [k, rows, columns], &[], &views)?;
+        top_k::dispatch(plan, |share| kernels::top_k(problem, share), [k, rows, columns], &[], &views)?;
     }
 
     let (slices, slice_chunks) = slices(rows, columns);

@@ -175,7 +175,7 @@ impl Choice {
             self.gather(plan, problem, &values, &mut views)?;
         }
         if let Some(k) = walk.top_k {
-            let kernel = |split| kernels::top_k(walk, problem, split);
+            let kernel = |share| kernels::top_k(walk, problem, share);
             top_k::dispatch(plan, kernel, [k, self.rows, self.columns], &values, &views)?;
         }
         if walk.count && self.splits > 1 {
