@@ -1,6 +1,7 @@
 //! From a list of kernels to dispatches in the caller's pass.
 
 use std::collections::{HashMap, VecDeque};
+use std::fmt::Display;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex};
 
@@ -361,6 +362,17 @@ impl<'c> PlanBuilder<'c> {
 
     pub fn device(&self) -> &'c Capabilities {
         self.context.capabilities()
+    }
+
+    /// Refuses loops of an invocation that the driver would silently end too early.
+    pub fn expect_loops(&self, what: impl Display, needed: u64) -> Result<()> {
+        match self.device().loop_cap {
+            Some(cap) if needed > cap.into() => {
+                let reason = format!("{what}: {needed} loop iterations, this driver ends them after {cap}");
+                Err(Error::Unsupported { reasons: vec![reason] })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Bytes of workspace set aside so far.

@@ -1,9 +1,9 @@
 //! The k largest numbers of rows, which ops share: how `shared/top_k.wgsl` is dispatched.
 
+use crate::Result;
 use crate::dispatch::{PlanBuilder, Value, View};
 use crate::tensor::product;
 use crate::wgsl::{Constant, Source, Specialization, source};
-use crate::{Error, Result};
 
 const WORKGROUP: u32 = 256;
 /// Workgroups that keep a large GPU busy, and chunks of four columns that make a split worth its dispatches.
@@ -71,10 +71,7 @@ pub(crate) fn dispatch(
     let rounds = reads(columns);
     let walk = u64::from(split_chunks.div_ceil(WORKGROUP)) + 257;
     let needed = if splits == 1 { u64::from(rounds) * walk + 1 } else { walk + u64::from(splits) };
-    if let Some(cap) = plan.device().loop_cap.filter(|&cap| needed > cap.into()) {
-        let reason = format!("top_k of {columns} columns: {needed} loop iterations, this driver ends them after {cap}");
-        return Err(Error::Unsupported { reasons: vec![reason] });
-    }
+    plan.expect_loops(format_args!("top_k of {columns} columns"), needed)?;
     let mut own = vec![
         ("rows", rows.into()),
         ("columns", columns.into()),

@@ -10,7 +10,7 @@ use crate::adapter::Adapter;
 use crate::matrices::{MatrixTier, RowTile};
 use crate::row_kernel::Kernel;
 use crate::tensor::Layout;
-use crate::wgsl::{self, Constant, Source, Specialization, source};
+use crate::wgsl::{self, Constant, Source, Specialization, pick, source};
 
 /// Invocations of the kernels that only move or add.
 pub(super) const FLAT_WORKGROUP: u32 = 64;
@@ -71,10 +71,6 @@ impl Weighing {
             }
         }
     }
-}
-
-fn pick<T>(on: bool, yes: T, no: T) -> T {
-    if on { yes } else { no }
 }
 
 /// The kernel that walks the keys.

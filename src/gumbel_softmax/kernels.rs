@@ -3,14 +3,10 @@
 use super::{GumbelKind, GumbelSoftmax, GumbelSoftmaxConfig, GumbelSoftmaxShapes};
 use crate::op::{Problem, Shapes};
 use crate::top_k::Share;
-use crate::wgsl::{self, Constant, Source, Specialization, fours, optional, source};
+use crate::wgsl::{self, Constant, Source, Specialization, fours, optional, pick, source};
 
 pub(super) const WORKGROUP: u32 = 256;
 pub(super) const PREPARE_WORKGROUP: u32 = 64;
-
-pub(super) fn pick(on: bool, yes: &'static Source, no: &'static Source) -> &'static Source {
-    if on { yes } else { no }
-}
 
 /// The kernels that walk columns, and what a pass does there.
 #[derive(Clone, Debug)]

@@ -7,7 +7,7 @@ use crate::dtype::{DType, Storage};
 use crate::op::{Problem, Shapes};
 use crate::sums;
 use crate::top_k::Share;
-use crate::wgsl::{self, Constant, Source, Specialization, fours, optional, source};
+use crate::wgsl::{self, Constant, Source, Specialization, fours, optional, pick, source};
 
 pub(super) const WORKGROUP: u32 = 256;
 
@@ -68,10 +68,6 @@ pub(super) struct Walk {
     pub dp: &'static Source,
     /// What follows from the statistics.
     pub result: Vec<&'static Source>,
-}
-
-pub(super) fn pick(on: bool, yes: &'static Source, no: &'static Source) -> &'static Source {
-    if on { yes } else { no }
 }
 
 impl Walk {

@@ -231,10 +231,7 @@ impl<'p> Sweep<'p> {
 
     /// Adds up their weights.
     fn weigh(&self, plan: &mut PlanBuilder<'_>, count: u32, first: bool) -> Result<()> {
-        if let Some(cap) = plan.device().loop_cap.filter(|&cap| count / 256 + 16 > cap) {
-            let reason = format!("{count} rows: more loop iterations to add them up than this driver's cap of {cap}");
-            return Err(Error::Unsupported { reasons: vec![reason] });
-        }
+        plan.expect_loops(format_args!("the weights of {count} rows"), u64::from(count / 256) + 16)?;
         let values = numbers([("rows", count), ("held", self.held), ("first", first.into())]);
         plan.dispatch(&kernels::weights(), 1, product([2, count]), &values, &[("targets", self.targets)])
     }
