@@ -1,6 +1,7 @@
 //! From a list of kernels to dispatches in the caller's pass.
 
 use std::collections::{HashMap, VecDeque};
+use std::fmt::Display;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex};
 
@@ -36,6 +37,17 @@ impl View {
     /// Of what a kernel does not have: all its numbers are 0.
     pub const NOWHERE: Self =
         Self { slot: Slot::Workspace { offset: 0, size: 0 }, start: 0, strides: [0; MAX_RANK], names: [""; MAX_RANK] };
+
+    /// The same, from one of its rows on.
+    pub fn rows_from(self, row: u32) -> Self {
+        Self { start: self.start + row * self.strides[0], ..self }
+    }
+
+    /// Consecutive numbers.
+    pub fn of_numbers(mut self) -> Self {
+        (self.strides[0], self.names[0]) = (1, "stride");
+        self
+    }
 
     /// `start`, or a stride by its name.
     fn number(&self, name: &str) -> Option<u32> {
@@ -346,16 +358,29 @@ pub(crate) struct PlanBuilder<'c> {
     names: &'c dyn Names,
     steps: Vec<Step>,
     workspace_bytes: u64,
+    /// The most that was set aside at a time.
+    most_bytes: u64,
     scratch_bytes: u64,
 }
 
 impl<'c> PlanBuilder<'c> {
     pub fn new(context: &'c Context, names: &'c dyn Names) -> Self {
-        Self { context, names, steps: Vec::new(), workspace_bytes: 0, scratch_bytes: 0 }
+        Self { context, names, steps: Vec::new(), workspace_bytes: 0, most_bytes: 0, scratch_bytes: 0 }
     }
 
     pub fn device(&self) -> &'c Capabilities {
         self.context.capabilities()
+    }
+
+    /// Refuses loops of an invocation that the driver would silently end too early.
+    pub fn expect_loops(&self, what: impl Display, needed: u64) -> Result<()> {
+        match self.device().loop_cap {
+            Some(cap) if needed > cap.into() => {
+                let reason = format!("{what}: {needed} loop iterations, this driver ends them after {cap}");
+                Err(Error::Unsupported { reasons: vec![reason] })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Bytes of workspace set aside so far.
@@ -377,15 +402,24 @@ impl<'c> PlanBuilder<'c> {
         check(format!("{what}: bytes of workspace"), total, self.context.capabilities().options.max_workspace_bytes)?;
         check(format!("{what}: bytes of workspace"), total, limits.max_buffer_size)?;
         self.workspace_bytes = total;
+        self.most_bytes = self.most_bytes.max(total);
         Ok(Slot::Workspace { offset, size }.into())
+    }
+
+    /// Adds dispatches; what they set aside is free for those that follow.
+    pub fn in_passing<T>(&mut self, add: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        let before = self.workspace_bytes;
+        let added = add(self)?;
+        self.workspace_bytes = before;
+        Ok(added)
     }
 
     /// The same for what one dispatch leaves to the next: all scratch of a plan is one region, as large as the largest.
     pub fn scratch(&mut self, what: &str, bytes: u64) -> Result<View> {
-        let before = self.workspace_bytes;
+        let before = (self.workspace_bytes, self.most_bytes);
         let View { slot, .. } = self.workspace(what, bytes)?;
-        self.scratch_bytes = self.scratch_bytes.max(self.workspace_bytes - before);
-        self.workspace_bytes = before;
+        self.scratch_bytes = self.scratch_bytes.max(self.workspace_bytes - before.0);
+        (self.workspace_bytes, self.most_bytes) = before;
         let size = if let Slot::Workspace { size, .. } = slot { size } else { 0 };
         Ok(Slot::Workspace { offset: SCRATCH, size }.into())
     }
@@ -481,6 +515,7 @@ impl<'c> PlanBuilder<'c> {
 
     /// The plan, with its workspace already set aside in the context.
     pub fn finish(mut self, flops: u64, bytes: u64, reason: String) -> Result<Plan> {
+        self.workspace_bytes = self.most_bytes;
         if self.scratch_bytes > 0 {
             let end = self.workspace_bytes;
             self.workspace("scratch", self.scratch_bytes)?;

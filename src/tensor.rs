@@ -191,6 +191,13 @@ pub(crate) fn contiguous_strides<const RANK: usize>(shape: [u32; RANK]) -> [u64;
     strides
 }
 
+/// `total` in pieces of at most `most`, as even as a multiple of `unit` allows: the first of each, and how many.
+pub(crate) fn evenly(total: u32, most: u32, unit: u32) -> impl Iterator<Item = (u32, u32)> + Clone {
+    let pieces = total.div_ceil(most.max(1)).max(1);
+    let each = total.div_ceil(pieces).div_ceil(unit).max(1).saturating_mul(unit);
+    (0..total.div_ceil(each)).map(move |piece| (piece * each, each.min(total - piece * each)))
+}
+
 /// A product of 32-bit sizes; saturates.
 pub(crate) fn product(sizes: impl IntoIterator<Item = u32>) -> u64 {
     sizes.into_iter().fold(1, |product, size| u64::saturating_mul(product, size.into()))
@@ -241,4 +248,25 @@ pub(crate) fn expect_groups(q_heads: u32, kv_heads: u32) -> Result<()> {
     }
     let expected = format!("a multiple of the {kv_heads} kv_heads");
     Err(Error::Shape { tensor: "q", axis: "q_heads", expected, got: q_heads.into() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::evenly;
+
+    #[test]
+    fn pieces_are_even_and_cover_all() {
+        for total in [0, 1, 3, 4, 1000, 1001, 131_073, 1_000_000] {
+            for (most, unit) in [(1, 1), (64, 4), (96, 12), (131_072, 4)] {
+                let mut next = 0;
+                for (first, count) in evenly(total, most, unit) {
+                    assert!(first == next && (1..=most).contains(&count), "{total} in {most}");
+                    assert!(first.is_multiple_of(unit), "{total} in {most}");
+                    next += count;
+                }
+                assert_eq!(next, total);
+            }
+        }
+        assert_eq!(evenly(131_073, 131_072, 4).collect::<Vec<_>>(), [(0, 65_540), (65_540, 65_533)]);
+    }
 }

@@ -1,9 +1,9 @@
 //! The k largest numbers of rows, which ops share: how `shared/top_k.wgsl` is dispatched.
 
+use crate::Result;
 use crate::dispatch::{PlanBuilder, Value, View};
 use crate::tensor::product;
 use crate::wgsl::{Constant, Source, Specialization, source};
-use crate::{Error, Result};
 
 const WORKGROUP: u32 = 256;
 /// Workgroups that keep a large GPU busy, and chunks of four columns that make a split worth its dispatches.
@@ -11,11 +11,39 @@ const BUSY: u32 = 512;
 const LEAST_CHUNKS: u32 = 8 * WORKGROUP;
 const MOST_SPLITS: u32 = 128;
 
-/// The kernel, for rows that are split or not, over what an op's fragments make of its numbers.
-pub(crate) fn kernel(split: bool, elem: Constant, mut fragments: Vec<&'static Source>) -> Specialization {
+/// How a workgroup and rows share each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Share {
+    /// Several workgroups read a row, in a dispatch for each round.
+    Split,
+    /// A workgroup has a row.
+    Whole,
+    /// It has several, of few columns each.
+    Short,
+}
+
+impl Share {
+    pub const ALL: [Self; 3] = [Self::Split, Self::Whole, Self::Short];
+    /// Columns of which each of a row's invocations has four fours.
+    const SHORT: u32 = 512;
+
+    /// Invocations that share a row, or a split of it.
+    fn lanes(self) -> u32 {
+        if self == Self::Short { 32 } else { WORKGROUP }
+    }
+}
+
+/// The kernel over what an op's fragments make of its numbers.
+pub(crate) fn kernel(share: Share, elem: Constant, mut fragments: Vec<&'static Source>) -> Specialization {
+    let split = share == Share::Split;
     let tallies = if split { source!("shared/tallies") } else { source!("shared/no_tallies") };
     fragments.extend([tallies, source!("shared/order"), source!("shared/workgroup_index")]);
-    let constants = vec![("WORKGROUP", Constant::U32(WORKGROUP)), ("SPLIT", Constant::Bool(split)), ("Elem", elem)];
+    let constants = vec![
+        ("WORKGROUP", Constant::U32(WORKGROUP)),
+        ("LANES", Constant::U32(share.lanes())),
+        ("SPLIT", Constant::Bool(split)),
+        ("Elem", elem),
+    ];
     Specialization { kernel: source!("shared/top_k"), constants, fragments, storage: Vec::new() }
 }
 
@@ -31,7 +59,7 @@ fn column_bytes(columns: u32) -> u32 {
 /// Finds the k largest of each row.
 pub(crate) fn dispatch(
     plan: &mut PlanBuilder<'_>,
-    kernel: impl Fn(bool) -> Specialization,
+    kernel: impl Fn(Share) -> Specialization,
     [k, rows, columns]: [u32; 3],
     values: &[(&str, Value)],
     views: &[(&str, View)],
@@ -43,21 +71,22 @@ pub(crate) fn dispatch(
     let rounds = reads(columns);
     let walk = u64::from(split_chunks.div_ceil(WORKGROUP)) + 257;
     let needed = if splits == 1 { u64::from(rounds) * walk + 1 } else { walk + u64::from(splits) };
-    if let Some(cap) = plan.device().loop_cap.filter(|&cap| needed > cap.into()) {
-        let reason = format!("top_k of {columns} columns: {needed} loop iterations, this driver ends them after {cap}");
-        return Err(Error::Unsupported { reasons: vec![reason] });
-    }
+    plan.expect_loops(format_args!("top_k of {columns} columns"), needed)?;
     let mut own = vec![
+        ("rows", rows.into()),
         ("columns", columns.into()),
         ("top_k", k.into()),
         ("column_bytes", column_bytes(columns).into()),
         ("splits", splits.into()),
         ("split_chunks", split_chunks.into()),
     ];
-    own.extend(values.iter().filter(|(name, _)| !["splits", "round"].contains(name)));
+    own.extend(values.iter().filter(|(name, _)| !["rows", "splits", "round"].contains(name)));
     if splits == 1 {
         own.push(("round", Value::from(0_u32)));
-        return plan.dispatch(&kernel(false), rows.into(), product([rounds, columns]), &own, views);
+        let share = if columns <= Share::SHORT { Share::Short } else { Share::Whole };
+        let height = WORKGROUP / share.lanes();
+        let flops = product([rounds, columns, height]);
+        return plan.dispatch(&kernel(share), rows.div_ceil(height).into(), flops, &own, views);
     }
     let mut regions = [View::NOWHERE; 2];
     for region in &mut regions {
@@ -66,7 +95,7 @@ pub(crate) fn dispatch(
     for round in 0..=rounds {
         let values = [&own[..], &[("round", round.into())]].concat();
         let views = [views, &[("tallies", regions[0]), ("tallies_next", regions[1])]].concat();
-        plan.dispatch(&kernel(true), product([rows, splits]), product([4, split_chunks]), &values, &views)?;
+        plan.dispatch(&kernel(Share::Split), product([rows, splits]), product([4, split_chunks]), &values, &views)?;
         regions.swap(0, 1);
     }
     Ok(())

@@ -47,6 +47,11 @@ macro_rules! optional {
 }
 pub(crate) use optional;
 
+/// Either, as an option has it.
+pub(crate) fn pick<T>(on: bool, yes: T, no: T) -> T {
+    if on { yes } else { no }
+}
+
 /// The file that reads or writes four numbers of a row, at once or one by one.
 macro_rules! fours {
     ($vec4:expr, $folder:literal, $name:literal) => {

@@ -14,8 +14,9 @@ use wgpu_attention::gumbel_softmax::backward::reference as backward;
 use wgpu_attention::gumbel_softmax::{key, reference};
 use wgpu_attention::reference::SumOrder;
 use wgpu_attention::{
-    DType, Error, GumbelKind, GumbelSoftmax, GumbelSoftmaxBackward, GumbelSoftmaxBackwardInputs, GumbelSoftmaxConfig,
-    GumbelSoftmaxGradients, GumbelSoftmaxInputs, GumbelSoftmaxOutputs, HostView, TensorView, wgpu,
+    Context, ContextOptions, DType, Error, GumbelKind, GumbelSoftmax, GumbelSoftmaxBackward,
+    GumbelSoftmaxBackwardInputs, GumbelSoftmaxConfig, GumbelSoftmaxGradients, GumbelSoftmaxInputs,
+    GumbelSoftmaxOutputs, HostView, TensorView, wgpu,
 };
 
 /// A call, of random logits unless a test changes them.
@@ -146,7 +147,10 @@ impl Case {
     }
 
     fn run_as(&self, noisy: bool) -> Result<Outputs, Error> {
-        let context = context();
+        self.run_on(context(), noisy)
+    }
+
+    fn run_on(&self, context: &Context, noisy: bool) -> Result<Outputs, Error> {
         let sample = self.config.kind == GumbelKind::Sample;
         let logits = self.upload(Some(&self.logits), self.dtype);
         let dy = self.upload(Some(&self.dy), self.dtype);
@@ -497,6 +501,24 @@ fn a_step_of_training_plans_nothing() {
         })
         .collect();
     assert_eq!(kernels.len(), 1, "{kernels:?}");
+}
+
+#[test]
+fn rows_are_drawn_in_blocks_where_the_workspace_is_small() {
+    let whole = context();
+    let options = ContextOptions { max_workspace_bytes: 4096, ..whole.capabilities().options };
+    let small = Context::with_options(whole.device().clone(), whole.queue().clone(), options);
+    for (tau, top_k) in [(None, Some(3)), (Some(1), None), (Some(300), Some(5))] {
+        let mut case = Case::new(300, 13).config(GumbelSoftmaxConfig::new().top_k(top_k));
+        case.tau = tau.map(|count| (0..count).map(|row| 0.5 + row as f32 / 200.0).collect());
+        case.seeds = (tau == Some(300)).then(|| (0..300).collect());
+        let got = case.run_on(&small, true).expect("blocks");
+        case.compare(&got, "blocks");
+        let want = case.run();
+        assert_same_bits("noise", &got.noise, &want.noise);
+        assert_same_bits("y", &got.y, &want.y);
+        assert_eq!(got.index, want.index);
+    }
 }
 
 proptest! {

@@ -15,12 +15,12 @@ mod sampled;
 mod twin;
 
 use case::{ARC, COSINE, Case, NONE, SIZES};
-use common::{Tensor, assert_same_bits, context, own_and_any_gpu};
+use common::{Tensor, assert_same_bits, context, device_with, own_and_any_gpu};
 use proptest::prelude::*;
 use wgpu_attention::margin_softmax::{Arc, Margin};
 use wgpu_attention::{
     Context, ContextOptions, DType, MarginSoftmax, MarginSoftmaxConfig, MarginSoftmaxInputs, MarginSoftmaxOutputs,
-    MarginSoftmaxShapes, Reduction, TensorView,
+    MarginSoftmaxShapes, Reduction, TensorView, wgpu,
 };
 
 fn config() -> MarginSoftmaxConfig {
@@ -108,10 +108,23 @@ fn products_as_they_come() {
 }
 
 #[test]
+fn many_rows_need_no_more_workspace() {
+    let context = device_with(wgpu::Limits::default()).expect("a device with default limits");
+    let op = MarginSoftmax::new(&context, config().reduction(Reduction::Mean)).expect("a config");
+    let bytes = |rows| op.plan(&MarginSoftmaxShapes::new(rows, 3, 1), DType::F32).expect("a plan").workspace_bytes();
+    assert!(bytes(1 << 25) < bytes(1 << 20) + (1 << 17), "{} and {}", bytes(1 << 25), bytes(1 << 20));
+}
+
+#[test]
 fn reductions() {
     for reduction in [Reduction::Mean, Reduction::Sum] {
         let config = config().margin(ARC).scale(20.0).reduction(reduction);
         Case::new([300, 50, 8], config).check("reduced");
+        let mut case = Case::new([9000, 3, 4], config);
+        case.naive_runs = 2;
+        case.check("reduced, of more rows than one workgroup sums");
+        case.labels[8999] = 3;
+        assert!(case.run(false).0[0][0].is_nan());
         let mut none = Case::new([10, 50, 8], config);
         none.labels.fill(NONE);
         assert_eq!(none.run(false).0[0], [0.0]);

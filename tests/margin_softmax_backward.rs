@@ -53,6 +53,14 @@ fn chunks_of_many_rows_and_classes() {
         case.config.form = form;
         Gradients::new(case.clone()).check("many chunks");
     }
+    // So many rows that those of a chunk leave sums of the bias to be added up in parts, and more chunks than one.
+    for ([rows, classes], every) in [([2500, 70], 1), ([17_000, 3], 2)] {
+        let mean = config().scale(8.0).margin(COSINE).reduction(Reduction::Mean);
+        let mut case = Case::new([rows, classes, 3], mean.form(GradientForm::Recompute)).bias();
+        case.naive_runs = 1;
+        let case = if every > 1 { case.sampled(every) } else { case };
+        Gradients::new(case).check("many rows");
+    }
     // Of wide rows, few are a chunk.
     let mean = config().scale(8.0).margin(COSINE).reduction(Reduction::Mean).centres(2);
     let mut case = Case::new([70, 5, 65_536], mean).bias().class_weights();

@@ -7,6 +7,7 @@ const WORKGROUP: u32 = 64u;
 struct Params {
     first_workgroup: u32, // of this dispatch
     end_workgroup: u32,
+    first_row: u32, // the first of those that are gathered, among all
     rows: u32,
     tau: f32, // the temperature, where no tensor has it
     taus: u32, // numbers in tau: 1 or rows

@@ -2,6 +2,7 @@
 struct Params {
     first_workgroup: u32, // of this dispatch
     end_workgroup: u32,
+    rows: u32,
     columns: u32, // classes
     top_k: u32,
     column_bytes: u32, // that tell the row's columns apart

@@ -15,8 +15,8 @@ fn load_tallies(row: u32, invocation: u32) {
     }
     atomicStore(&counts[invocation], sum);
     if (invocation == 0u) {
-        found = vec3(tallies[first + 256u], tallies[first + 257u], tallies[first + 258u]);
-        atomicStore(&broken, is_broken);
+        found[0] = vec3(tallies[first + 256u], tallies[first + 257u], tallies[first + 258u]);
+        atomicStore(&broken[0], is_broken);
     }
 }
 
@@ -24,9 +24,9 @@ fn store_tallies(workgroup: u32, invocation: u32) {
     let first = workgroup * RECORD;
     tallies_next[first + invocation] = atomicLoad(&counts[invocation]);
     if (invocation == 0u) {
-        tallies_next[first + 256u] = found.x;
-        tallies_next[first + 257u] = found.y;
-        tallies_next[first + 258u] = found.z;
-        tallies_next[first + 259u] = atomicLoad(&broken);
+        tallies_next[first + 256u] = found[0].x;
+        tallies_next[first + 257u] = found[0].y;
+        tallies_next[first + 258u] = found[0].z;
+        tallies_next[first + 259u] = atomicLoad(&broken[0]);
     }
 }

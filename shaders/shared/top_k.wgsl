@@ -1,17 +1,28 @@
 // The k largest numbers of a row that take part, of equal ones those of the lowest columns: which number is the last, and where. What
 // they are, and where that is kept, the op's own file says.
 //
-// A workgroup owns a row, or, where SPLIT, a split of one in each round, whose tallies every workgroup of the next round adds up. It finds the k-th largest of all pairs (order of the number, complement of the column), which are all
-// different, byte by byte from the top: each walk counts the pairs by their next byte, of those that agree so far.
-// Workgroup memory: 1 KiB and 20 bytes. Features: none.
+// LANES invocations own a row, or, where SPLIT, a workgroup a split of one in each round, whose tallies every workgroup of the next round
+// adds up. They find the k-th largest of all pairs (order of the number, complement of the column), which are all different, byte by byte
+// from the top: each walk counts the pairs by their next byte, of those that agree so far.
+// Workgroup memory: 1 KiB and 20 bytes a row. Features: none.
 // Source: radix selection; Alabi, Blanchard, Gordon and Steinbach, "Fast k-selection algorithms for graphics processing units", 2012.
 const WORKGROUP: u32 = 256u;
+const LANES: u32 = 256u;
 const SPLIT: bool = false;
 alias Elem = vec4<f32>; // f32 where a row starts or ends off a multiple of four
 
-var<workgroup> counts: array<atomic<u32>, 256>;
-var<workgroup> broken: atomic<u32>;
-var<workgroup> found: vec3<u32>; // order and column as far as they are known, and how many of those that agree are kept
+const ROWS: u32 = WORKGROUP / LANES;
+const BYTES: u32 = 256u; // that there are
+
+const_assert WORKGROUP % LANES == 0u && !(SPLIT && ROWS > 1u);
+
+// Of each row of the workgroup.
+var<workgroup> counts: array<atomic<u32>, BYTES * ROWS>;
+var<workgroup> broken: array<atomic<u32>, ROWS>;
+var<workgroup> found: array<vec3<u32>, ROWS>; // order and column as far as they are known, and how many of those that agree are kept
+
+var<private> own: u32; // the row of the workgroup
+var<private> own_lane: u32;
 
 @compute @workgroup_size(WORKGROUP)
 fn main(
@@ -23,36 +34,39 @@ fn main(
     if (workgroup >= params.end_workgroup) {
         return;
     }
-    let row = workgroup / params.splits;
-    let split = workgroup % params.splits;
+    own = invocation / LANES;
+    own_lane = invocation % LANES;
+    let index = workgroup * ROWS + own;
+    let row = min(index / params.splits, params.rows - 1u); // past the last, a row is read and not written
+    let split = index % params.splits;
     let begin = split * params.split_chunks;
     let end = min(begin + params.split_chunks, (params.columns + 3u) / 4u);
-    if (invocation == 0u) {
-        found = vec3(0u, 0u, params.top_k);
-        atomicStore(&broken, 0u);
+    if (own_lane == 0u) {
+        found[own] = vec3(0u, 0u, params.top_k);
+        atomicStore(&broken[own], 0u);
     }
     let rounds = 4u + params.column_bytes;
     if (!SPLIT) {
         for (var round = 0u; round < rounds; round++) {
-            tally(row, begin + invocation, end, round, invocation);
-            pick(round, invocation);
+            tally(row, begin + own_lane, end, round);
+            pick(round);
         }
     } else {
         // A dispatch is a round: first the byte of the round before.
         if (params.round > 0u) {
             load_tallies(row, invocation);
             workgroupBarrier();
-            pick(params.round - 1u, invocation);
+            pick(params.round - 1u);
         }
         if (params.round < rounds) {
-            tally(row, begin + invocation, end, params.round, invocation);
+            tally(row, begin + own_lane, end, params.round);
             store_tallies(workgroup, invocation);
             return;
         }
     }
-    if (invocation == 0u && split == 0u) {
-        let last = vec2(found.x, column_ones() - found.y);
-        store_last(row, select(last, vec2(0u, 0xffffffffu), atomicLoad(&broken) > 0u));
+    if (own_lane == 0u && split == 0u && index / params.splits == row) {
+        let last = vec2(found[own].x, column_ones() - found[own].y);
+        store_last(row, select(last, vec2(0u, 0xffffffffu), atomicLoad(&broken[own]) > 0u));
     }
 }
 
@@ -65,34 +79,36 @@ fn shift_of(round: u32) -> u32 {
     return 8u * select(params.column_bytes + 3u - round, 3u - round, is_of_order(round));
 }
 
-fn tally(row: u32, first: u32, end: u32, round: u32, invocation: u32) {
+fn tally(row: u32, first: u32, end: u32, round: u32) {
     workgroupBarrier();
-    atomicStore(&counts[invocation], 0u);
+    for (var byte = own_lane; byte < BYTES; byte += LANES) {
+        atomicStore(&counts[BYTES * own + byte], 0u);
+    }
     workgroupBarrier();
-    let known = found;
-    for (var chunk = first; chunk < end; chunk += WORKGROUP) {
+    let known = found[own];
+    for (var chunk = first; chunk < end; chunk += LANES) {
         count(row, chunk, known, is_of_order(round), shift_of(round));
     }
     workgroupBarrier();
 }
 
 // The byte in which the k-th falls.
-fn pick(round: u32, invocation: u32) {
-    if (invocation > 0u) {
+fn pick(round: u32) {
+    if (own_lane > 0u) {
         return;
     }
-    let known = found;
+    let known = found[own];
     var left = known.z;
     var byte = 255u;
     for (; byte > 0u; byte--) {
-        let here = atomicLoad(&counts[byte]);
+        let here = atomicLoad(&counts[BYTES * own + byte]);
         if (here >= left) {
             break;
         }
         left -= here;
     }
     let digit = byte << shift_of(round);
-    found = vec3(known.xy | select(vec2(0u, digit), vec2(digit, 0u), is_of_order(round)), left);
+    found[own] = vec3(known.xy | select(vec2(0u, digit), vec2(digit, 0u), is_of_order(round)), left);
 }
 
 // Four columns of a row.
@@ -108,17 +124,17 @@ fn column_ones() -> u32 {
 }
 
 fn count(row: u32, chunk: u32, known: vec3<u32>, in_order: bool, shift: u32) {
-    let own = ranks(row, chunk);
-    if (own.is_broken) {
-        atomicStore(&broken, 1u);
+    let some = ranks(row, chunk);
+    if (some.is_broken) {
+        atomicStore(&broken[own], 1u);
     }
-    let order = own.order;
+    let order = some.order;
     let columns = vec4(4u * chunk) + vec4(0u, 1u, 2u, 3u);
     let value = select(~columns & vec4(column_ones()), order, in_order);
     let so_far = select(known.y, known.x, in_order);
     let above = select(0xffffffffu << ((shift + 8u) % 32u), 0u, shift == 24u);
-    let agree = own.see & (((value ^ vec4(so_far)) & vec4(above)) == vec4(0u)) & (vec4(in_order) | (order == vec4(known.x)));
-    let bytes = (value >> vec4(shift)) & vec4(0xffu);
+    let agree = some.see & (((value ^ vec4(so_far)) & vec4(above)) == vec4(0u)) & (vec4(in_order) | (order == vec4(known.x)));
+    let bytes = vec4(BYTES * own) + ((value >> vec4(shift)) & vec4(0xffu));
     if (agree.x) { atomicAdd(&counts[bytes.x], 1u); }
     if (agree.y) { atomicAdd(&counts[bytes.y], 1u); }
     if (agree.z) { atomicAdd(&counts[bytes.z], 1u); }

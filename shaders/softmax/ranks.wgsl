@@ -3,6 +3,7 @@
 struct Params {
     first_workgroup: u32, // of this dispatch
     end_workgroup: u32,
+    rows: u32,
     columns: u32,
     top_k: u32,
     column_bytes: u32, // that tell the row's columns apart
@@ -15,8 +16,6 @@ struct Params {
     mask_start: u32,
     mask_rows: u32,
 }
-
-const LANES: u32 = WORKGROUP;
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<Elem>; // [rows, columns]

@@ -11,7 +11,7 @@ use crate::matrices::{MatrixTier, RowTile};
 use crate::row_kernel::Kernel;
 use crate::tensor::Layout;
 use crate::tile::Grid;
-use crate::wgsl::{self, Constant, Source, Specialization, source};
+use crate::wgsl::{self, Constant, Source, Specialization, pick, source};
 
 /// Invocations of the kernels that only move or add.
 pub(super) const FLAT_WORKGROUP: u32 = 64;
@@ -72,10 +72,6 @@ impl Weighing {
             }
         }
     }
-}
-
-fn pick<T>(on: bool, yes: T, no: T) -> T {
-    if on { yes } else { no }
 }
 
 /// The kernel that walks the keys.

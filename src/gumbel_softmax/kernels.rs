@@ -2,14 +2,11 @@
 
 use super::{GumbelKind, GumbelSoftmax, GumbelSoftmaxConfig, GumbelSoftmaxShapes};
 use crate::op::{Problem, Shapes};
-use crate::wgsl::{self, Constant, Source, Specialization, fours, optional, source};
+use crate::top_k::Share;
+use crate::wgsl::{self, Constant, Source, Specialization, fours, optional, pick, source};
 
 pub(super) const WORKGROUP: u32 = 256;
 pub(super) const PREPARE_WORKGROUP: u32 = 64;
-
-pub(super) fn pick(on: bool, yes: &'static Source, no: &'static Source) -> &'static Source {
-    if on { yes } else { no }
-}
 
 /// The kernels that walk columns, and what a pass does there.
 #[derive(Clone, Debug)]
@@ -110,10 +107,10 @@ pub(super) fn prepare<S: Shapes>(problem: &Problem<S>) -> Specialization {
 }
 
 /// Which logits are the k largest.
-pub(super) fn top_k<S: Shapes>(problem: &Problem<S>, split: bool) -> Specialization {
+pub(super) fn top_k<S: Shapes>(problem: &Problem<S>, share: Share) -> Specialization {
     let mut fragments = vec![source!("gumbel_softmax/ranks")];
     fragments.extend(logits(problem));
-    crate::top_k::kernel(split, elem(problem), fragments).of(problem, &[])
+    crate::top_k::kernel(share, elem(problem), fragments).of(problem, &[])
 }
 
 /// Invocations that share a row of so many columns: one for each four, as far as a workgroup has them.
@@ -180,7 +177,8 @@ pub fn specializations() -> Vec<Specialization> {
                 ["logits", "y"].iter().for_each(|name| problem.change(name, |layout| layout.start = start));
                 let walk = forward(&config, &problem);
                 found.extend([walk.rows(&problem), walk.slices(&problem), walk.combine(&problem)]);
-                found.extend([prepare(&problem), top_k(&problem, false), top_k(&problem, true)]);
+                found.push(prepare(&problem));
+                found.extend(Share::ALL.map(|share| top_k(&problem, share)));
             }
         }
     }

@@ -4,7 +4,7 @@ use super::kernels::{self, PREPARE_WORKGROUP, WORKGROUP, Walk};
 use super::{GumbelKind, GumbelSoftmax, GumbelSoftmaxConfig, GumbelSoftmaxShapes, OPERANDS, shapes};
 use crate::dispatch::{Plan, PlanBuilder, View};
 use crate::op::{GivenNames, Kernels, Operand, Problem, Shapes, SizeOf};
-use crate::tensor::product;
+use crate::tensor::{evenly, product};
 use crate::tuning::NoOffer;
 use crate::{Result, top_k};
 
@@ -96,6 +96,9 @@ fn slices(rows: u32, columns: u32) -> (u32, u32) {
     (chunks.div_ceil(slice), slice)
 }
 
+/// Rows of which something is in the workspace at a time.
+const MOST_ROWS: u64 = 1 << 20;
+
 /// Lays out the dispatches that walk columns, and what they need before; says why.
 pub(super) fn build<S: Shapes>(
     plan: &mut PlanBuilder<'_>,
@@ -104,20 +107,39 @@ pub(super) fn build<S: Shapes>(
     walk: &Walk,
     call: &Call<'_>,
 ) -> Result<String> {
-    let Call { rows, columns, .. } = *call;
+    let Call { rows, .. } = *call;
+    // What rows have of their own is there for so many at a time.
+    let most = if walk.prepared { (plan.device().workspace_room() / 64).clamp(1, MOST_ROWS) as u32 } else { rows };
+    let mut reason = String::new();
+    for block in evenly(rows, most, 1) {
+        reason = plan.in_passing(|plan| build_block(plan, config, problem, walk, call, block))?;
+    }
+    Ok(reason)
+}
+
+fn build_block<S: Shapes>(
+    plan: &mut PlanBuilder<'_>,
+    config: &GumbelSoftmaxConfig,
+    problem: &Problem<S>,
+    walk: &Walk,
+    call: &Call<'_>,
+    (first, rows): (u32, u32),
+) -> Result<String> {
+    let columns = call.columns;
     // Above 1e36 all weights are 1 anyway, and a product would overflow.
     let tau = config.tau.min(1e36);
-    let mut views = call.views.to_vec();
+    let own = problem.rows_from(first).filter(|(name, _)| *name != "key");
+    let mut views: Vec<_> = call.views.iter().map(|(name, view)| (*name, view.rows_from(first))).chain(own).collect();
     if walk.prepared {
         let state = plan.workspace("what rows have of their own", 32 * u64::from(rows))?;
         views.push(("row_state", state));
         let taus = problem.shapes.axis("taus").unwrap_or(1);
-        let values = [("rows", rows.into()), ("tau", tau.into()), ("taus", taus.into())];
+        let values = [("first_row", first.into()), ("rows", rows.into()), ("tau", tau.into()), ("taus", taus.into())];
         let workgroups = rows.div_ceil(PREPARE_WORKGROUP).into();
         plan.dispatch(&kernels::prepare(problem), workgroups, PREPARE_WORKGROUP.into(), &values, &views)?;
     }
     if let Some(k) = config.top_k {
-        top_k::dispatch(plan, |split| kernels::top_k(problem, split), [k, rows, columns], &[], &views)?;
+        top_k::dispatch(plan, |share| kernels::top_k(problem, share), [k, rows, columns], &[], &views)?;
     }
 
     let (slices, slice_chunks) = slices(rows, columns);

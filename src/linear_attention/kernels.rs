@@ -10,7 +10,7 @@ use super::shapes::LinearAttentionShapes;
 use super::tiles::Tiles;
 use crate::context::Capabilities;
 use crate::dtype::{DType, Storage};
-use crate::wgsl::{self, Source, Specialization, source};
+use crate::wgsl::{self, Source, Specialization, pick, source};
 
 /// Invocations per workgroup of the kernels that copy or scan states.
 pub(super) const STATE_WORKGROUP: u32 = 64;
@@ -118,10 +118,6 @@ pub(super) struct Kernels {
     pub load_state: Specialization,
     pub store_state: Specialization,
     pub step: Specialization,
-}
-
-pub(super) fn pick<T>(on: bool, yes: T, no: T) -> T {
-    if on { yes } else { no }
 }
 
 impl Kernels {

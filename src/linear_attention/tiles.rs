@@ -1,11 +1,11 @@
 //! What a GPU gets: tiles of rows and of features in workgroup memory, and chunks as long as they pay.
 
 use super::config::{LinearAttentionConfig, LinearMode, Normalization};
-use super::kernels::{Kind, elementwise, headers, in_workspace, needs_features, pick};
+use super::kernels::{Kind, elementwise, headers, in_workspace, needs_features};
 use super::plan::Problem;
 use super::shapes::LinearAttentionShapes;
 use crate::context::Capabilities;
-use crate::wgsl::{Constant, Source, Specialization, source};
+use crate::wgsl::{Constant, Source, Specialization, pick, source};
 
 /// A row of the table of tiles.
 #[derive(Clone, Copy, Debug)]

@@ -2,13 +2,12 @@
 
 use super::MarginSoftmaxConfig;
 use super::kernels::{self, ROWS};
-use super::plan::from_row;
 use crate::Result;
 use crate::dispatch::{PlanBuilder, Value, View};
 use crate::dtype::Storage;
 use crate::matmul::Matrix;
 use crate::op::{Problem, Shapes};
-use crate::tensor::{Layout, product};
+use crate::tensor::{Layout, evenly, product};
 
 /// Products that are in the workspace at a time: 16 MiB, which a GPU's cache may hold from the kernel that makes them to the one
 /// that reads them.
@@ -18,13 +17,6 @@ const SIDE: u32 = 1 << 11;
 /// Rows of a chunk whose gradients of the bias, of 16 rows each, one invocation adds up for four classes: far from where some driver ends
 /// its loops.
 const MOST_SUMMED: u32 = 1 << 14;
-
-/// `total` in pieces of at most `most`, as even as a multiple of `unit` allows: the first of each, and how many.
-pub(super) fn evenly(total: u32, most: u32, unit: u32) -> impl Iterator<Item = (u32, u32)> + Clone {
-    let pieces = total.div_ceil(most.max(1)).max(1);
-    let each = total.div_ceil(pieces).div_ceil(unit).max(1).saturating_mul(unit);
-    (0..total.div_ceil(each)).map(move |piece| (piece * each, each.min(total - piece * each)))
-}
 
 /// The size of a chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +47,7 @@ impl ClassChunk {
 
     /// The list of classes from its first on, if there is one.
     pub fn listed<S: Shapes>(&self, problem: &Problem<S>, centres: u32) -> Option<(&'static str, View)> {
-        Some(from_row("sampled", problem.view("sampled")?, self.first_of_all / centres))
+        Some(("sampled", problem.view("sampled")?.rows_from(self.first_of_all / centres)))
     }
 }
 
@@ -180,22 +172,6 @@ pub(super) fn gather<S: Shapes>(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn pieces_are_even_and_cover_all() {
-        for total in [0, 1, 3, 4, 1000, 1001, 131_073, 1_000_000] {
-            for (most, unit) in [(1, 1), (64, 4), (96, 12), (131_072, 4)] {
-                let mut next = 0;
-                for (first, count) in evenly(total, most, unit) {
-                    assert!(first == next && (1..=most).contains(&count), "{total} in {most}");
-                    assert!(first.is_multiple_of(unit), "{total} in {most}");
-                    next += count;
-                }
-                assert_eq!(next, total);
-            }
-        }
-        assert_eq!(evenly(131_073, 131_072, 4).collect::<Vec<_>>(), [(0, 65_540), (65_540, 65_533)]);
-    }
 
     #[test]
     fn chunks_are_bounded() {

@@ -154,10 +154,11 @@ pub(super) fn finish(config: &MarginSoftmaxConfig, problem: &Problem) -> Special
     specialization(own!("finish"), &constants, &fragments)
 }
 
-/// The kernel that makes one loss of all.
-pub(super) fn reduce(config: &MarginSoftmaxConfig) -> Specialization {
-    let mean = config.reduction == Reduction::Mean;
-    specialization(own!("reduce"), &[("WORKGROUP", Constant::U32(WORKGROUP)), ("MEAN", Constant::Bool(mean))], &[])
+/// The kernel that makes one loss of some, the `last` time of all.
+pub(super) fn reduce(config: &MarginSoftmaxConfig, last: bool) -> Specialization {
+    let mean = last && config.reduction == Reduction::Mean;
+    let constants = [("LAST", Constant::Bool(last)), ("MEAN", Constant::Bool(mean))];
+    specialization(own!("reduce"), &[&[("WORKGROUP", Constant::U32(WORKGROUP))][..], &constants].concat(), &[])
 }
 
 /// The numbers of the margin, and the scale.
@@ -224,7 +225,7 @@ pub fn specializations() -> Vec<Specialization> {
                 found.push(start(&config, &problem));
                 for reduction in [Reduction::None, Reduction::Mean, Reduction::Sum] {
                     let config = config.reduction(reduction);
-                    found.extend([finish(&config, &problem), reduce(&config)]);
+                    found.extend([finish(&config, &problem), reduce(&config, false), reduce(&config, true)]);
                 }
                 let sizes =
                     [1, 100, 1000, 10_000].into_iter().flat_map(|fours| [true, false].map(|vec4| (fours, vec4)));

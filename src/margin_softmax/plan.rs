@@ -1,6 +1,6 @@
 //! In what dispatches margin softmax runs.
 
-use super::chunks::{self, Chunks, evenly};
+use super::chunks::{self, Chunks};
 use super::kernels::{self, ROWS, margin_values};
 use super::{MarginSoftmax, MarginSoftmaxConfig, MarginSoftmaxShapes, OPERANDS, Reduction, shapes};
 use crate::adapter::Adapter;
@@ -8,7 +8,7 @@ use crate::context::Capabilities;
 use crate::dispatch::{Plan, PlanBuilder, Value, View};
 use crate::matmul::{Matrix, Product};
 use crate::op::{self, GivenNames, Kernels, Operand, Shapes, SizeOf};
-use crate::tensor::product;
+use crate::tensor::{evenly, product};
 use crate::tuning::NoOffer;
 use crate::{Error, Result};
 
@@ -64,15 +64,12 @@ const MOST_SPLITS: u32 = 64;
 const LEAST: u32 = 4096;
 /// Rows whose states are in the workspace at a time.
 const MOST_ROWS: u32 = 1 << 20;
+/// Rows whose losses one workgroup sums.
+const SUMMED: u32 = 4096;
 
 fn splits(device: &Capabilities, chunks: &Chunks, centres: u32) -> u32 {
     let enough = if Adapter::of(device) == Adapter::Gpu { ENOUGH_FOR_A_GPU } else { ENOUGH_FOR_A_CPU };
     enough.div_ceil(chunks.rows).min(MOST_SPLITS).min((chunks.class_rows / centres).div_ceil(LEAST)).max(1)
-}
-
-/// An operand of rows, from one of them on.
-pub(super) fn from_row(name: &'static str, view: View, row: u32) -> (&'static str, View) {
-    (name, View { start: view.start + row * view.strides[0], ..view })
 }
 
 /// Compiles the kernels and lays out their dispatches.
@@ -80,11 +77,12 @@ fn build(mut plan: PlanBuilder<'_>, config: &MarginSoftmaxConfig, problem: &Prob
     let MarginSoftmaxShapes { rows, dim, sampled, .. } = problem.shapes;
     let (class_rows, width) = (chunks::class_rows(config, problem), dim.next_multiple_of(4));
     // A workspace of no rows is bound all the same.
-    let losses = match config.reduction {
-        Reduction::None => None,
-        _ => Some(plan.workspace("losses of rows", product([8, rows]).max(16))?),
+    let (most, sums) = (rows.min(MOST_ROWS), rows.div_ceil(SUMMED));
+    let mut pairs = |what, count| match config.reduction {
+        Reduction::None => Ok(View::NOWHERE),
+        _ => plan.workspace(what, product([8, count]).max(16)),
     };
-    let most = rows.min(MOST_ROWS);
+    let (losses, sums_of_losses) = (pairs("losses of rows", most)?, pairs("sums of losses", sums)?);
     let chunks = Chunks::new(config, most, class_rows);
     let chunks = if sampled.is_some() { chunks.with_width(width) } else { chunks };
     let listed = sampled.map_or(0, |_| chunks.class_rows);
@@ -100,22 +98,40 @@ fn build(mut plan: PlanBuilder<'_>, config: &MarginSoftmaxConfig, problem: &Prob
             losses,
             splits,
         };
-        for block in evenly(rows, MOST_ROWS, 1) {
-            space.walk(&mut plan, config, problem, &chunks, block)?;
+        for (first, count) in evenly(rows, MOST_ROWS, SUMMED) {
+            space.walk(&mut plan, config, problem, &chunks, (first, count))?;
+            if config.reduction != Reduction::None {
+                let sums = View { start: 2 * (first / SUMMED), ..sums_of_losses };
+                reduce(&mut plan, config, [count, SUMMED], [("losses", losses), ("loss", sums)])?;
+            }
         }
     }
-    if let Some(losses) = losses {
-        if let Some(cap) = plan.device().loop_cap.filter(|&cap| rows / 256 + 16 > cap) {
-            let reason = format!("{rows} rows: more loop iterations to reduce them than this driver's cap of {cap}");
-            return Err(Error::Unsupported { reasons: vec![reason] });
-        }
-        plan.dispatch(&kernels::reduce(config), 1, product([2, rows]), &[], &[("losses", losses)])?;
+    if let Some(loss) = problem.output_view("loss").filter(|_| config.reduction != Reduction::None) {
+        reduce(&mut plan, config, [sums, u32::MAX], [("losses", sums_of_losses), ("loss", loss)])?;
     }
     let reason = format!(
         "products in chunks of {} rows by {} class rows, {splits} splits of the classes",
         chunks.rows, chunks.class_rows
     );
     plan.finish(product([2, rows, class_rows, dim]), problem.bytes(), reason)
+}
+
+/// Makes one loss of each so many, or of all.
+fn reduce(
+    plan: &mut PlanBuilder<'_>,
+    config: &MarginSoftmaxConfig,
+    [rows, each]: [u32; 2],
+    views: [(&'static str, View); 2],
+) -> Result<()> {
+    let values = [("rows", rows.into()), ("rows_of_a_workgroup", each.into())];
+    let workgroups = rows.div_ceil(each).max(1);
+    plan.dispatch(
+        &kernels::reduce(config, each > SUMMED),
+        workgroups.into(),
+        product([2, each.min(rows)]),
+        &values,
+        &views,
+    )
 }
 
 /// What is in the workspace for a block of rows.
@@ -126,7 +142,7 @@ struct Space {
     class_norms: View,
     products: View,
     gathered: View,
-    losses: Option<View>,
+    losses: View,
     splits: u32,
 }
 
@@ -143,8 +159,8 @@ impl Space {
         let (features, centres) = (features(problem)?, config.centres);
         let mut views = vec![("targets", self.targets), ("states", self.states), ("row_norms", self.row_norms)];
         let of_rows = ["labels", "row_margins", "loss", "lse", "entropy", "predicted", "others", "logits"];
-        views.extend(of_rows.into_iter().filter_map(|name| Some(from_row(name, problem.view(name)?, first))));
-        views.push(("losses", self.losses.map_or(View::NOWHERE, |view| View { start: first, ..view })));
+        views.extend(of_rows.into_iter().filter_map(|name| Some((name, problem.view(name)?.rows_from(first)))));
+        views.push(("losses", self.losses));
         let mut values = vec![
             ("rows", Value::from(rows)),
             ("splits", self.splits.into()),

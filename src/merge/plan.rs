@@ -2,11 +2,11 @@
 
 use super::kernels::{WORKGROUP, kernel, lanes};
 use super::{Merge, MergeConfig, MergeShapes, OPERANDS};
+use crate::Result;
 use crate::dispatch::{Plan, PlanBuilder};
 use crate::op::{self, GivenNames, Kernels, Operand};
 use crate::tensor::product;
 use crate::tuning::NoOffer;
-use crate::{Error, Result};
 
 pub(super) type Problem = op::Problem<MergeShapes>;
 
@@ -65,13 +65,7 @@ fn loop_iterations(shapes: &MergeShapes) -> u64 {
 /// Compiles the kernel and lays out its dispatches.
 fn build(mut plan: PlanBuilder<'_>, config: &MergeConfig, problem: &Problem) -> Result<Plan> {
     let shapes = &problem.shapes;
-    if let Some(cap) = plan.device().loop_cap {
-        let needed = loop_iterations(shapes);
-        if needed > cap.into() {
-            let reason = format!("{} parts: {needed} loop iterations, this driver ends them after {cap}", shapes.parts);
-            return Err(Error::Unsupported { reasons: vec![reason] });
-        }
-    }
+    plan.expect_loops(format_args!("{} parts", shapes.parts), loop_iterations(shapes))?;
     // The shapes were checked to have fewer than 2^30 rows.
     let rows = shapes.batch * shapes.heads * shapes.len;
     let rows_per_workgroup = WORKGROUP / lanes(shapes.v_dim);

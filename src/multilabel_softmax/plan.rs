@@ -8,7 +8,7 @@ use crate::dispatch::{Plan, PlanBuilder, View};
 use crate::op::{self, GivenNames, Kernels, Operand, Shapes, SizeOf};
 use crate::tensor::product;
 use crate::tuning::NoOffer;
-use crate::{Error, Result, sums};
+use crate::{Result, sums};
 
 pub(super) type Problem = op::Problem<MultilabelSoftmaxShapes>;
 
@@ -143,7 +143,7 @@ impl RowBlocks {
         // An invocation clears words and walks a list; of a padded one it knows the length.
         let longest = ["width", "listed"].map(|axis| problem.shapes.axis(axis).unwrap_or(0).div_ceil(WORKGROUP));
         let loops = self.words.div_ceil(WORKGROUP).saturating_add(longest[0].max(longest[1]));
-        expect_loops(plan, "the labels of a row", loops.saturating_add(2))?;
+        plan.expect_loops("the labels of a row", u64::from(loops) + 2)?;
         // Of no list nothing is read, but no binding may be empty.
         let is_empty = |name: &&str| problem.get(name).is_some_and(|layout| layout.shape[..layout.rank].contains(&0));
         let empty = ["label_indices", "label_list"].into_iter().filter(is_empty);
@@ -151,17 +151,6 @@ impl RowBlocks {
         views.extend(empty.filter_map(|name| Some((name, problem.view("scores")?))));
         let values = [("first_row", first.into()), ("bit_words", self.words.into())];
         plan.dispatch(&kernel, (end - first).into(), self.words.into(), &values, &views)
-    }
-}
-
-/// Refuses what a driver would silently end too early.
-pub(super) fn expect_loops(plan: &PlanBuilder<'_>, what: &str, needed: u32) -> Result<()> {
-    match plan.device().loop_cap {
-        Some(cap) if needed > cap => {
-            let reason = format!("{what}: {needed} loop iterations, this driver ends them after {cap}");
-            Err(Error::Unsupported { reasons: vec![reason] })
-        }
-        _ => Ok(()),
     }
 }
 

@@ -143,6 +143,11 @@ impl<S: Shapes> Problem<S> {
         self.find_output(name).map(view)
     }
 
+    /// What kernels call by the names of the operands that are given, from one of their rows on.
+    pub fn rows_from(&self, first: u32) -> impl Iterator<Item = (&'static str, View)> {
+        self.given().map(move |given| (given.1.name, view(given).rows_from(first)))
+    }
+
     /// The tensors of a list, in order, and what kernels call by the name of each.
     pub fn list(&self, name: &str) -> impl Iterator<Item = (&Layout, View)> {
         let own = self.given().filter(move |(_, row, _)| row.name == name);

@@ -6,7 +6,8 @@ use super::{Softmax, SoftmaxBackwardShapes, SoftmaxConfig, SoftmaxKind, SoftmaxS
 use crate::dtype::{DType, Storage};
 use crate::op::{Problem, Shapes};
 use crate::sums;
-use crate::wgsl::{self, Constant, Source, Specialization, fours, optional, source};
+use crate::top_k::Share;
+use crate::wgsl::{self, Constant, Source, Specialization, fours, optional, pick, source};
 
 pub(super) const WORKGROUP: u32 = 256;
 
@@ -67,10 +68,6 @@ pub(super) struct Walk {
     pub dp: &'static Source,
     /// What follows from the statistics.
     pub result: Vec<&'static Source>,
-}
-
-pub(super) fn pick(on: bool, yes: &'static Source, no: &'static Source) -> &'static Source {
-    if on { yes } else { no }
 }
 
 impl Walk {
@@ -205,7 +202,7 @@ impl Walk {
 }
 
 /// Which scores are the k largest.
-pub(super) fn top_k<S: Shapes>(walk: &Walk, problem: &Problem<S>, split: bool) -> Specialization {
+pub(super) fn top_k<S: Shapes>(walk: &Walk, problem: &Problem<S>, share: Share) -> Specialization {
     let masks = fours!(walk.vec4, "softmax/", "mask");
     let fragments = vec![
         source!("softmax/ranks"),
@@ -214,7 +211,7 @@ pub(super) fn top_k<S: Shapes>(walk: &Walk, problem: &Problem<S>, split: bool) -
         fours!(walk.vec4, "softmax/", "quads"),
         pick(walk.mask, masks, source!("softmax/no_mask")),
     ];
-    crate::top_k::kernel(split, walk.elem(), fragments).of(problem, &[])
+    crate::top_k::kernel(share, walk.elem(), fragments).of(problem, &[])
 }
 
 /// What both kernels that walk rows are made for.
@@ -248,8 +245,8 @@ fn kernels<S: Shapes>(
         problem.change("x", |layout| layout.start = start);
         let walk = walk(problem);
         found.extend(walk.is_gathered().then(|| gather(problem)));
-        let splits = [false, true].into_iter().filter(|_| walk.top_k.is_some());
-        found.extend(splits.map(|split| top_k(&walk, problem, split)));
+        let shares = Share::ALL.into_iter().filter(|_| walk.top_k.is_some());
+        found.extend(shares.map(|share| top_k(&walk, problem, share)));
         let columns = [4, 16, 64, 256, 1024, 4096].into_iter().filter(|_| few);
         let tiles = columns.map(Tile::of).chain([Tile::LONG]);
         if walk.power.is_some() {

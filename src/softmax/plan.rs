@@ -3,9 +3,10 @@
 use super::kernels::{self, Stage, Tile, WORKGROUP, Walk, count};
 use super::sparse::READS;
 use super::{OPERANDS, Softmax, SoftmaxConfig, SoftmaxKind, SoftmaxShapes, shapes};
+use crate::context::Capabilities;
 use crate::dispatch::{Plan, PlanBuilder, Value, View};
 use crate::op::{self, GivenNames, Kernels, Operand, Shapes};
-use crate::tensor::{Layout, product};
+use crate::tensor::{Layout, evenly, product};
 use crate::tuning::NoOffer;
 use crate::{Result, top_k};
 
@@ -50,7 +51,9 @@ impl Kernels for Softmax {
             ["dp", "dlse", "dentropy", "dloss", "dx", "slopes", "alpha_slopes"].map(|name| (name, View::NOWHERE));
         let choice = Choice::of(problem);
         let walk = Walk::forward(config, problem);
-        choice.dispatch(&mut plan, config, problem, &walk, &absent, &[])?;
+        for block in choice.blocks(plan.device()) {
+            plan.in_passing(|plan| block.dispatch(plan, config, problem, &walk, &absent))?;
+        }
         let bytes = problem.bytes() + choice.bytes_again(problem, &walk);
         plan.finish(choice.flops(), bytes, choice.reason())
     }
@@ -71,11 +74,15 @@ const ENOUGH: u32 = 512;
 /// any driver ends it.
 const LEAST: u32 = 8192;
 const MOST: u32 = 1 << 22;
+/// Rows of which something is in the workspace at a time.
+const MOST_ROWS: u32 = 1 << 20;
 
 /// How rows are laid out over workgroups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Choice {
     pub tile: Tile,
+    /// The first of those that are worked on at a time, and how many they are.
+    pub first: u32,
     pub rows: u32,
     columns: u32,
     pub splits: u32,
@@ -93,7 +100,14 @@ impl Choice {
         let splits =
             if tile.kept { 1 } else { ENOUGH.div_ceil(rows.max(1)).min(columns / LEAST).max(columns.div_ceil(MOST)) };
         let split_columns = columns.div_ceil(splits.max(1)).next_multiple_of(tile.columns());
-        Self { tile, rows, columns, splits: columns.div_ceil(split_columns), split_columns }
+        Self { tile, first: 0, rows, columns, splits: columns.div_ceil(split_columns), split_columns }
+    }
+
+    /// The same in blocks of rows, of which what a dispatch leaves to the next is a part of the workspace.
+    pub fn blocks(self, device: &Capabilities) -> impl Iterator<Item = Self> + use<> {
+        let of_a_row = if self.splits == 1 { 64 } else { 256 * u64::from(self.splits) };
+        let most = (device.workspace_room() / of_a_row).clamp(1, MOST_ROWS.into()) as u32;
+        evenly(self.rows, most, 1).map(move |(first, rows)| Self { first, rows, ..self })
     }
 
     /// Rows and their splits.
@@ -133,7 +147,7 @@ impl Choice {
         product([16, WORKGROUP / self.tile.lanes, self.columns.min(self.split_columns)])
     }
 
-    /// The dispatches of a walk.
+    /// The dispatches of a walk over a block.
     pub fn dispatch<S: Shapes>(
         &self,
         plan: &mut PlanBuilder<'_>,
@@ -141,28 +155,27 @@ impl Choice {
         problem: &op::Problem<S>,
         walk: &Walk,
         views: &[(&'static str, View)],
-        values: &[(&'static str, Value)],
     ) -> Result<()> {
         let terms = config.scale.terms();
         let factor = if walk.count { terms.factor } else { terms.at(self.columns as usize) };
-        let mut values = values.to_vec();
-        values.extend([
-            ("splits", Value::from(self.splits)),
+        let mut values = vec![
+            ("rows", Value::from(self.rows)),
+            ("splits", self.splits.into()),
             ("split_columns", self.split_columns.into()),
             ("scale", (factor as f32).into()),
             ("scale_floor", terms.floor.into()),
             ("scale_least", (terms.least as f32).into()),
             ("minus_infinity", f32::NEG_INFINITY.to_bits().into()),
             ("alpha", config.kind.alpha().unwrap_or(2.0).into()),
-            ("round", Value::from(0_u32)),
-        ]);
+            ("round", 0_u32.into()),
+        ];
         let (workgroups, flops) = (self.workgroups(), self.flops_of_a_workgroup());
-        let mut views = views.to_vec();
+        let mut views: Vec<_> = views.iter().copied().chain(problem.rows_from(self.first)).collect();
         if walk.is_gathered() {
             self.gather(plan, problem, &values, &mut views)?;
         }
         if let Some(k) = walk.top_k {
-            let kernel = |split| kernels::top_k(walk, problem, split);
+            let kernel = |share| kernels::top_k(walk, problem, share);
             top_k::dispatch(plan, kernel, [k, self.rows, self.columns], &values, &views)?;
         }
         if walk.count && self.splits > 1 {

@@ -1,11 +1,11 @@
 //! Sparsemax and entmax on the GPU: the kernel of each stage, in what dispatches they run, and what they need before.
 
-use super::kernels::{Tile, Walk, pick, tile_constants};
+use super::kernels::{Tile, Walk, tile_constants};
 use super::plan::Choice;
 use crate::Result;
 use crate::dispatch::{PlanBuilder, Value, View};
 use crate::op::{self, Shapes};
-use crate::wgsl::{Constant, Source, Specialization, optional, source};
+use crate::wgsl::{Constant, Source, Specialization, optional, pick, source};
 
 /// What a dispatch does of a walk over rows; see `sparse.wgsl`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,8 @@
 //! Margin softmax over listed classes.
 
 use crate::case::{Case, NONE};
-use crate::common::{assert_same_bits, context, own_and_any_gpu};
+use crate::common::{any, assert_same_bits, context, own_and_any_gpu};
+use proptest::prelude::*;
 use wgpu_attention::margin_softmax::reference::margin_softmax;
 use wgpu_attention::margin_softmax::{Arc, Margin};
 use wgpu_attention::{DType, MarginSoftmax, MarginSoftmaxConfig, MarginSoftmaxShapes, Reduction};
@@ -97,4 +98,17 @@ fn the_workspace_does_not_grow_with_the_list() {
     };
     assert_eq!(bytes(1_000_000, 100_000), bytes(1_000_000, 1_000_000));
     assert_eq!(bytes(1_000_000, 100_000), bytes(4_000_000, 200_000));
+}
+
+proptest! {
+    #![proptest_config(any(16))]
+    #[test]
+    fn any_list_agrees_with_the_twin(
+        rows in 1usize..40, classes in 2usize..200, every in 1usize..9, shards in 1usize..4, of in 0usize..2,
+    ) {
+        // Few kernels: options in two sets.
+        let case = Case::new([rows, classes, 7], config().margin([COSINE, ARC][of]));
+        let case = if of == 0 { case.bias() } else { case.class_margins() };
+        case.shards(shards.min(classes)).sampled(every).check("any");
+    }
 }

@@ -1,8 +1,9 @@
 //! The gradients of listed classes.
 
 use crate::case::{Case, NONE};
-use crate::common::{assert_same_bits, own_and_any_gpu};
+use crate::common::{any, assert_same_bits, own_and_any_gpu};
 use crate::gradients::Gradients;
+use proptest::prelude::*;
 use wgpu_attention::margin_softmax::{Arc, GradientForm, Margin};
 use wgpu_attention::{DType, MarginSoftmaxConfig, Reduction};
 
@@ -101,4 +102,17 @@ fn no_rows() {
     let back = Gradients::new(Case::new([0, 70, 6], config().margin(ARC)).bias().shards(2).sampled(3)).run(true);
     assert!(back[0].is_empty() && back[1].len() == 420 && back[2].len() == 70);
     assert!(back.iter().flatten().all(|x| x.to_bits() << 1 == 0), "{back:?}");
+}
+
+proptest! {
+    #![proptest_config(any(16))]
+    #[test]
+    fn any_list_agrees_with_the_twin(
+        rows in 1usize..40, classes in 2usize..200, every in 1usize..9, shards in 1usize..4, of in 0usize..4,
+    ) {
+        // Few kernels: options in two sets, by both forms.
+        let case = Case::new([rows, classes, 7], config().margin([COSINE, ARC][of % 2]).form(FORMS[of / 2]));
+        let case = if of % 2 == 0 { case.bias() } else { case.class_margins() };
+        Gradients::new(case.shards(shards.min(classes)).sampled(every)).check("any");
+    }
 }

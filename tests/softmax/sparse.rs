@@ -1,10 +1,14 @@
 //! Top-k softmax, sparsemax, entmax and their losses against their twins.
 
+use proptest::prelude::*;
 use wgpu_attention::softmax::reference::{HostInputs, HostOutputs, softmax};
-use wgpu_attention::{Context, ContextOptions, DType, HostView, SoftmaxConfig, SoftmaxKind, SoftmaxScale};
+use wgpu_attention::{
+    Context, ContextOptions, DType, HostView, Softmax, SoftmaxBackward, SoftmaxBackwardShapes, SoftmaxConfig,
+    SoftmaxKind, SoftmaxScale, SoftmaxShapes, wgpu,
+};
 
 use crate::case::{Case, Named, Scales};
-use crate::common::{assert_same_bits, context, own_and_any_gpu};
+use crate::common::{self, assert_same_bits, context, device_with, own_and_any_gpu};
 
 const LINEAR: SoftmaxKind = SoftmaxKind::Sparsemax;
 const SQUARE: SoftmaxKind = SoftmaxKind::Entmax { alpha: 1.5 };
@@ -213,6 +217,73 @@ fn the_k_largest_of_rows() {
     let p = &case.run(false)[0].2;
     assert_eq!(p[..14], [0.0, 0.5, 0.5, 0.0, 0.0, 0.0, 0.0, 0.5, 0.5, 0.0, 0.0, 0.0, 0.0, 0.0]);
     assert!(p[14..].iter().all(|p| p.is_nan()), "{p:?}");
+}
+
+/// A context whose workspace has room for so little.
+fn of_workspace(max_workspace_bytes: u64) -> Context {
+    let whole = context();
+    let options = ContextOptions { max_workspace_bytes, ..whole.capabilities().options };
+    Context::with_options(whole.device().clone(), whole.queue().clone(), options)
+}
+
+#[test]
+fn rows_are_walked_in_blocks_where_the_workspace_is_small() {
+    let top = SoftmaxKind::TopK { k: 3 };
+    for (room, rows, columns, scales) in [(4096, 300, 13, 3), (4096, 301, 13, 1), (3072, 9, 20_000, 1)] {
+        let context = of_workspace(room);
+        // Of a row that is split, a top-k has more in the workspace.
+        for kind in [SoftmaxKind::Softmax, ANY, top].into_iter().filter(|&kind| columns == 13 || kind != top) {
+            let mut case = Case::new(rows, columns).options(4 | scales << 4).of(kind);
+            case.naive_runs = 3;
+            if kind != top {
+                case = case.labelled();
+            }
+            if kind == ANY {
+                case = case.alphas(if scales == 3 { Scales::One } else { Scales::PerRow });
+            }
+            case.check_on(&context, "blocks", &[false]);
+            // What belongs to a row does not depend on the others.
+            let (whole, blocks) = (case.run(true), case.run_on(&context, true).expect("blocks"));
+            whole.iter().zip(&blocks).for_each(|((name, _, a), (.., b))| assert_same_bits(name, a, b));
+        }
+    }
+}
+
+#[test]
+fn many_rows_need_no_more_workspace() {
+    let context = device_with(wgpu::Limits::default()).expect("a device with default limits");
+    for kind in [SoftmaxKind::Softmax, LINEAR, SoftmaxKind::TopK { k: 1 }] {
+        // 32 MiB for what a block's rows have of their own, and their gradients.
+        let is_labelled = !matches!(kind, SoftmaxKind::TopK { .. });
+        let config = SoftmaxConfig::new().kind(kind);
+        let shapes = SoftmaxShapes {
+            labels: is_labelled,
+            loss: is_labelled,
+            row_scale: Some(1),
+            ..SoftmaxShapes::new(1 << 25, 1)
+        };
+        let plan = Softmax::new(&context, config).expect("a config").plan(&shapes, DType::F32).expect("many rows");
+        assert!(plan.workspace_bytes() <= 64 << 20, "{kind:?}: {}", plan.workspace_bytes());
+        let shapes =
+            SoftmaxBackwardShapes { row_scale: Some(1), drow_scale: true, ..SoftmaxBackwardShapes::new(1 << 25, 1) };
+        let back = SoftmaxBackward::new(&context, config).expect("a config");
+        let plan = back.plan(&shapes, DType::F32).expect("many rows");
+        assert!(plan.workspace_bytes() <= 64 << 20, "{kind:?}: {}", plan.workspace_bytes());
+    }
+}
+
+proptest! {
+    #![proptest_config(common::any(24))]
+    #[test]
+    fn any_sparse_rows_agree_with_the_twins(
+        rows in 1usize..40, columns in 1usize..300, kind in 0usize..4, k in 1u32..300, flags in 0usize..3,
+    ) {
+        let kind = [LINEAR, SQUARE, ANY, SoftmaxKind::TopK { k: k.min(columns as u32) }][kind];
+        // Few kernels: options in three sets.
+        let case = Case::new(rows, columns).options([0, 21, 52][flags]).of(kind);
+        let case = if case.is_sparse() { case.labelled() } else { case };
+        case.check("any");
+    }
 }
 
 fn by_twin(x: &[f32], kind: SoftmaxKind) -> HostOutputs<f64> {

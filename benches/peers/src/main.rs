@@ -1,30 +1,27 @@
-//! This crate's softmax attention beside Burn's on the same adapter, in one run.
+//! This crate beside Burn on the same adapter, in one run: softmax attention, or the softmax of rows.
 //!
 //!     cargo run --release --manifest-path benches/peers/Cargo.toml -- --help
 //!
-//! What is timed, by wall clock, is the same on both sides: the call on tensors that lie on the GPU, its submission,
-//! and the copy of the output's values into a `Vec<f32>` on the host (Burn's call returns before the work is done).
-//! Samples alternate, after a warm-up in which Burn tunes itself. A result is checked against f64 before it is timed.
+//! What is timed, by wall clock, is the same on both sides, and includes that the work is done (Burn's calls return before). Samples
+//! alternate, after a warm-up in which Burn tunes itself. A result is checked against f64 before it is timed.
+
+mod attention;
+mod softmax;
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use burn::tensor::module::attention;
-use burn::tensor::ops::AttentionModuleOptions;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::Device;
 use clap::Parser;
-use rand::{Rng, SeedableRng, rngs::StdRng};
-use rand_distr::StandardNormal;
-use wgpu_attention::attention::reference::{HostInputs, attention_row};
-use wgpu_attention::reference::SumOrder;
-use wgpu_attention::{
-    Attention, AttentionConfig, AttentionInputs, AttentionOutputs, AttentionShapes, Causal, Context, HostView,
-    TensorView, wgpu,
-};
+use wgpu_attention::Context;
 
-/// Softmax attention, f32: this crate beside Burn.
+/// Softmax attention in f32, or the softmax of rows: this crate beside Burn.
 #[derive(Parser)]
 struct Options {
+    /// Time the softmax of rows by columns, and no attention.
+    #[arg(long, value_name = "ROWSxCOLUMNS,...", value_delimiter = ',', value_parser = softmax::shape)]
+    #[arg(num_args = 0..=1, default_missing_value = "4096x1024,64x65536,8x1000000")]
+    softmax: Option<Vec<[usize; 2]>>,
     /// Sequence lengths.
     #[arg(long, value_delimiter = ',', default_value = "2048")]
     seq_lens: Vec<usize>,
@@ -42,9 +39,6 @@ struct Options {
 }
 
 const WARM_UP: usize = 2;
-/// Of the output, whose elements are weighted means of standard normals.
-const TOLERANCE: f64 = 1e-5;
-const CHECKED_ROWS: usize = 512;
 
 fn main() -> Result<()> {
     let options = Options::parse();
@@ -55,111 +49,39 @@ fn main() -> Result<()> {
     let info = context.device().adapter_info();
     println!("adapter: {} / {} {} / {:?}", info.name, info.driver, info.driver_info, info.backend);
     println!("Burn's device: {device:?}");
-    println!("timed: call + submit + read back of o, wall clock; medians of {} alternating samples", options.samples);
-    println!(
-        "{:>22} {:>6} {:>11} {:>11} {:>7} {:>11} {:>11}",
-        "shape", "causal", "ours ms", "burn ms", "ratio", "ours err", "burn err"
-    );
+    let timed = if options.softmax.is_some() { "wait until it is done" } else { "read back of o" };
+    println!("timed: call + submit + {timed}, wall clock; medians of {} alternating samples", options.samples);
+    if let Some(shapes) = &options.softmax {
+        softmax::print_head();
+        return shapes.iter().try_for_each(|&shape| softmax::run(shape, &context, &device, options.samples));
+    }
+    attention::print_head();
     for &len in &options.seq_lens {
-        let case = Case::new(&options, len);
-        case.run(&context, &device, options.samples)?;
+        attention::Case::new(&options, len).run(&context, &device, options.samples)?;
     }
     Ok(())
 }
 
-struct Case {
-    shape: [usize; 4],
-    causal: bool,
-    q: Vec<f32>,
-    k: Vec<f32>,
-    v: Vec<f32>,
+/// Refuses a result of ours or of Burn's that is off by more than `tolerance`.
+fn expect_right(shape: &[usize], errors: [f64; 2], tolerance: f64) -> Result<()> {
+    for (error, side) in errors.iter().zip(["this crate", "Burn"]) {
+        ensure!(*error <= tolerance, "{side} is wrong at {shape:?}: off by {error:.1e}");
+    }
+    Ok(())
 }
 
-impl Case {
-    fn new(options: &Options, len: usize) -> Self {
-        let shape = [options.batch, options.heads, len, options.head_dim];
-        let mut rng = StdRng::seed_from_u64(len as u64);
-        let mut normal = || (0..shape.iter().product()).map(|_| rng.sample(StandardNormal)).collect();
-        Self { shape, causal: options.causal, q: normal(), k: normal(), v: normal() }
+/// The medians of both, in milliseconds.
+fn in_turns<T>(samples: usize, ours: impl Fn() -> Result<T>, burn: impl Fn() -> Result<T>) -> Result<[f64; 2]> {
+    let [mut our_times, mut burn_times] = [Vec::new(), Vec::new()];
+    for _ in 0..WARM_UP {
+        time(&ours)?;
+        time(&burn)?;
     }
-
-    fn run(&self, context: &Context, device: &Device, samples: usize) -> Result<()> {
-        let config = AttentionConfig::new().causal(if self.causal { Causal::TopLeft } else { Causal::None });
-        let op = Attention::new(context, config)?;
-        let [q, k, v] = [&self.q, &self.k, &self.v].map(|data| context.upload(data));
-        let o = context.allocate(self.q.len());
-        let shape = self.shape.map(|extent| extent as u32);
-        let ours = || -> Result<Vec<f32>> {
-            let mut encoder = context.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-            let [q, k, v] = [&q, &k, &v].map(|buffer| TensorView::f32(buffer, shape));
-            op.record(&mut encoder, AttentionInputs::new(q, k, v), AttentionOutputs::new(TensorView::f32(&o, shape)))?;
-            context.queue().submit([encoder.finish()]);
-            Ok(context.download(&o)?)
-        };
-
-        let tensor = |data: &[f32]| Tensor::<4>::from_data(TensorData::new(data.to_vec(), self.shape), device);
-        let [q, k, v] = [&self.q, &self.k, &self.v].map(|data| tensor(data));
-        let burn = || -> Result<Vec<f32>> {
-            let options = AttentionModuleOptions { is_causal: self.causal, ..Default::default() };
-            let o = attention(q.clone(), k.clone(), v.clone(), None, None, options);
-            o.into_data().try_to_vec().map_err(|error| anyhow::anyhow!("Burn's output: {error:?}"))
-        };
-
-        let [batch, heads, len, head_dim] = shape;
-        println!(
-            "our kernel: {}",
-            op.plan(&AttentionShapes::new(batch, heads, len, head_dim), wgpu_attention::DType::F32)?.kernel()
-        );
-        let [mut our_times, mut burn_times] = [Vec::new(), Vec::new()];
-        let errors = [self.error(&config, &ours()?)?, self.error(&config, &burn()?)?];
-        for (error, side) in errors.iter().zip(["this crate", "Burn"]) {
-            ensure!(*error <= TOLERANCE, "{side} is wrong at {:?}: off by {error:.1e}", self.shape);
-        }
-        for _ in 0..WARM_UP {
-            time(ours)?;
-            time(burn)?;
-        }
-        for _ in 0..samples {
-            our_times.push(time(ours)?);
-            burn_times.push(time(burn)?);
-        }
-        let [ours, burn] = [median(our_times), median(burn_times)];
-        println!(
-            "{:>22} {:>6} {:>11.2} {:>11.2} {:>7.2} {:>11.1e} {:>11.1e}",
-            format!("{:?}", self.shape),
-            self.causal,
-            ours,
-            burn,
-            burn / ours,
-            errors[0],
-            errors[1]
-        );
-        Ok(())
+    for _ in 0..samples {
+        our_times.push(time(&ours)?);
+        burn_times.push(time(&burn)?);
     }
-
-    /// The largest error of an output against f64, over rows spread evenly.
-    fn error(&self, config: &AttentionConfig, o: &[f32]) -> Result<f64> {
-        let view = |data| HostView::new(data, self.shape);
-        let inputs = HostInputs::new(view(&self.q)?, view(&self.k)?, view(&self.v)?);
-        let [batch, heads, len, dim] = self.shape;
-        let rows = batch * heads * len;
-        let mut worst = 0.0f64;
-        // An odd step, so that all positions within a head are met.
-        for row in (0..rows).step_by((rows / CHECKED_ROWS) | 1) {
-            let want = attention_row::<f64>(
-                config,
-                &inputs,
-                [row / len / heads, row / len % heads, row % len],
-                SumOrder::InOrder,
-            )?;
-            for (got, want) in o[row * dim..][..dim].iter().zip(want.o) {
-                let off = (f64::from(*got) - want).abs();
-                // A NaN must count as the worst there is.
-                worst = if off.is_nan() { f64::INFINITY } else { worst.max(off) };
-            }
-        }
-        Ok(worst)
-    }
+    Ok([median(our_times), median(burn_times)])
 }
 
 fn time<T>(call: impl Fn() -> Result<T>) -> Result<Duration> {

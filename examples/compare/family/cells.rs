@@ -132,10 +132,10 @@ impl Tensors {
         HostView::new(data, [data.len() / len, len]).expect("whole rows")
     }
 
-    /// The output that has a number an element.
-    pub fn got(&self, context: &Context) -> Result<Numbers> {
+    /// These rows of the output that has a number an element.
+    pub fn got(&self, context: &Context, rows: &[usize]) -> Result<Numbers> {
         let out = context.download_as(&self.out, self.dtype)?;
-        Ok(Numbers { stored: self.dtype, of: self.of(&out, &self.shown).into_iter().map(f64::from).collect() })
+        Ok(Numbers { stored: self.dtype, of: self.of(&out, rows).into_iter().map(f64::from).collect() })
     }
 
     /// ULP of WGSL's exp where its argument is the distance of two numbers of x.

@@ -36,7 +36,7 @@ impl<'t> Draw<'t> {
             let index = context.download_u32(self.index())?;
             return Ok(shown.iter().map(|&row| index[row] as usize).collect());
         }
-        let y = self.tensors.got(context)?.of;
+        let y = self.tensors.got(context, self.shown())?.of;
         let one_hot = |row: &[f64]| {
             let is_one_hot = row.iter().all(|&y| y == 0.0 || y == 1.0) && row.iter().sum::<f64>() == 1.0;
             row.iter().position(|&y| y == 1.0).filter(|_| is_one_hot).unwrap_or(usize::MAX)
@@ -73,7 +73,7 @@ impl Cell for Draw<'_> {
     /// Of what is one class, its score: two scores may be as good as equal, and either class is right then.
     fn got(&self, context: &Context) -> Result<Vec<Numbers>> {
         if self.config.kind == GumbelKind::Soft {
-            return Ok(vec![self.tensors.got(context)?]);
+            return Ok(vec![self.tensors.got(context, self.shown())?]);
         }
         let len = self.tensors.shape[1] as usize;
         let scores = self.scores(&self.tensors.shown, Arithmetic::Truth)?;
@@ -145,7 +145,7 @@ impl Cell for DrawBackward<'_> {
     }
 
     fn got(&self, context: &Context) -> Result<Vec<Numbers>> {
-        Ok(vec![self.tensors.got(context)?])
+        Ok(vec![self.tensors.got(context, self.shown())?])
     }
 
     fn twin(&self, rows: &[usize], arithmetic: Arithmetic) -> Result<Vec<Numbers>> {

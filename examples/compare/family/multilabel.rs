@@ -105,7 +105,7 @@ impl Cell for LossBackward<'_> {
     }
 
     fn got(&self, context: &Context) -> Result<Vec<Numbers>> {
-        Ok(vec![self.tensors.got(context)?])
+        Ok(vec![self.tensors.got(context, self.shown())?])
     }
 
     fn twin(&self, rows: &[usize], arithmetic: Arithmetic) -> Result<Vec<Numbers>> {

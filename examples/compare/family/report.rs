@@ -132,7 +132,8 @@ fn method(setting: &Setting) -> String {
          the first to the last where not (column checked). Errors are relative to the largest number of an output in these rows, \
          and the worst output's are shown. The largest may be twice the worst of two to eight plain f32 computations with shuffled sums \
          on some of the rows, plus what WGSL grants its exp, log and division and the rounding to the type of the output. Of a \
-         sampled class the score is compared, as two scores may be as good as equal. The gradients of class weights were checked \
+         sampled class the score is compared, as two scores may be as good as equal. Rows of sparsemax with a score within 10⁻⁵ \
+         of the threshold, where its gradient jumps, are not compared backward. The gradients of class weights were checked \
          with a loss of the rows compared alone, and for 4096 classes at most. Times are medians of the samples, taken {clock}, after \
          a warm-up and in turns over the variants; a sample of a call shorter than a millisecond is the mean of several in one pass. \
          GB/s counts what the plan reads and writes (column moved): a tensor as often as its rows are read. Percent of multiply-adds \

@@ -7,7 +7,7 @@ use super::{GumbelSoftmaxBackward, GumbelSoftmaxBackwardShapes, GumbelSoftmaxCon
 use crate::dispatch::{Plan, PlanBuilder, View};
 use crate::dtype::{DType, Storage};
 use crate::op::{GivenNames, Kernels, Operand, Problem, SizeOf};
-use crate::tensor::{MAX_RANK, product};
+use crate::tensor::product;
 use crate::tuning::NoOffer;
 use crate::wgsl::{self, Specialization, fours, optional, source};
 use crate::{Error, Result, sums};
@@ -59,7 +59,7 @@ impl Kernels for GumbelSoftmaxBackward {
         // The gradient of a temperature that all rows share goes through one number a row.
         let shared = shapes.dtau && shapes.taus == Some(1);
         let dtau_rows = match problem.output_view("dtau") {
-            Some(_) if shared => of_rows(plan.workspace("dtau of each row", 4 * u64::from(rows))?),
+            Some(_) if shared => plan.workspace("dtau of each row", 4 * u64::from(rows))?.of_numbers(),
             view => view.unwrap_or(View::NOWHERE),
         };
         let views =
@@ -76,13 +76,6 @@ impl Kernels for GumbelSoftmaxBackward {
         }
         plan.finish(product([16, rows, columns]), problem.bytes(), reason)
     }
-}
-
-/// Consecutive numbers, one a row.
-fn of_rows(view: View) -> View {
-    let (mut strides, mut names) = ([0; MAX_RANK], [""; MAX_RANK]);
-    (strides[0], names[0]) = (1, "stride");
-    View { strides, names, ..view }
 }
 
 fn walk(config: &GumbelSoftmaxConfig, problem: &Problem<GumbelSoftmaxBackwardShapes>) -> Walk {

@@ -1,10 +1,10 @@
 //! The source of each specialization: constants, and the files that a map and a mode take.
 
-use super::{Kind, STATE_WORKGROUP, Tile, elementwise, headers, in_workspace, needs_features, pick};
+use super::{Kind, STATE_WORKGROUP, Tile, elementwise, headers, in_workspace, needs_features};
 use crate::dtype::Storage;
 use crate::linear_attention::config::{FeatureMap, LinearAttentionConfig, LinearMode, Normalization, RunningMax};
 use crate::linear_attention::plan::{Problem, State};
-use crate::wgsl::{Constant, Specialization, source};
+use crate::wgsl::{Constant, Specialization, pick, source};
 
 /// Neighbouring numbers that one invocation writes: two where they lie in one word.
 fn own(stored: impl IntoIterator<Item = Storage>) -> Constant {

@@ -4,8 +4,8 @@ use super::Problem;
 use super::tokens::{Walk, dim_by_dim};
 use crate::context::Capabilities;
 use crate::linear_attention::config::{LinearAttentionConfig, LinearMode, Normalization};
-use crate::linear_attention::kernels::{elementwise, pick};
-use crate::wgsl::{Constant, Specialization, source};
+use crate::linear_attention::kernels::elementwise;
+use crate::wgsl::{Constant, Specialization, pick, source};
 
 /// Workgroups that fill a GPU: two to each of 128 multiprocessors, whose registers hold no more than four.
 const FEWEST: u64 = 256;

@@ -6,10 +6,10 @@ use crate::Result;
 use crate::context::Capabilities;
 use crate::dispatch::{Plan, PlanBuilder};
 use crate::linear_attention::config::{LinearAttentionConfig, LinearMode, Normalization};
-use crate::linear_attention::kernels::{self, Kernels, Kind, elementwise, needs_features, pick};
+use crate::linear_attention::kernels::{self, Kernels, Kind, elementwise, needs_features};
 use crate::linear_attention::rounds::Rounds;
 use crate::linear_attention::shapes::LinearAttentionShapes;
-use crate::wgsl::{Constant, Specialization, source};
+use crate::wgsl::{Constant, Specialization, pick, source};
 
 /// Invocations of a workgroup: llvmpipe's subgroup.
 const WORKGROUP: u32 = 8;

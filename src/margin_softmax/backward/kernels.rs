@@ -76,6 +76,15 @@ pub(super) fn bias(problem: &Problem) -> Specialization {
     specialization(own!("backward_bias"), &constants, &[kernels::numbers(problem)]).of(problem, &[])
 }
 
+/// Groups of rows whose sums one invocation of [`bias_parts`] makes one.
+pub(super) const PART: u32 = 32;
+
+/// The kernel that adds up parts of the sums over rows, where those are many.
+pub(super) fn bias_parts() -> Specialization {
+    let constants = [("WORKGROUP", Constant::U32(ROWS)), ("PART", Constant::U32(PART))];
+    specialization(own!("backward_bias_parts"), &constants, &[])
+}
+
 /// Invocations that share a row of so many fours.
 fn lanes(fours: u32) -> u32 {
     if fours <= 16 { 4 } else { ROWS }
@@ -126,7 +135,7 @@ pub(super) fn zero(gradient: &Layout) -> Specialization {
 /// Every specialization that a plan can pick; of options some together.
 #[must_use]
 pub fn specializations() -> Vec<Specialization> {
-    let mut found = vec![weights()];
+    let mut found = vec![weights(), bias_parts()];
     for flags in 0..1u32 << 7 {
         let on = |bit: u32| flags >> bit & 1 == 1;
         // A list of classes with each other option, and with all.

@@ -2,9 +2,9 @@
 
 use super::super::chunks::{self, Chunks, ClassChunk, tensors};
 use super::super::kernels::margin_values;
-use super::super::plan::{features, from_row};
+use super::super::plan::features;
 use super::super::{GradientForm, MarginSoftmaxConfig, Reduction, shapes};
-use super::kernels::{self, ROWS, WALKED, numbers};
+use super::kernels::{self, PART, ROWS, WALKED, numbers};
 use super::{MarginSoftmaxBackward, MarginSoftmaxBackwardShapes, OPERANDS};
 use crate::context::Capabilities;
 use crate::dispatch::{Plan, PlanBuilder, Value, View};
@@ -80,6 +80,8 @@ fn expect_same_division(problem: &Problem) -> Result<()> {
 
 /// Bytes of a workspace that are left to chunks beside what grows with the rows.
 const BESIDE: u64 = 64 << 20;
+/// Classes of which there are too few to add up what rows have left of each by one invocation.
+const FEW_CLASSES: u32 = 1 << 14;
 
 /// Whether all rows of features, normalised, and their gradients have room in the workspace.
 fn holds_all(rows: u32, width: u32, device: &Capabilities) -> bool {
@@ -214,7 +216,7 @@ impl<'p> Sweep<'p> {
     }
 
     fn operands_from(&self, first: u32, names: &[&'static str]) -> Vec<(&'static str, View)> {
-        names.iter().filter_map(|name| Some(from_row(name, self.problem.view(name)?, first))).collect()
+        names.iter().filter_map(|&name| Some((name, self.problem.view(name)?.rows_from(first)))).collect()
     }
 
     /// What the labels of some rows say.
@@ -229,10 +231,7 @@ impl<'p> Sweep<'p> {
 
     /// Adds up their weights.
     fn weigh(&self, plan: &mut PlanBuilder<'_>, count: u32, first: bool) -> Result<()> {
-        if let Some(cap) = plan.device().loop_cap.filter(|&cap| count / 256 + 16 > cap) {
-            let reason = format!("{count} rows: more loop iterations to add them up than this driver's cap of {cap}");
-            return Err(Error::Unsupported { reasons: vec![reason] });
-        }
+        plan.expect_loops(format_args!("the weights of {count} rows"), u64::from(count / 256) + 16)?;
         let values = numbers([("rows", count), ("held", self.held), ("first", first.into())]);
         plan.dispatch(&kernels::weights(), 1, product([2, count]), &values, &[("targets", self.targets)])
     }
@@ -381,12 +380,22 @@ impl<'p> Sweep<'p> {
         &self,
         plan: &mut PlanBuilder<'_>,
         chunk: &ClassChunk,
-        groups: u32,
+        mut groups: u32,
         [first, last]: [bool; 2],
     ) -> Result<()> {
         let [first_class, classes] = [chunk.first_of_all, chunk.count].map(|rows| rows / self.config.centres);
+        let mut stride = self.chunks.stride();
+        // Where classes alone do not occupy a GPU, parts of many rows do.
+        if groups >= 2 * PART && classes <= FEW_CLASSES {
+            let (parts, across) = (groups.div_ceil(PART), classes.div_ceil(ROWS));
+            let own =
+                [("chunk_classes", classes), ("groups", groups), ("row_products", stride), ("class_groups", across)];
+            let (workgroups, flops) = (product([parts, across]), product([ROWS, PART]));
+            let views = [("bias_sums", self.bias_sums)];
+            plan.dispatch(&kernels::bias_parts(), workgroups, flops, &numbers(own), &views)?;
+            (groups, stride) = (parts, stride * PART);
+        }
         let mut values = numbers([("first_class", first_class), ("chunk_classes", classes), ("groups", groups)]);
-        let stride = self.chunks.stride();
         values.extend(numbers([("row_products", stride), ("first", first.into()), ("last", last.into())]));
         values.extend(chunks::classes(self.config, self.problem));
         let views = [("bias_sums", self.bias_sums), ("bias_totals", self.bias_totals)];

@@ -1,7 +1,7 @@
 //! In what dispatches the backward pass runs, and its kernels.
 
 use super::super::kernels::{Forms, WORKGROUP, every_form, own, plain};
-use super::super::plan::{BUSY, RowBlocks, Split, add_up, expect_loops};
+use super::super::plan::{BUSY, RowBlocks, Split, add_up};
 use super::super::shapes::check;
 use super::super::{Labels, MultilabelSoftmaxConfig, Threshold};
 use super::{MultilabelSoftmaxBackward, MultilabelSoftmaxBackwardShapes, OPERANDS};
@@ -149,7 +149,7 @@ fn build(mut plan: PlanBuilder<'_>, config: &MultilabelSoftmaxConfig, problem: &
         add_up(&mut plan, problem, (sums, row_sums), "dthreshold", 1.0)?;
     }
     if each {
-        expect_loops(&plan, "the sums of a class", class_sums.saturating_add(1))?;
+        plan.expect_loops("the sums of a class", u64::from(class_sums) + 1)?;
         let workgroups = classes.div_ceil(4 * WORKGROUP);
         let flops = product([4 * WORKGROUP, class_sums]);
         plan.dispatch(&of_each(problem), workgroups.into(), flops, &[("sums", class_sums.into())], &views)?;

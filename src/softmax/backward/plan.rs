@@ -4,7 +4,7 @@ use super::super::kernels::Walk;
 use super::super::plan::Choice;
 use super::super::{SoftmaxBackwardShapes, SoftmaxConfig, plan::refuses, shapes};
 use super::{OPERANDS, SoftmaxBackward};
-use crate::dispatch::{Plan, PlanBuilder, Value, View};
+use crate::dispatch::{Plan, PlanBuilder, View};
 use crate::dtype::{DType, Storage};
 use crate::op::{self, GivenNames, Kernels, Operand};
 use crate::tuning::NoOffer;
@@ -58,38 +58,46 @@ impl Kernels for SoftmaxBackward {
     ) -> Result<Plan> {
         let own = &problem.shapes;
         let (choice, walk) = (Choice::of(problem), Walk::backward(config, problem));
-        let nowhere = ["p", "lse", "entropy", "loss", "support"].map(|name| (name, View::NOWHERE));
-        let (mut views, mut values, mut sums) = (nowhere.to_vec(), Vec::new(), Vec::new());
-        // Numbers of rows, or of their splits, that make one of a gradient.
-        let splits = if own.rows == 0 { 1 } else { choice.splits.into() };
-        let all = (choice.parts(), if own.row_scale == Some(1) { choice.parts() } else { splits });
-        let rows = (u64::from(own.rows), if own.alpha == Some(1) { own.rows.into() } else { 1 });
-        for (name, terms, stride, (length, count)) in
-            [("drow_scale", "slopes", "slopes_stride", all), ("dalpha", "alpha_slopes", "alpha_slopes_stride", rows)]
+        let blocks: Vec<_> = choice.blocks(plan.device()).collect();
+        let nowhere =
+            ["p", "lse", "entropy", "loss", "support", "slopes", "alpha_slopes"].map(|name| (name, View::NOWHERE));
+        // A gradient of one number is the sum over rows, or over the sums of blocks of them; one of each row, over its splits.
+        let mut gradients = Vec::new();
+        for (name, terms, of_a_row, given) in
+            [("drow_scale", "slopes", choice.splits, own.row_scale), ("dalpha", "alpha_slopes", 1, own.alpha)]
         {
-            let view = match problem.output_view(name) {
-                None => View::NOWHERE,
-                Some(view) if count == 1 => view,
-                Some(view) => {
-                    let region = plan.workspace("gradients of rows", 4 * length.max(4))?;
-                    values.push((stride, Value::from(1_u32)));
-                    sums.push((region, view, length, count));
-                    region
-                }
+            let Some(gradient) = problem.output_view(name) else { continue };
+            let is_one = given == Some(1);
+            let sums = match is_one && blocks.len() != 1 {
+                true => plan.workspace("gradients of blocks", 4 * blocks.len().max(4) as u64)?.of_numbers(),
+                false => gradient,
             };
-            views.push((terms, view));
+            gradients.push((terms, of_a_row, is_one, sums, gradient));
         }
-        if own.rows > 0 {
-            choice.dispatch(&mut plan, config, problem, &walk, &views, &values)?;
+        let sum = |plan: &mut PlanBuilder<'_>, terms, sums, sizes| {
+            sums::dispatch(plan, terms, (sums, Storage::Plain(DType::F32)), sizes, 1.0)
+        };
+        for (index, block) in blocks.iter().enumerate() {
+            plan.in_passing(|plan| {
+                let (mut views, mut pending) = (Vec::new(), Vec::new());
+                for &(name, of_a_row, is_one, sums, _) in &gradients {
+                    let length = block.rows * of_a_row;
+                    let count = if is_one { length } else { of_a_row };
+                    let mut view = sums.rows_from(if is_one { index as u32 } else { block.first });
+                    if count > 1 {
+                        let terms = plan.workspace("gradients of rows", 4 * u64::from(length))?.of_numbers();
+                        pending.push((terms, view, [length, count]));
+                        view = terms;
+                    }
+                    views.push((name, view));
+                }
+                views.extend(nowhere);
+                block.dispatch(plan, config, problem, &walk, &views)?;
+                pending.into_iter().try_for_each(|(terms, sums, sizes)| sum(plan, terms, sums, sizes))
+            })?;
         }
-        for (terms, all, length, count) in sums {
-            sums::dispatch(
-                &mut plan,
-                terms,
-                (all, Storage::Plain(DType::F32)),
-                [length, count].map(|terms| terms as u32),
-                1.0,
-            )?;
+        for (.., sums, gradient) in gradients.into_iter().filter(|(_, _, is_one, ..)| *is_one && blocks.len() != 1) {
+            sum(&mut plan, sums, gradient, [blocks.len() as u32; 2])?;
         }
         if own.rows == 0 {
             return plan.finish(0, problem.bytes(), "a sum of no rows".into());
