@@ -67,7 +67,7 @@ fn context(name: &str) -> Result<Context> {
 
 /// Those of a plan that none had before.
 fn of(plan: &Plan, call: &str, seen: &mut HashSet<Specialization>) -> Result<Vec<Kernel>> {
-    let mut kernels: Vec<Kernel> = Vec::new();
+    let (mut kernels, mut paths) = (Vec::new(), Vec::new());
     let dispatches: Vec<_> = plan.specializations().zip(plan.numbers()).collect();
     for &(specialization, _) in &dispatches {
         if !seen.insert(specialization.clone()) {
@@ -78,20 +78,18 @@ fn of(plan: &Plan, call: &str, seen: &mut HashSet<Specialization>) -> Result<Vec
         let interface = specialization.interface();
         let uniform = std::iter::once((0, true));
         // Of several dispatches, the last has the last workgroup.
-        let mut params = Vec::new();
-        for (_, numbers) in dispatches.iter().filter(|(own, _)| *own == specialization) {
-            params = numbers.to_vec();
-        }
+        let last = dispatches.iter().rev().find(|(own, _)| *own == specialization);
+        let mut params = last.map_or(Vec::new(), |(_, numbers)| numbers.to_vec());
         let place = |name: &str| interface.params.iter().position(|(own, _)| own == name);
         if let [Some(first), Some(end)] = ["first_workgroup", "end_workgroup"].map(place) {
             params[first] = params[end] - 1;
         }
         let path = specialization.kernel.path;
-        let before = kernels
-            .iter()
-            .filter(|kernel| kernel.name.split(": ").nth(1).is_some_and(|own| own.split(' ').next() == Some(path)))
-            .count();
-        let number = if before > 0 { format!(" ({})", before + 1) } else { String::new() };
+        paths.push(path);
+        let number = match paths.iter().filter(|own| **own == path).count() {
+            1 => String::new(),
+            number => format!(" ({number})"),
+        };
         kernels.push(Kernel {
             name: format!("{call}: {path}{number}"),
             checked: spirv([Restrict, Unchecked])?,

@@ -3,9 +3,9 @@
 #![expect(unsafe_code, reason = "Vulkan as it is: nothing else hands out what a driver's compiler made")]
 
 use std::collections::BTreeMap;
-use std::ffi::CStr;
+use std::ffi::{CStr, FromBytesUntilNulError};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, ensure};
 use ash::{khr, vk};
 
 pub struct Driver {
@@ -27,13 +27,12 @@ pub struct Compiled {
     pub subgroup: u32,
 }
 
-fn text(characters: &[std::ffi::c_char]) -> String {
-    let bytes: Vec<u8> = characters.iter().take_while(|&&c| c != 0).map(|c| c.cast_unsigned()).collect();
-    String::from_utf8_lossy(&bytes).into_owned()
+fn text(name: Result<&CStr, FromBytesUntilNulError>) -> String {
+    name.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 impl Driver {
-    pub fn new() -> Result<Self> {
+    pub fn new() -> anyhow::Result<Self> {
         // SAFETY: the loader is that of Vulkan; every structure lives until the call that reads it is over.
         unsafe {
             let entry = ash::Entry::load().context("no Vulkan loader")?;
@@ -84,16 +83,16 @@ impl Driver {
             let mut properties = vk::PhysicalDeviceProperties2::default().push_next(&mut driver);
             instance.get_physical_device_properties2(physical, &mut properties);
             // "Null hardware (RADV NAVI31)".
-            let name = text(&properties.properties.device_name);
+            let name = text(properties.properties.device_name_as_c_str());
             let name = name.split_once('(').map_or(name.as_str(), |(_, name)| name.trim_end_matches(')')).to_owned();
             let executables = khr::pipeline_executable_properties::Device::new(&instance, &device);
-            let version = text(&driver.driver_info);
+            let version = text(driver.driver_info_as_c_str());
             Ok(Self { instance, device, executables, name, version, has_matrices, _entry: entry })
         }
     }
 
     /// Compiles a kernel whose buffers are these, in order: `(binding, whether it is a uniform)`.
-    pub fn compile(&self, spirv: &[u32], bindings: &[(u32, bool)]) -> Result<Compiled> {
+    pub fn compile(&self, spirv: &[u32], bindings: &[(u32, bool)]) -> anyhow::Result<Compiled> {
         let binding = |&(binding, uniform): &(u32, bool)| {
             let kind = if uniform { vk::DescriptorType::UNIFORM_BUFFER } else { vk::DescriptorType::STORAGE_BUFFER };
             vk::DescriptorSetLayoutBinding::default()
@@ -129,7 +128,7 @@ impl Driver {
         }
     }
 
-    fn read(&self, pipeline: vk::Pipeline) -> Result<Compiled> {
+    fn read(&self, pipeline: vk::Pipeline) -> anyhow::Result<Compiled> {
         let executable = vk::PipelineExecutableInfoKHR::default().pipeline(pipeline);
         // SAFETY: the pipeline is alive, was created with the two flags that these calls ask for, and has one executable, as
         // any of a compute shader; buffers are as large as the driver said before.
@@ -140,7 +139,7 @@ impl Driver {
             let statistics = self.executables.get_pipeline_executable_statistics(&executable)?;
             let numbers =
                 statistics.iter().filter(|own| own.format == vk::PipelineExecutableStatisticFormatKHR::UINT64);
-            let statistics = numbers.map(|own| (text(&own.name), own.value.u64)).collect();
+            let statistics = numbers.map(|own| (text(own.name_as_c_str()), own.value.u64)).collect();
 
             let get = self.executables.fp().get_pipeline_executable_internal_representations_khr;
             let mut count = 0;
@@ -152,7 +151,8 @@ impl Driver {
                 form.p_data = text.as_mut_ptr().cast();
             }
             get(self.device.handle(), &executable, &mut count, forms.as_mut_ptr()).result()?;
-            let listing = forms.iter().position(|form| text(&form.name) == "Assembly").context("no listing")?;
+            let listing =
+                forms.iter().position(|form| text(form.name_as_c_str()) == "Assembly").context("no listing")?;
             let listing = String::from_utf8_lossy(&texts[listing]).into_owned();
             Ok(Compiled { statistics, listing, subgroup: executables[0].subgroup_size })
         }

@@ -119,7 +119,8 @@ impl Instruction {
             let mut words = text.split_whitespace();
             let Some(word) = words.next() else { continue };
             if place == 0 {
-                width = registers(word).map_or(1, |(_, width)| width);
+                let pair = ["vcc", "exec"].contains(&word);
+                width = registers(word).map_or(if pair { 2 } else { 1 }, |(_, width)| width);
             }
             let operand = Operand::new(word);
             if operand == Operand::Other && place == 0 {

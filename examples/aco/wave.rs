@@ -270,7 +270,7 @@ impl<'a> Wave<'a> {
         match result {
             Some((bits, _)) => self.set_scalar(to, Scalar::of(bits)),
             None if a.is_some() && b.is_some() => self.stranger = Some(own.name.clone()),
-            None => self.forget(Some(&operand(0)), own.width.max(if name.contains("64") { 2 } else { 1 })),
+            None => self.forget(Some(&operand(0)), own.width),
         }
     }
 
