@@ -57,13 +57,12 @@ impl Grid {
     }
 
     /// Whether a slab divides a step, an invocation brings at most two parts of one of queries, and so many bytes of workgroup
-    /// memory hold what `tile.wgsl` and `tile_keys.wgsl` say, and two vec4s for each group of rows.
+    /// memory hold what the kernels say.
     pub fn fits(self, chunks: u32, granted: u32) -> bool {
         let (width, groups) = (self.width(chunks), self.height * self.groups);
-        let apart = 32 / self.slab;
         let right = self.columns(chunks).max(self.own_keys / 4) * width;
-        let left = self.slab.max(width) / 4 * (4 * groups + apart) + self.slab / 4 * (4 * right + apart);
-        let bytes = 16 * (left + 2 * groups + 1);
+        // Beside both factors, four numbers for each row.
+        let bytes = 16 * (self.slab.max(width) * groups + self.slab * right + 4 * groups + 1);
         self.keys(chunks).is_multiple_of(self.slab) && self.slab / 4 * self.groups <= 2 * width && bytes <= granted
     }
 

@@ -66,7 +66,7 @@ fn bring_keys(j: u32, end: u32, k_base: u32, kv_head: u32, first_chunk: u32) {
         let beta = affine_beta(K_LIN_MAP, kv_head, chunk);
         var dims: mat4x4<f32>;
         for (var i = 0u; i < 4u; i++) { // unroll
-            let token = j + 4u * left_chunk() + i;
+            let token = j + 4u * left_chunk(0u) + i;
             let own = load_k(k_base + min(token, end - 1u) * params.k_row, chunk) * gamma + beta;
             dims[i] = select(vec4(0.0), own, token < end);
         }

@@ -48,7 +48,7 @@ fn add_other_chunks(tile: Tile) {
         workgroupBarrier();
         for (var part = 0u; part < LEFT_PARTS; part++) { // unroll
             if (has_left(part)) {
-                let chunk = slab * SLAB_CHUNKS + left_chunk();
+                let chunk = slab * SLAB_CHUNKS + left_chunk(part);
                 var dims = mat4x4<f32>();
                 if (chunk < KEY_CHUNKS) {
                     dims = factor * linear_queries(part, chunk);

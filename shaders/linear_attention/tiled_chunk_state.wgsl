@@ -57,7 +57,7 @@ fn main(
         add_slab();
         for (var i = x; i < SLAB; i += WIDTH) {
             for (var g = 0u; g < GROUPS; g++) { // unroll
-                sum[g] += left[i / 4u].term[i % 4u][g][y];
+                sum[g] += left[i / 4u][i % 4u][g][y];
             }
         }
     }
@@ -70,7 +70,7 @@ fn bring_keys(j: u32, end: u32, k_base: u32) {
     if (has_left(0u)) {
         var features: mat4x4<f32>;
         for (var i = 0u; i < 4u; i++) { // unroll
-            let key = j + 4u * left_chunk() + i;
+            let key = j + 4u * left_chunk(0u) + i;
             let own = key_features(k_base + min(key, end - 1u) * params.k_row);
             features[i] = select(vec4(0.0), own, key < end);
         }
@@ -105,13 +105,13 @@ fn write_state(base: u32, first_feature: u32) {
 // What those that bring this invocation's groups have, each for its own four features.
 fn of_groups(own: vec4<f32>) -> PerRow {
     workgroupBarrier();
-    if (has_left(0u) && left_chunk() == 0u) {
-        left[0].term[0][left_group(0u) / HEIGHT][left_group(0u) % HEIGHT] = own;
+    if (has_left(0u) && left_chunk(0u) == 0u) {
+        left[0][0][left_group(0u) / HEIGHT][left_group(0u) % HEIGHT] = own;
     }
     workgroupBarrier();
     var all: PerRow;
     for (var g = 0u; g < GROUPS; g++) { // unroll
-        all[g] = left[0].term[0][g][y];
+        all[g] = left[0][0][g][y];
     }
     return all;
 }

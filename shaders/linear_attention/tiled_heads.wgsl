@@ -89,7 +89,7 @@ fn add_state() {
         for (var g = 0u; g < GROUPS; g++) { // unroll
             if (row_of(g) / SLAB == slab && x < V_CHUNKS) {
                 for (var r = 0u; r < 4u; r++) { // unroll
-                    right[row_of(g) % SLAB / 4u].term[r][0][x] = s[4u * g + r][0];
+                    right[row_of(g) % SLAB / 4u][r][0][x] = s[4u * g + r][0];
                 }
             }
         }
@@ -98,7 +98,7 @@ fn add_state() {
         for (var f = x; f < SLAB; f += WIDTH) {
             let own = z[(slab * SLAB + f) / 4u][f % 4u];
             for (var g = 0u; g < GROUPS; g++) { // unroll
-                sum[g] = fma(left[f / 4u].term[f % 4u][g][y], vec4(own), sum[g]);
+                sum[g] = fma(left[f / 4u][f % 4u][g][y], vec4(own), sum[g]);
             }
         }
     }
@@ -114,7 +114,7 @@ fn take_keys(begin: u32, end: u32, k_base: u32, v_base: u32) {
             // Four features of four keys. A key past the last weighs nothing; features past the last stand for nothing.
             var features: mat4x4<f32>;
             for (var i = 0u; i < 4u; i++) { // unroll
-                let key = j + 4u * left_chunk() + i;
+                let key = j + 4u * left_chunk(0u) + i;
                 let chunk = min(left_group(0u), HEAD_CHUNKS - 1u);
                 features[i] = select(vec4(0.0), key_chunk(k_base + min(key, end - 1u) * params.k_row, chunk), key < end);
             }
@@ -125,7 +125,7 @@ fn take_keys(begin: u32, end: u32, k_base: u32, v_base: u32) {
         add_slab();
         for (var i = x; i < SLAB; i += WIDTH) {
             for (var g = 0u; g < GROUPS; g++) { // unroll
-                own[g] += left[i / 4u].term[i % 4u][g][y];
+                own[g] += left[i / 4u][i % 4u][g][y];
             }
         }
     }

@@ -8,18 +8,18 @@ var<private> chunk_maximum: vec4<f32>;
 fn begin_features(first_feature: u32, k_base: u32, begin: u32, end: u32) {
     feature_chunk = first_feature / 4u;
     let group = min(left_group(0u), ROW_GROUPS - 1u);
-    let share = left_chunk();
+    let share = left_chunk(0u);
     var largest = vec4(LOWEST);
     if (has_left(0u)) {
         for (var j = begin + share; j < end; j += SLAB_CHUNKS) {
             largest = max(largest, load_k(k_base + j * params.k_row, feature_chunk));
         }
-        left[share].term[0][group / HEIGHT][group % HEIGHT] = largest;
+        left[share][0][group / HEIGHT][group % HEIGHT] = largest;
     }
     workgroupBarrier();
     chunk_maximum = vec4(LOWEST);
     for (var i = 0u; i < SLAB_CHUNKS; i++) {
-        chunk_maximum = max(chunk_maximum, left[i].term[0][group / HEIGHT][group % HEIGHT]);
+        chunk_maximum = max(chunk_maximum, left[i][0][group / HEIGHT][group % HEIGHT]);
     }
 }
 

@@ -71,7 +71,7 @@ fn add_state(base: u32, q_base: u32, last_row: u32) {
     for (var slab = 0u; slab < FEATURE_SLABS; slab++) {
         workgroupBarrier();
         if (has_left(0u)) {
-            let chunk = SLAB_CHUNKS * slab + left_chunk();
+            let chunk = SLAB_CHUNKS * slab + left_chunk(0u);
             var features = mat4x4<f32>();
             if (chunk < FEATURE_CHUNKS) {
                 features = row_features(chunk, base);
@@ -87,7 +87,7 @@ fn add_state(base: u32, q_base: u32, last_row: u32) {
         for (var f = x; f < SLAB; f += WIDTH) {
             let z = states[base + min(slab * SLAB + f, FEATURES - 1u) * ROW + HEADERS - 1u].x;
             for (var g = 0u; g < GROUPS; g++) { // unroll
-                sum[g] = fma(left[f / 4u].term[f % 4u][g][y], vec4(z), sum[g]);
+                sum[g] = fma(left[f / 4u][f % 4u][g][y], vec4(z), sum[g]);
             }
         }
     }

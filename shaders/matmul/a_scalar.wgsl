@@ -10,3 +10,26 @@ fn four_rows(rows: vec4<u32>, k: u32) -> vec4<f32> {
     let at = rows + min(k, params.k - 1u) * params.a_k;
     return select(vec4(0.0), vec4(a[at.x], a[at.y], a[at.z], a[at.w]), k < params.k);
 }
+
+// The same in parts, whatever lies past the last k: from where it is loaded, what a step of `depth` k adds to that, the loads, and
+// what makes a block of them.
+fn a_places(base: u32, row: u32, k: u32) -> vec4<u32> {
+    return vec4(base + k * params.a_k) + min(vec4(row) + vec4(0u, 1u, 2u, 3u), vec4(params.m - 1u)) * params.a_m;
+}
+
+fn a_advance(depth: u32) -> u32 {
+    return depth * params.a_k;
+}
+
+fn a_load(at: vec4<u32>) -> mat4x4<f32> {
+    var block: mat4x4<f32>;
+    for (var d = 0u; d < 4u; d++) { // unroll
+        let own = at + d * params.a_k;
+        block[d] = vec4(a[own.x], a[own.y], a[own.z], a[own.w]);
+    }
+    return block;
+}
+
+fn a_arranged(loads: mat4x4<f32>) -> mat4x4<f32> {
+    return loads;
+}

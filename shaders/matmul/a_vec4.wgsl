@@ -9,3 +9,21 @@ fn a_block(base: u32, row: u32, k: u32) -> mat4x4<f32> {
     let rows = vec4(base + k) + min(vec4(row) + vec4(0u, 1u, 2u, 3u), vec4(params.m - 1u)) * params.a_m;
     return transpose(mat4x4(a[rows.x / 4u], a[rows.y / 4u], a[rows.z / 4u], a[rows.w / 4u]));
 }
+
+// The same in parts, whatever lies past the last k: from where it is loaded, what a step of `depth` k adds to that, the loads, and
+// what makes a block of them.
+fn a_places(base: u32, row: u32, k: u32) -> vec4<u32> {
+    return (vec4(base + k) + min(vec4(row) + vec4(0u, 1u, 2u, 3u), vec4(params.m - 1u)) * params.a_m) / 4u;
+}
+
+fn a_advance(depth: u32) -> u32 {
+    return depth / 4u;
+}
+
+fn a_load(at: vec4<u32>) -> mat4x4<f32> {
+    return mat4x4(a[at.x], a[at.y], a[at.z], a[at.w]);
+}
+
+fn a_arranged(loads: mat4x4<f32>) -> mat4x4<f32> {
+    return transpose(loads);
+}

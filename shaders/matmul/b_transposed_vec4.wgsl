@@ -9,3 +9,21 @@ fn b_block(base: u32, k: u32, column: u32) -> mat4x4<f32> {
     let columns = vec4(base + k) + min(vec4(column) + vec4(0u, 1u, 2u, 3u), vec4(params.n - 1u)) * params.b_n;
     return transpose(mat4x4(b[columns.x / 4u], b[columns.y / 4u], b[columns.z / 4u], b[columns.w / 4u]));
 }
+
+// The same in parts, whatever lies past the last k: from where it is loaded, what a step of `depth` k adds to that, the loads, and
+// what makes a block of them.
+fn b_places(base: u32, k: u32, column: u32) -> vec4<u32> {
+    return (vec4(base + k) + min(vec4(column) + vec4(0u, 1u, 2u, 3u), vec4(params.n - 1u)) * params.b_n) / 4u;
+}
+
+fn b_advance(depth: u32) -> u32 {
+    return depth / 4u;
+}
+
+fn b_load(at: vec4<u32>) -> mat4x4<f32> {
+    return mat4x4(b[at.x], b[at.y], b[at.z], b[at.w]);
+}
+
+fn b_arranged(loads: mat4x4<f32>) -> mat4x4<f32> {
+    return transpose(loads);
+}

@@ -15,3 +15,21 @@ fn b_block(base: u32, k: u32, column: u32) -> mat4x4<f32> {
 fn four_columns(first: u32, k: u32) -> vec4<f32> {
     return select(vec4(0.0), b[(first + min(k, params.k - 1u) * params.b_k) / 4u], k < params.k);
 }
+
+// The same in parts, whatever lies past the last k: from where it is loaded, what a step of `depth` k adds to that, the loads, and
+// what makes a block of them.
+fn b_places(base: u32, k: u32, column: u32) -> vec4<u32> {
+    return (vec4(base + min(column, params.n - 4u)) + (vec4(k) + vec4(0u, 1u, 2u, 3u)) * params.b_k) / 4u;
+}
+
+fn b_advance(depth: u32) -> u32 {
+    return depth * params.b_k / 4u;
+}
+
+fn b_load(at: vec4<u32>) -> mat4x4<f32> {
+    return mat4x4(b[at.x], b[at.y], b[at.z], b[at.w]);
+}
+
+fn b_arranged(loads: mat4x4<f32>) -> mat4x4<f32> {
+    return loads;
+}

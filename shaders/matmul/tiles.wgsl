@@ -2,8 +2,7 @@
 //
 // One workgroup owns a tile of TILE_M rows and TILE_N columns of one matrix and walks a range of k, DEPTH at a time. One invocation
 // owns ROW_BLOCKS x COLUMN_BLOCKS blocks of 4 x 4 in it, and carries one block of 4 x 4 of a or of b into workgroup memory.
-// There a lies transposed, so that both are read as vec4 along the tile's edge; chunks of four are permuted by their k
-// (`place`), so that neither reading nor writing meets a bank twice. The next step's blocks are fetched before a step's
+// There a lies transposed, so that both are read as vec4 along the tile's edge. The next step's blocks are fetched before a step's
 // products, which hides their latency. Barriers depend on the workgroup alone.
 // Workgroup memory: 4 * DEPTH * (TILE_M + TILE_N) bytes. Features: none.
 // Source: Volkov and Demmel, "Benchmarking GPUs to Tune Dense Linear Algebra", 2008, section 5.
@@ -26,8 +25,10 @@ const B_BLOCKS: u32 = B_CHUNKS * DEPTH_BLOCKS;
 const_assert A_BLOCKS + B_BLOCKS <= WORKGROUP;
 const_assert 8u % DEPTH_BLOCKS == 0u;
 
-var<workgroup> a_tile: array<array<vec4<f32>, A_CHUNKS>, DEPTH>; // four rows at one k
-var<workgroup> b_tile: array<array<vec4<f32>, B_CHUNKS>, DEPTH>; // four columns at one k
+// What an index reaches that is known when the kernel is compiled is an axis of its own, so that a compiler finds the bounds and the
+// place of the others once for all.
+var<workgroup> a_tile: array<array<array<array<vec4<f32>, ROW_GROUPS>, ROW_BLOCKS>, 4>, DEPTH_BLOCKS>; // four rows at one k
+var<workgroup> b_tile: array<array<array<array<vec4<f32>, COLUMN_GROUPS>, COLUMN_BLOCKS>, 4>, DEPTH_BLOCKS>; // four columns at one k
 
 @compute @workgroup_size(WORKGROUP)
 fn main(
@@ -54,53 +55,66 @@ fn main(
     let carries_b = !carries_a && invocation < A_BLOCKS + B_BLOCKS;
     let index = select(invocation - A_BLOCKS, invocation, carries_a);
     let chunks = select(B_CHUNKS, A_CHUNKS, carries_a);
-    // Neighbours carry what lies side by side in memory.
+    // Neighbours carry what lies side by side in memory, but for eight: these carry different chunks at one k, and meet in no bank of
+    // workgroup memory, of which eight vec4s fill all.
     let along_k = select(B_TRANSPOSED, !A_TRANSPOSED, carries_a);
-    let chunk = select(index % chunks, index / DEPTH_BLOCKS, along_k);
-    let depth_block = select(index / chunks, index % DEPTH_BLOCKS, along_k);
+    let side = min(chunks, 8u);
+    let chunk = select(index % chunks, index / side / DEPTH_BLOCKS * side + index % side, along_k);
+    let depth_block = select(index / chunks, index / side % DEPTH_BLOCKS, along_k);
     let a_base = params.a_start + batch * params.a_batch + head * params.a_head;
     let b_base = params.b_start + batch * params.b_batch + head * params.b_head;
 
-    var block: mat4x4<f32>;
-    var acc: array<array<vec4<f32>, COLUMN_BLOCKS>, 4u * ROW_BLOCKS>; // four columns of a row
-    for (var k = first_k; k < end_k + DEPTH; k += DEPTH) {
-        // The blocks fetched a step ago go to workgroup memory, once all have done with what is there.
-        if (k > first_k) {
-            workgroupBarrier();
-            if (carries_a) {
-                for (var d = 0u; d < 4u; d++) { // unroll
-                    a_tile[4u * depth_block + d][place(chunk, depth_block, A_CHUNKS)] = block[d];
-                }
-            } else if (carries_b) {
-                for (var d = 0u; d < 4u; d++) { // unroll
-                    b_tile[4u * depth_block + d][place(chunk, depth_block, B_CHUNKS)] = block[d];
-                }
-            }
-            workgroupBarrier();
-        }
+    // Fetch the first blocks.
+    var at = b_places(b_base, first_k + 4u * depth_block, first_column + 4u * chunk);
+    if (carries_a) {
+        at = a_places(a_base, first_row + 4u * chunk, first_k + 4u * depth_block);
+    }
+    var block: mat4x4<f32>; // as it is loaded: to arrange it is to wait for it
+    if (carries_a) {
+        block = a_load(at);
+    } else if (carries_b) {
+        block = b_load(at);
+    }
 
-        // Fetch the next; beyond the last k they are zero.
-        if (k < end_k) {
+    var acc: array<array<vec4<f32>, COLUMN_BLOCKS>, 4u * ROW_BLOCKS>; // four columns of a row
+    for (var k = first_k; k < end_k; k += DEPTH) {
+        // What was fetched goes to workgroup memory, once all have done with what is there.
+        workgroupBarrier();
+        if (carries_a) {
+            let own = up_to_last(a_arranged(block), k, depth_block);
+            for (var d = 0u; d < 4u; d++) { // unroll
+                a_tile[depth_block][d][chunk / ROW_GROUPS][chunk % ROW_GROUPS] = own[d];
+            }
+        } else if (carries_b) {
+            let own = up_to_last(b_arranged(block), k, depth_block);
+            for (var d = 0u; d < 4u; d++) { // unroll
+                b_tile[depth_block][d][chunk / COLUMN_GROUPS][chunk % COLUMN_GROUPS] = own[d];
+            }
+        }
+        workgroupBarrier();
+
+        // Fetch the next; past the last, what nobody asks for.
+        if (k + DEPTH < end_k) {
             if (carries_a) {
-                block = a_block(a_base, first_row + 4u * chunk, k + 4u * depth_block);
+                at += a_advance(DEPTH);
+                block = a_load(at);
             } else if (carries_b) {
-                block = b_block(b_base, k + 4u * depth_block, first_column + 4u * chunk);
+                at += b_advance(DEPTH);
+                block = b_load(at);
             }
         }
 
         // Add the products of what is in workgroup memory.
-        if (k > first_k) {
-            for (var d = 0u; d < DEPTH; d++) { // unroll
-                var b4: array<vec4<f32>, COLUMN_BLOCKS>;
-                for (var y = 0u; y < COLUMN_BLOCKS; y++) { // unroll
-                    b4[y] = b_tile[d][place(group_column + y * COLUMN_GROUPS, d / 4u, B_CHUNKS)];
-                }
-                for (var x = 0u; x < ROW_BLOCKS; x++) { // unroll
-                    let a4 = a_tile[d][place(group_row + x * ROW_GROUPS, d / 4u, A_CHUNKS)];
-                    for (var r = 0u; r < 4u; r++) { // unroll
-                        for (var y = 0u; y < COLUMN_BLOCKS; y++) { // unroll
-                            acc[4u * x + r][y] = fma(vec4(a4[r]), b4[y], acc[4u * x + r][y]);
-                        }
+        for (var d = 0u; d < DEPTH; d++) { // unroll
+            var b4: array<vec4<f32>, COLUMN_BLOCKS>;
+            for (var y = 0u; y < COLUMN_BLOCKS; y++) { // unroll
+                b4[y] = b_tile[d / 4u][d % 4u][y][group_column];
+            }
+            for (var x = 0u; x < ROW_BLOCKS; x++) { // unroll
+                let a4 = a_tile[d / 4u][d % 4u][x][group_row];
+                for (var r = 0u; r < 4u; r++) { // unroll
+                    for (var y = 0u; y < COLUMN_BLOCKS; y++) { // unroll
+                        acc[4u * x + r][y] = fma(vec4(a4[r]), b4[y], acc[4u * x + r][y]);
                     }
                 }
             }
@@ -117,8 +131,13 @@ fn main(
     }
 }
 
-// Where a chunk stands among those of the same k: four neighbours along k that carry the same chunk, or all that carry
-// different ones, write to different banks, of which eight chunks fill all.
-fn place(chunk: u32, depth_block: u32, chunks: u32) -> u32 {
-    return chunk ^ (depth_block * (8u / DEPTH_BLOCKS) % chunks);
+// A block of the step from k on, 0 past the last k.
+fn up_to_last(block: mat4x4<f32>, k: u32, depth_block: u32) -> mat4x4<f32> {
+    var own = block;
+    if (k + DEPTH > params.k) {
+        for (var d = 0u; d < 4u; d++) { // unroll
+            own[d] = select(vec4(0.0), own[d], k + 4u * depth_block + d < params.k);
+        }
+    }
+    return own;
 }

@@ -2,7 +2,7 @@
 fn exchange(own: PerRow) {
     workgroupBarrier();
     for (var g = 0u; g < GROUPS; g++) { // unroll
-        left[x / 4u].term[x % 4u][g][y] = own[g];
+        left[x / 4u][x % 4u][g][y] = own[g];
     }
     workgroupBarrier();
 }
@@ -13,7 +13,7 @@ fn largest_along_width(own: PerRow) -> PerRow {
     for (var chunk = 0u; chunk < WIDTH / 4u; chunk++) {
         for (var i = 0u; i < 4u; i++) { // unroll
             for (var g = 0u; g < GROUPS; g++) { // unroll
-                all[g] = max(all[g], left[chunk].term[i][g][y]);
+                all[g] = max(all[g], left[chunk][i][g][y]);
             }
         }
     }
@@ -26,7 +26,7 @@ fn sum_along_width(own: PerRow) -> PerRow {
     for (var chunk = 0u; chunk < WIDTH / 4u; chunk++) {
         for (var i = 0u; i < 4u; i++) { // unroll
             for (var g = 0u; g < GROUPS; g++) { // unroll
-                all[g] += left[chunk].term[i][g][y];
+                all[g] += left[chunk][i][g][y];
             }
         }
     }

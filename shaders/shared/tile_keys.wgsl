@@ -27,7 +27,7 @@ fn key_of(i: u32) -> u32 {
 fn scores(j: u32, last: u32, k_base: u32) -> PerScore {
     var keys_at: array<vec4<u32>, KEY_PARTS>;
     for (var part = 0u; part < KEY_PARTS; part++) { // unroll
-        let group = key_part(part) / SLAB_CHUNKS;
+        let group = group_at(key_part(part), KEYS / 4u);
         let key = j + 4u * WIDTH * (group / WIDTH) + group % WIDTH;
         keys_at[part] = k_base + min(vec4(key) + WIDTH * vec4(0u, 1u, 2u, 3u), vec4(last)) * params.k_row;
     }
@@ -43,10 +43,10 @@ fn scores(j: u32, last: u32, k_base: u32) -> PerScore {
             for (var d = 0u; d < 4u; d++) { // unroll
                 var query: PerRow;
                 for (var g = 0u; g < GROUPS; g++) { // unroll
-                    query[g] = left[c].term[d][g][y];
+                    query[g] = left[c][d][g][y];
                 }
                 for (var m = 0u; m < OWN_KEYS / 4u; m++) { // unroll
-                    let keys = right[c].term[d][m][x];
+                    let keys = right[c][d][m][x];
                     for (var i = 0u; i < 4u; i++) { // unroll
                         for (var g = 0u; g < GROUPS; g++) { // unroll
                             s[4u * m + i][g] = fma(query[g], vec4(keys[i]), s[4u * m + i][g]);
@@ -68,7 +68,7 @@ fn add_values(weights: PerScore, j: u32, last: u32, edge: bool, v_base: u32) {
             if (select(key_of(i), i * WIDTH, SLAB % WIDTH == 0u) / SLAB == slab) {
                 let term = select(key_of(i) % SLAB, i * WIDTH % SLAB + x, SLAB % WIDTH == 0u);
                 for (var g = 0u; g < GROUPS; g++) { // unroll
-                    left[term / 4u].term[term % 4u][g][y] = weights[i][g];
+                    left[term / 4u][term % 4u][g][y] = weights[i][g];
                 }
             }
         }
@@ -86,9 +86,9 @@ fn add_values(weights: PerScore, j: u32, last: u32, edge: bool, v_base: u32) {
 fn add_seen() {
     for (var term = 0u; term < SLAB; term++) {
         for (var c = 0u; c < COLUMNS; c++) { // unroll
-            let value = right[term / 4u].term[term % 4u][c][x];
+            let value = right[term / 4u][term % 4u][c][x];
             for (var g = 0u; g < GROUPS; g++) { // unroll
-                let weight = left[term / 4u].term[term % 4u][g][y];
+                let weight = left[term / 4u][term % 4u][g][y];
                 for (var r = 0u; r < 4u; r++) { // unroll
                     let seen = select(vec4(0.0), value, weight[r] != 0.0);
                     o_tile[4u * g + r][c] = fma(vec4(weight[r]), seen, o_tile[4u * g + r][c]);
@@ -100,9 +100,9 @@ fn add_seen() {
 
 // To workgroup memory: a slab of dims of the rows, four rows to an invocation. Dims past the last are 0.
 fn bring_queries(slab: u32) {
-    let chunk = SLAB_CHUNKS * slab + left_chunk();
     for (var part = 0u; part < LEFT_PARTS; part++) { // unroll
         if (has_left(part)) {
+            let chunk = SLAB_CHUNKS * slab + left_chunk(part);
             var dims = mat4x4<f32>();
             if (HEAD_SLABS * SLAB_CHUNKS == HEAD_CHUNKS || chunk < HEAD_CHUNKS) {
                 dims = queries(part, chunk);
@@ -122,8 +122,8 @@ fn key_part(part: u32) -> u32 {
 fn bring_keys(slab: u32, part: u32, at: vec4<u32>) {
     let i = key_part(part);
     if ((part + 1u) * WORKGROUP <= KEY_CHUNKS_BROUGHT || i < KEY_CHUNKS_BROUGHT) {
-        let c = i % SLAB_CHUNKS;
-        let group = i / SLAB_CHUNKS;
+        let c = chunk_at(i, KEYS / 4u);
+        let group = group_at(i, KEYS / 4u);
         let chunk = SLAB_CHUNKS * slab + c;
         var dims = mat4x4<f32>();
         if (HEAD_SLABS * SLAB_CHUNKS == HEAD_CHUNKS || chunk < HEAD_CHUNKS) {
@@ -132,7 +132,7 @@ fn bring_keys(slab: u32, part: u32, at: vec4<u32>) {
             );
         }
         for (var d = 0u; d < 4u; d++) { // unroll
-            right[c].term[d][group / WIDTH][group % WIDTH] = dims[d];
+            right[c][d][group / WIDTH][group % WIDTH] = dims[d];
         }
     }
 }
