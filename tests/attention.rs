@@ -47,7 +47,7 @@ impl Case {
         let seed = (q_len * 31 + kv_len * 17 + head_dim * 7 + v_dim) as u64;
         let row_scale = (config.scale == Scale::PerRow).then(|| {
             let mut scales = Tensor::normal(seed + 3, [batch, q_heads, q_len]);
-            scales.data.iter_mut().for_each(|x| *x = 0.1 + 0.1 * x.abs());
+            scales.data.iter_mut().for_each(|x| *x *= 0.2);
             scales
         });
         Self {
@@ -205,12 +205,15 @@ const CAUSALS: [Causal; 6] = [
     Causal::Offset(1 << 30),
 ];
 
-const SCALES: [Scale; 9] = [
+const SCALES: [Scale; 12] = [
     Scale::InvSqrtDim,
     Scale::Fixed(0.3),
+    Scale::Fixed(-0.5),
+    Scale::Fixed(2.5),
     Scale::LOG_N,
     Scale::LogN { base: 64.0, floor: 16 },
     Scale::KappaLogN { kappa: 4.0 },
+    Scale::KappaLogN { kappa: -1.5 },
     Scale::LogNInference { train_len: 20 },
     Scale::LogNSqrtDim,
     Scale::ScalableSoftmax { s: 0.43, inv_sqrt_dim: false },

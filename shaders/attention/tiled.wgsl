@@ -15,7 +15,9 @@ const HEAD_DIM: u32 = 64u;
 const V_DIM: u32 = 64u;
 const LOG_N: bool = false; // the scale depends on the row's number of visible keys
 const SOFTCAP: bool = false;
-const NEGATIVE: bool = false; // a row's scale may be
+// Scores are compared before the scale, which enters where the largest is subtracted: where it is all that is done to them, and
+// from 0 to MOST_LATE_SCALE of kernels.rs.
+const LATE_SCALE: bool = true;
 const ENTROPY: bool = false;
 const ROW_MASK: bool = false; // there is a bias or a mask: every step may hide a key from a row
 alias Elem = vec4<f32>; // f32 where a row starts or ends off a multiple of four
@@ -28,12 +30,9 @@ const LOG2_E: f32 = 1.4426950408889634;
 // largest is subtracted: a large score, as a bias makes it, would be rounded once more by the factor.
 const NATURAL: bool = SOFTCAP || ROW_MASK;
 const UNIT: f32 = select(LOG2_E, 1.0, NATURAL);
-// Where the scale is all that is done to a score, and never negative, scores are compared without it, and it enters where the
-// largest is subtracted.
-const LATE_SCALE: bool = !NATURAL && !NEGATIVE;
 // The score of a key that a row does not see, and where its maximum starts: below every score, and from each by a finite
-// difference.
-const HIDDEN: f32 = 1.25 * LOWEST * select(UNIT, 1.0, LATE_SCALE);
+// difference, in units of the exponent as well.
+const HIDDEN: f32 = select(1.25 * LOWEST * UNIT, -3.4028234e38, LATE_SCALE);
 // A row's weights may be so many units above 1, before what was summed so far is made relative to its new maximum.
 const HEADROOM: f32 = 8.0;
 
@@ -41,7 +40,7 @@ const HEADROOM: f32 = 8.0;
 var<workgroup> scale: array<array<vec4<f32>, HEIGHT>, GROUPS>;
 var<workgroup> row_max: array<array<vec4<f32>, HEIGHT>, GROUPS>; // the largest score so far, but for HEADROOM
 var<workgroup> first_visible: array<array<vec4<i32>, HEIGHT>, GROUPS>; // the first key that each row sees by position,
-var<workgroup> seen_keys: array<array<vec4<u32>, HEIGHT>, GROUPS>; // and how many
+var<workgroup> past_visible: array<array<vec4<i32>, HEIGHT>, GROUPS>; // and one past the last
 
 var<private> tile: Tile;
 var<private> sum: PerRow; // of this invocation's weights, each relative to row_max
@@ -71,7 +70,7 @@ fn main(
             scale[g][y] = row_scales(rows) * UNIT;
             row_max[g][y] = vec4(HIDDEN);
             first_visible[g][y] = rows.lo;
-            seen_keys[g][y] = vec4<u32>(max(rows.hi - rows.lo, vec4(0)));
+            past_visible[g][y] = rows.hi;
         }
     }
     for (var part = 0u; part < LEFT_PARTS; part++) { // unroll
@@ -136,6 +135,7 @@ fn step(j: u32, last: u32, edge: bool, k_base: u32, v_base: u32) {
         }
     }
     largest = largest_along_width(largest);
+    // What follows writes row_max: all along WIDTH have read it, as each has told what it found.
     for (var g = 0u; g < GROUPS; g++) { // unroll
         top[g] = followed(top[g], largest[g], g);
     }
@@ -176,10 +176,16 @@ fn hide(s: ptr<function, PerScore>, g: u32, j: u32) {
             (*s)[i][g] = bias_and_mask(own_rows(g, j >> 31u), (*s)[i][g], j + key_of(i)).s;
         }
     } else {
-        let past_first = vec4(i32(j + x)) - first_visible[g][y];
-        let count = seen_keys[g][y];
+        // Each bound by itself: most edges have but the right one.
+        let past = past_visible[g][y] - vec4(i32(j + x));
         for (var i = 0u; i < OWN_KEYS; i++) { // unroll
-            (*s)[i][g] = select(vec4(HIDDEN), (*s)[i][g], vec4<u32>(past_first + vec4(i32(i * WIDTH))) < count);
+            (*s)[i][g] = select(vec4(HIDDEN), (*s)[i][g], vec4(i32(i * WIDTH)) < past);
+        }
+        if (left_edge) {
+            let first = first_visible[g][y] - vec4(i32(j + x));
+            for (var i = 0u; i < OWN_KEYS; i++) { // unroll
+                (*s)[i][g] = select((*s)[i][g], vec4(HIDDEN), vec4(i32(i * WIDTH)) < first);
+            }
         }
     }
 }

@@ -136,11 +136,16 @@ fn step(j: u32, last: u32, edge: bool, k_base: u32, v_base: u32) {
     var s = scores(j, last, k_base);
     if (edge) {
         for (var g = 0u; g < GROUPS; g++) { // unroll
-            let first = first_visible[g][y];
-            let past = past_visible[g][y];
+            // Each bound by itself: most edges have but the right one.
+            let past = past_visible[g][y] - vec4(i32(j + x));
             for (var i = 0u; i < OWN_KEYS; i++) { // unroll
-                let key = vec4(i32(j + key_of(i)));
-                s[i][g] = select(vec4(HIDDEN), s[i][g], (key >= first) & (key < past));
+                s[i][g] = select(vec4(HIDDEN), s[i][g], vec4(i32(i * WIDTH)) < past);
+            }
+            if (left_edge) {
+                let first = first_visible[g][y] - vec4(i32(j + x));
+                for (var i = 0u; i < OWN_KEYS; i++) { // unroll
+                    s[i][g] = select(s[i][g], vec4(HIDDEN), vec4(i32(i * WIDTH)) < first);
+                }
             }
         }
     }

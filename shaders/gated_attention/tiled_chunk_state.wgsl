@@ -46,9 +46,12 @@ fn main(
     for (var j = begin; j < end; j += SLAB) {
         workgroupBarrier();
         bring_keys(j, end, k_base, kv_head, key_tile * ROW_GROUPS);
-        for (var i = invocation; i < SLAB * V_CHUNKS; i += WORKGROUP) {
-            let c = params.state_first + first + i % V_CHUNKS;
-            put_right(i, load_v(v_base + min(j + i / V_CHUNKS, end - 1u) * params.v_row, c));
+        for (var part = 0u; part < RIGHT_PARTS; part++) { // unroll
+            let i = part * WORKGROUP + invocation;
+            if (has_right(part)) {
+                let c = params.state_first + first + i % V_CHUNKS;
+                put_right(i, load_v(v_base + min(j + i / V_CHUNKS, end - 1u) * params.v_row, c));
+            }
         }
         workgroupBarrier();
         add_slab();

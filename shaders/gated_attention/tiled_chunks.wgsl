@@ -50,16 +50,19 @@ fn add_other_chunks(tile: Tile) {
             if (has_left(part)) {
                 let chunk = slab * SLAB_CHUNKS + left_chunk(part);
                 var dims = mat4x4<f32>();
-                if (chunk < KEY_CHUNKS) {
+                if (HEAD_SLABS * SLAB_CHUNKS == HEAD_CHUNKS || chunk < KEY_CHUNKS) {
                     dims = factor * linear_queries(part, chunk);
                 }
                 put_left(part, dims);
             }
         }
         // Dims past the last are times 0.
-        for (var i = invocation; i < SLAB * V_CHUNKS; i += WORKGROUP) {
-            let dim = min(slab * SLAB + i / V_CHUNKS, 4u * KEY_CHUNKS - 1u);
-            put_right(i, states[state + dim * params.state_chunks + i % V_CHUNKS]);
+        for (var part = 0u; part < RIGHT_PARTS; part++) { // unroll
+            let i = part * WORKGROUP + invocation;
+            if (has_right(part)) {
+                let dim = min(slab * SLAB + i / V_CHUNKS, 4u * KEY_CHUNKS - 1u);
+                put_right(i, states[state + dim * params.state_chunks + i % V_CHUNKS]);
+            }
         }
         workgroupBarrier();
         add_slab();

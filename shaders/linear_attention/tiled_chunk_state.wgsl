@@ -50,14 +50,20 @@ fn main(
     for (var j = begin; j < end; j += SLAB) {
         workgroupBarrier();
         bring_keys(j, end, k_base);
-        for (var i = invocation; i < SLAB * V_CHUNKS; i += WORKGROUP) {
-            put_right(i, load_v(v_base + min(j + i / V_CHUNKS, end - 1u) * params.v_row, i % V_CHUNKS));
+        for (var part = 0u; part < RIGHT_PARTS; part++) { // unroll
+            let i = part * WORKGROUP + invocation;
+            if (has_right(part)) {
+                put_right(i, load_v(v_base + min(j + i / V_CHUNKS, end - 1u) * params.v_row, i % V_CHUNKS));
+            }
         }
         workgroupBarrier();
         add_slab();
-        for (var i = x; i < SLAB; i += WIDTH) {
-            for (var g = 0u; g < GROUPS; g++) { // unroll
-                sum[g] += left[i / 4u][i % 4u][g][y];
+        for (var turn = 0u; turn < (SLAB + WIDTH - 1u) / WIDTH; turn++) { // unroll
+            let i = turn * WIDTH + x;
+            if (SLAB % WIDTH == 0u || i < SLAB) {
+                for (var g = 0u; g < GROUPS; g++) { // unroll
+                    sum[g] += left[i / 4u][i % 4u][g][y];
+                }
             }
         }
     }

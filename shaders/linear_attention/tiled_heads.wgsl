@@ -3,7 +3,7 @@
 //
 // One workgroup owns V_CHUNKS chunks of the value dims of one (batch, query head) and walks the tokens in order, ROWS a
 // step. How its WIDTH x HEIGHT invocations share a tile is told in shared/tile.wgsl: its rows are queries for o, and features for S.
-// Workgroup memory: that of shared/tile.wgsl, and 16 * ROW_GROUPS bytes. Features: none.
+// Workgroup memory: that of shared/tile.wgsl, and 16 * ROW_GROUPS + 16 bytes. Features: none.
 // Source: Katharopoulos et al., "Transformers are RNNs", 2020; Sun et al., "Retentive Network", 2023, section 2.2 (chunks).
 const WIDTH: u32 = 16u;
 const HEIGHT: u32 = 8u;
@@ -95,10 +95,13 @@ fn add_state() {
         }
         workgroupBarrier();
         add_slab();
-        for (var f = x; f < SLAB; f += WIDTH) {
-            let own = z[(slab * SLAB + f) / 4u][f % 4u];
-            for (var g = 0u; g < GROUPS; g++) { // unroll
-                sum[g] = fma(left[f / 4u][f % 4u][g][y], vec4(own), sum[g]);
+        for (var turn = 0u; turn < (SLAB + WIDTH - 1u) / WIDTH; turn++) { // unroll
+            let f = turn * WIDTH + x;
+            if (SLAB % WIDTH == 0u || f < SLAB) {
+                let own = z[(slab * SLAB + f) / 4u][f % 4u];
+                for (var g = 0u; g < GROUPS; g++) { // unroll
+                    sum[g] = fma(left[f / 4u][f % 4u][g][y], vec4(own), sum[g]);
+                }
             }
         }
     }
@@ -123,9 +126,12 @@ fn take_keys(begin: u32, end: u32, k_base: u32, v_base: u32) {
         bring_values(j, end - 1u, false, v_base);
         workgroupBarrier();
         add_slab();
-        for (var i = x; i < SLAB; i += WIDTH) {
-            for (var g = 0u; g < GROUPS; g++) { // unroll
-                own[g] += left[i / 4u][i % 4u][g][y];
+        for (var turn = 0u; turn < (SLAB + WIDTH - 1u) / WIDTH; turn++) { // unroll
+            let i = turn * WIDTH + x;
+            if (SLAB % WIDTH == 0u || i < SLAB) {
+                for (var g = 0u; g < GROUPS; g++) { // unroll
+                    own[g] += left[i / 4u][i % 4u][g][y];
+                }
             }
         }
     }

@@ -4,7 +4,8 @@
 // One workgroup owns ROWS consecutive queries of one chunk of one (batch, query head), with all their value dims. How its
 // WIDTH x HEIGHT invocations share them is told in shared/tile.wgsl: the rows are a tile's rows, the terms of its sums
 // are first features, with the state on the right, and then keys.
-// Workgroup memory: that of shared/tile.wgsl, and 16 * ROW_GROUPS + 4 * KEYS bytes under an exponential map. Features: none.
+// Workgroup memory: that of shared/tile.wgsl, where CAUSAL 16 bytes, and 16 * ROW_GROUPS + 4 * KEYS under an exponential map.
+// Features: none.
 // Source: Katharopoulos et al., "Transformers are RNNs", 2020; Sun et al., "Retentive Network", 2023, section 2.2 (chunks).
 const WIDTH: u32 = 16u;
 const HEIGHT: u32 = 8u;
@@ -73,21 +74,27 @@ fn add_state(base: u32, q_base: u32, last_row: u32) {
         if (has_left(0u)) {
             let chunk = SLAB_CHUNKS * slab + left_chunk(0u);
             var features = mat4x4<f32>();
-            if (chunk < FEATURE_CHUNKS) {
+            if (FEATURE_SLABS * SLAB_CHUNKS == FEATURE_CHUNKS || chunk < FEATURE_CHUNKS) {
                 features = row_features(chunk, base);
             }
             put_left(0u, features);
         }
         // A feature past the last weighs nothing.
-        for (var i = invocation; i < SLAB * V_CHUNKS; i += WORKGROUP) {
-            put_right(i, states[base + min(slab * SLAB + i / V_CHUNKS, FEATURES - 1u) * ROW + HEADERS + i % V_CHUNKS]);
+        for (var part = 0u; part < RIGHT_PARTS; part++) { // unroll
+            let i = part * WORKGROUP + invocation;
+            if (has_right(part)) {
+                put_right(i, states[base + min(slab * SLAB + i / V_CHUNKS, FEATURES - 1u) * ROW + HEADERS + i % V_CHUNKS]);
+            }
         }
         workgroupBarrier();
         add_slab();
-        for (var f = x; f < SLAB; f += WIDTH) {
-            let z = states[base + min(slab * SLAB + f, FEATURES - 1u) * ROW + HEADERS - 1u].x;
-            for (var g = 0u; g < GROUPS; g++) { // unroll
-                sum[g] = fma(left[f / 4u][f % 4u][g][y], vec4(z), sum[g]);
+        for (var turn = 0u; turn < (SLAB + WIDTH - 1u) / WIDTH; turn++) { // unroll
+            let f = turn * WIDTH + x;
+            if (SLAB % WIDTH == 0u || f < SLAB) {
+                let z = states[base + min(slab * SLAB + f, FEATURES - 1u) * ROW + HEADERS - 1u].x;
+                for (var g = 0u; g < GROUPS; g++) { // unroll
+                    sum[g] = fma(left[f / 4u][f % 4u][g][y], vec4(z), sum[g]);
+                }
             }
         }
     }

@@ -14,11 +14,15 @@ fn add_own_keys(batch: u32, kv_head: u32, begin: u32, begin_row: u32, end_row: u
 // KEYS keys from j on, none past `last`. `edge`: some row does not see some of them.
 fn step(j: u32, last: u32, edge: bool, k_base: u32, v_base: u32) {
     var s = weigh(j, last, k_base);
-    for (var g = 0u; g < GROUPS; g++) { // unroll
-        for (var i = 0u; i < OWN_KEYS; i++) { // unroll
-            if (edge) {
+    if (edge) {
+        for (var g = 0u; g < GROUPS; g++) { // unroll
+            for (var i = 0u; i < OWN_KEYS; i++) { // unroll
                 s[i][g] = select(vec4(0.0), s[i][g], vec4(j + key_of(i)) <= rows_of(g));
             }
+        }
+    }
+    for (var g = 0u; g < GROUPS; g++) { // unroll
+        for (var i = 0u; i < OWN_KEYS; i++) { // unroll
             sum[g] += s[i][g];
         }
     }

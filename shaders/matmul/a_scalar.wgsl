@@ -11,21 +11,25 @@ fn four_rows(rows: vec4<u32>, k: u32) -> vec4<f32> {
     return select(vec4(0.0), vec4(a[at.x], a[at.y], a[at.z], a[at.w]), k < params.k);
 }
 
-// The same in parts, whatever lies past the last k: from where it is loaded, what a step of `depth` k adds to that, the loads, and
-// what makes a block of them.
+// The same in parts, for a walk along k: from where a block is loaded, the last place for each load, what a step of `depth` k adds, the
+// loads, and what makes a block of them. Past the last k, some k.
 fn a_places(base: u32, row: u32, k: u32) -> vec4<u32> {
     return vec4(base + k * params.a_k) + min(vec4(row) + vec4(0u, 1u, 2u, 3u), vec4(params.m - 1u)) * params.a_m;
+}
+
+fn a_last(base: u32, row: u32) -> vec4<u32> {
+    return a_places(base, row, params.k - 1u);
 }
 
 fn a_advance(depth: u32) -> u32 {
     return depth * params.a_k;
 }
 
-fn a_load(at: vec4<u32>) -> mat4x4<f32> {
+fn a_load(places: vec4<u32>, last: vec4<u32>) -> mat4x4<f32> {
     var block: mat4x4<f32>;
     for (var d = 0u; d < 4u; d++) { // unroll
-        let own = at + d * params.a_k;
-        block[d] = vec4(a[own.x], a[own.y], a[own.z], a[own.w]);
+        let at = min(places + d * params.a_k, last);
+        block[d] = vec4(a[at.x], a[at.y], a[at.z], a[at.w]);
     }
     return block;
 }

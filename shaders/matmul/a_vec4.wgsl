@@ -10,17 +10,22 @@ fn a_block(base: u32, row: u32, k: u32) -> mat4x4<f32> {
     return transpose(mat4x4(a[rows.x / 4u], a[rows.y / 4u], a[rows.z / 4u], a[rows.w / 4u]));
 }
 
-// The same in parts, whatever lies past the last k: from where it is loaded, what a step of `depth` k adds to that, the loads, and
-// what makes a block of them.
+// The same in parts, for a walk along k: from where a block is loaded, the last place for each load, what a step of `depth` k adds, the
+// loads, and what makes a block of them. Past the last k, some k.
 fn a_places(base: u32, row: u32, k: u32) -> vec4<u32> {
     return (vec4(base + k) + min(vec4(row) + vec4(0u, 1u, 2u, 3u), vec4(params.m - 1u)) * params.a_m) / 4u;
+}
+
+fn a_last(base: u32, row: u32) -> vec4<u32> {
+    return a_places(base, row, params.k - 4u);
 }
 
 fn a_advance(depth: u32) -> u32 {
     return depth / 4u;
 }
 
-fn a_load(at: vec4<u32>) -> mat4x4<f32> {
+fn a_load(places: vec4<u32>, last: vec4<u32>) -> mat4x4<f32> {
+    let at = min(places, last);
     return mat4x4(a[at.x], a[at.y], a[at.z], a[at.w]);
 }
 

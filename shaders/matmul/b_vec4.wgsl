@@ -16,17 +16,22 @@ fn four_columns(first: u32, k: u32) -> vec4<f32> {
     return select(vec4(0.0), b[(first + min(k, params.k - 1u) * params.b_k) / 4u], k < params.k);
 }
 
-// The same in parts, whatever lies past the last k: from where it is loaded, what a step of `depth` k adds to that, the loads, and
-// what makes a block of them.
+// The same in parts, for a walk along k: from where a block is loaded, the last place for each load, what a step of `depth` k adds, the
+// loads, and what makes a block of them. Past the last k, some k.
 fn b_places(base: u32, k: u32, column: u32) -> vec4<u32> {
     return (vec4(base + min(column, params.n - 4u)) + (vec4(k) + vec4(0u, 1u, 2u, 3u)) * params.b_k) / 4u;
+}
+
+fn b_last(base: u32, column: u32) -> vec4<u32> {
+    return vec4((base + min(column, params.n - 4u) + (params.k - 1u) * params.b_k) / 4u);
 }
 
 fn b_advance(depth: u32) -> u32 {
     return depth * params.b_k / 4u;
 }
 
-fn b_load(at: vec4<u32>) -> mat4x4<f32> {
+fn b_load(places: vec4<u32>, last: vec4<u32>) -> mat4x4<f32> {
+    let at = min(places, last);
     return mat4x4(b[at.x], b[at.y], b[at.z], b[at.w]);
 }
 

@@ -23,7 +23,7 @@ const DEPTH_BLOCKS: u32 = DEPTH / 4u;
 const A_BLOCKS: u32 = A_CHUNKS * DEPTH_BLOCKS;
 const B_BLOCKS: u32 = B_CHUNKS * DEPTH_BLOCKS;
 const_assert A_BLOCKS + B_BLOCKS <= WORKGROUP;
-const_assert 8u % DEPTH_BLOCKS == 0u;
+const_assert A_CHUNKS % min(A_CHUNKS, 8u) == 0u && B_CHUNKS % min(B_CHUNKS, 8u) == 0u;
 
 // What an index reaches that is known when the kernel is compiled is an axis of its own, so that a compiler finds the bounds and the
 // place of the others once for all.
@@ -64,16 +64,23 @@ fn main(
     let a_base = params.a_start + batch * params.a_batch + head * params.a_head;
     let b_base = params.b_start + batch * params.b_batch + head * params.b_head;
 
-    // Fetch the first blocks.
-    var at = b_places(b_base, first_k + 4u * depth_block, first_column + 4u * chunk);
+    // Fetch the first blocks, as they lie: to arrange them is to wait for them. None past the last k is read.
+    let row = first_row + 4u * chunk;
+    let column = first_column + 4u * chunk;
+    let own_k = first_k + 4u * depth_block;
+    var at = b_places(b_base, own_k, column);
+    var last = b_last(b_base, column);
     if (carries_a) {
-        at = a_places(a_base, first_row + 4u * chunk, first_k + 4u * depth_block);
+        at = a_places(a_base, row, own_k);
+        last = a_last(a_base, row);
     }
-    var block: mat4x4<f32>; // as it is loaded: to arrange it is to wait for it
-    if (carries_a) {
-        block = a_load(at);
-    } else if (carries_b) {
-        block = b_load(at);
+    var block: mat4x4<f32>;
+    if (first_k < end_k) {
+        if (carries_a) {
+            block = a_load(at, last);
+        } else if (carries_b) {
+            block = b_load(at, last);
+        }
     }
 
     var acc: array<array<vec4<f32>, COLUMN_BLOCKS>, 4u * ROW_BLOCKS>; // four columns of a row
@@ -93,14 +100,14 @@ fn main(
         }
         workgroupBarrier();
 
-        // Fetch the next; past the last, what nobody asks for.
+        // Fetch the next.
         if (k + DEPTH < end_k) {
             if (carries_a) {
                 at += a_advance(DEPTH);
-                block = a_load(at);
+                block = a_load(at, last);
             } else if (carries_b) {
                 at += b_advance(DEPTH);
-                block = b_load(at);
+                block = b_load(at, last);
             }
         }
 

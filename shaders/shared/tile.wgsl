@@ -4,6 +4,7 @@
 // along WIDTH it owns COLUMNS chunks of four dims of o. o stays in registers.
 // The factors pass through workgroup memory, SLAB terms of the sums at a time: of `left` a vec4 holds one term's factors for four
 // rows, of `right` four dims of one term. A term is a key, or a feature.
+// Columns of `right` past the last chunk of o are never written; what they add goes to chunks of o that nobody stores.
 // Workgroup memory: 64 * (LEFT_CHUNKS * ROW_GROUPS + SLAB_CHUNKS * RIGHT_COLUMNS * WIDTH) bytes.
 const WORKGROUP: u32 = WIDTH * HEIGHT;
 const ROW_GROUPS: u32 = GROUPS * HEIGHT;
@@ -12,6 +13,7 @@ const KEYS: u32 = OWN_KEYS * WIDTH; // of a step, where keys are walked (tile_ke
 const SLAB_CHUNKS: u32 = SLAB / 4u;
 const LEFT_CHUNKS: u32 = max(SLAB, WIDTH) / 4u; // a slab, or what is told along WIDTH
 const LEFT_PARTS: u32 = (SLAB_CHUNKS * ROW_GROUPS + WORKGROUP - 1u) / WORKGROUP; // of it, an invocation brings so many
+const RIGHT_PARTS: u32 = (SLAB * V_CHUNKS + WORKGROUP - 1u) / WORKGROUP;
 const RIGHT_COLUMNS: u32 = max(COLUMNS, OWN_KEYS / 4u);
 const_assert KEYS % SLAB == 0u && WIDTH % 4u == 0u && OWN_KEYS % 4u == 0u;
 const_assert COLUMNS * WIDTH >= V_CHUNKS;
@@ -76,6 +78,11 @@ fn put_left(part: u32, terms: mat4x4<f32>) {
     for (var i = 0u; i < 4u; i++) { // unroll
         left[left_chunk(part)][i][group / HEIGHT][group % HEIGHT] = terms[i];
     }
+}
+
+// The same of a slab of `right`.
+fn has_right(part: u32) -> bool {
+    return (part + 1u) * WORKGROUP <= SLAB * V_CHUNKS || part * WORKGROUP + invocation < SLAB * V_CHUNKS;
 }
 
 // Chunk i of a slab of values, in the order of terms.

@@ -7,7 +7,6 @@
 // `value_chunk` are a chunk of a key and of a value, by where it starts.
 const KEY_CHUNKS_BROUGHT: u32 = SLAB_CHUNKS * KEYS / 4u; // in a slab, four keys each
 const KEY_PARTS: u32 = (KEY_CHUNKS_BROUGHT + WORKGROUP - 1u) / WORKGROUP; // of them, an invocation brings so many
-const VALUE_PARTS: u32 = (SLAB * V_CHUNKS + WORKGROUP - 1u) / WORKGROUP;
 
 // Not 0: some value that a row may not see is not finite. An array, as its neighbours are best aligned to 16 bytes.
 var<workgroup> broken: array<atomic<u32>, 4>;
@@ -141,10 +140,10 @@ fn bring_keys(slab: u32, part: u32, at: vec4<u32>) {
 // passes what a u32 holds another does, as nothing weighs them.
 fn bring_values(j: u32, last: u32, edge: bool, v_base: u32) {
     let row = invocation / V_CHUNKS * params.v_row;
-    var values: array<vec4<f32>, VALUE_PARTS>;
-    for (var part = 0u; part < VALUE_PARTS; part++) { // unroll
+    var values: array<vec4<f32>, RIGHT_PARTS>;
+    for (var part = 0u; part < RIGHT_PARTS; part++) { // unroll
         let i = part * WORKGROUP + invocation;
-        if (has_value(part)) {
+        if (has_right(part)) {
             // Where each part is a number of rows, what an invocation adds is known once for all.
             let parts = part * (WORKGROUP / V_CHUNKS) * params.v_row + row;
             let own = select(i / V_CHUNKS * params.v_row, parts, WORKGROUP % V_CHUNKS == 0u);
@@ -152,20 +151,16 @@ fn bring_values(j: u32, last: u32, edge: bool, v_base: u32) {
         }
     }
     if (edge) {
-        for (var part = 0u; part < VALUE_PARTS; part++) { // unroll
+        for (var part = 0u; part < RIGHT_PARTS; part++) { // unroll
             let size = bitcast<vec4<u32>>(values[part]) & vec4(0x7fffffffu);
             if (max(max(size.x, size.y), max(size.z, size.w)) >= 0x7f800000u) {
                 atomicStore(&broken[0], 1u);
             }
         }
     }
-    for (var part = 0u; part < VALUE_PARTS; part++) { // unroll
-        if (has_value(part)) {
+    for (var part = 0u; part < RIGHT_PARTS; part++) { // unroll
+        if (has_right(part)) {
             put_right(part * WORKGROUP + invocation, values[part]);
         }
     }
-}
-
-fn has_value(part: u32) -> bool {
-    return (part + 1u) * WORKGROUP <= SLAB * V_CHUNKS || part * WORKGROUP + invocation < SLAB * V_CHUNKS;
 }

@@ -137,8 +137,8 @@ const ANY: u32 = u32::MAX;
 ///
 /// On a GPU, a workgroup of 128 holds 128 rows by 64 keys, or 64 by 128: of each product an invocation computes 8 by 8 numbers
 /// from 16 that it reads from workgroup memory, and keeps 128 of them. v_dim above 128 takes 4 by 16. Tiles of the same v_dim, above 16
-/// rows, add in the same order. Slabs are as large as workgroup memory allows ([`within`]), for they set how often the
-/// invocations wait for each other, and for memory; registers, not it, limit how many workgroups share a multiprocessor.
+/// rows, add in the same order. Slabs set how often the invocations wait for each other, and for memory; twice
+/// as large ones, which a tuning may take, cost a compiler registers, and a device workgroups that share a multiprocessor.
 #[rustfmt::skip]
 pub(super) const TILES: &[Tile] = &[
     Tile { adapter: Adapter::Llvmpipe,    rows: [64, ANY],     keys: 2048,  dims: 112, kernel: Kernel::Subgroup { workgroup: 8, keys: 4 } },
@@ -156,10 +156,10 @@ pub(super) const TILES: &[Tile] = &[
     Tile { adapter: Adapter::SlowArrays,  rows: [0, ANY],      keys: ANY,   dims: ANY, kernel: Kernel::Rows { workgroup: 8, keys: 8 } },
     Tile { adapter: Adapter::Cpu,         rows: [0, ANY],      keys: ANY,   dims: ANY, kernel: Kernel::Rows { workgroup: 8, keys: 8 } },
     Tile { adapter: Adapter::Gpu,         rows: [0, 16],       keys: ANY,   dims: ANY, kernel: Kernel::Tiled(grid([4, 1, 4, 4], 32)) },
-    Tile { adapter: Adapter::Gpu,         rows: [17, 64],      keys: ANY,   dims: 128, kernel: Kernel::Tiled(grid([8, 2, 8, 2], 32)) },
-    Tile { adapter: Adapter::Gpu,         rows: [65, ANY],     keys: ANY,   dims: 64,  kernel: Kernel::Tiled(grid([16, 2, 8, 2], 32)) },
-    Tile { adapter: Adapter::Gpu,         rows: [65, ANY],     keys: ANY,   dims: 128, kernel: Kernel::Tiled(grid([8, 2, 8, 2], 32)) },
-    Tile { adapter: Adapter::Gpu,         rows: [17, ANY],     keys: ANY,   dims: ANY, kernel: Kernel::Tiled(grid([16, 1, 8, 4], 32)) },
+    Tile { adapter: Adapter::Gpu,         rows: [17, 64],      keys: ANY,   dims: 128, kernel: Kernel::Tiled(grid([8, 2, 8, 2], 16)) },
+    Tile { adapter: Adapter::Gpu,         rows: [65, ANY],     keys: ANY,   dims: 64,  kernel: Kernel::Tiled(grid([16, 2, 8, 2], 16)) },
+    Tile { adapter: Adapter::Gpu,         rows: [65, ANY],     keys: ANY,   dims: 128, kernel: Kernel::Tiled(grid([8, 2, 8, 2], 16)) },
+    Tile { adapter: Adapter::Gpu,         rows: [17, ANY],     keys: ANY,   dims: ANY, kernel: Kernel::Tiled(grid([16, 1, 8, 4], 16)) },
 ];
 
 /// What the table never picks, but a tuning may: wider steps, smaller tiles, and 8 by 4 scores for GPUs of few registers.
@@ -169,6 +169,8 @@ pub(super) const ALTERNATIVES: &[Tile] = &[
     Tile { adapter: Adapter::Llvmpipe,   rows: [0, ANY], keys: ANY,  dims: 160, kernel: Kernel::Subgroup { workgroup: 8, keys: 4 } },
     Tile { adapter: Adapter::SlowArrays, rows: [0, ANY], keys: ANY,  dims: ANY, kernel: Kernel::Rows { workgroup: 8, keys: 64 } },
     Tile { adapter: Adapter::Cpu,        rows: [0, ANY], keys: ANY,  dims: ANY, kernel: Kernel::Rows { workgroup: 8, keys: 64 } },
+    Tile { adapter: Adapter::Gpu,        rows: [0, ANY], keys: ANY,  dims: 64,  kernel: Kernel::Tiled(grid([16, 2, 8, 2], 32)) },
+    Tile { adapter: Adapter::Gpu,        rows: [0, ANY], keys: ANY,  dims: 128, kernel: Kernel::Tiled(grid([8, 2, 8, 2], 32)) },
     Tile { adapter: Adapter::Gpu,        rows: [0, ANY], keys: ANY,  dims: 128, kernel: Kernel::Tiled(grid([16, 2, 4, 2], 32)) },
     Tile { adapter: Adapter::Gpu,        rows: [0, ANY], keys: ANY,  dims: 128, kernel: Kernel::Tiled(grid([8, 2, 4, 2], 32)) },
     Tile { adapter: Adapter::Gpu,        rows: [0, ANY], keys: ANY,  dims: ANY, kernel: Kernel::Tiled(grid([8, 1, 4, 4], 32)) },
@@ -363,7 +365,9 @@ fn keys_under_loop_cap(
         Kernel::Tiled(grid) => [outside, grid.iterations(shapes.head_dim, v_chunks)],
     };
     // Counting the keys that a mask leaves takes one iteration each, in every range.
+    let counts = if let Kernel::Tiled(grid) = kernel { grid.groups } else { 1 };
     let counting = if config.scale.terms(shapes.head_dim).log_n && shapes.mask { shapes.kv_len + 1 } else { 0 };
+    let counting = counting.saturating_mul(counts);
     let steps = cap.saturating_sub(outside).saturating_sub(counting) / per_step;
     if steps == 0 {
         let reason = format!(
@@ -448,10 +452,10 @@ mod tests {
             (slab.to_string(), choice.reason.contains("subgroup"))
         };
         assert_eq!(picks(16 << 10, None, 64), ("16u".into(), false));
-        assert_eq!(picks(32 << 10, Some(8), 64), ("32u".into(), true));
-        assert_eq!(picks(24 << 10, Some(8), 128), ("16u".into(), false), "32 take 26 KiB; 16 invocations share a row");
-        assert_eq!(picks(32 << 10, Some(32), 128), ("32u".into(), true));
-        assert_eq!(picks(64 << 10, Some(32), 96), ("32u".into(), false), "12 invocations share a row");
+        assert_eq!(picks(32 << 10, Some(8), 64), ("16u".into(), true));
+        assert_eq!(picks(24 << 10, Some(8), 128), ("16u".into(), false), "16 invocations share a row");
+        assert_eq!([16, 24].map(|kib| picks(kib << 10, None, 256).0), ["8u", "16u"]);
+        assert_eq!(picks(64 << 10, Some(32), 96), ("16u".into(), false), "12 invocations share a row");
     }
 
     #[test]

@@ -27,8 +27,7 @@ const ANY: u32 = u32::MAX;
 /// | GPU | more | 128 | 64, 128 | both products compute 8 by 8 numbers from 16 |
 /// | GPU | more | 128 | 256 | 8 by 4 and 8 by 16: every block of value dims computes the scores again |
 ///
-/// A slab is halved where the device's workgroup memory does not hold it: where it grants more than 16 KiB, twice the slab halves the
-/// barriers.
+/// A slab is halved where the device's workgroup memory does not hold it.
 #[rustfmt::skip]
 pub(super) const TILES: &[Tile] = &[
     Tile { adapter: Adapter::SlowArrays, rows: [256, ANY],  dims: [112, 112], v_chunks: 28,  kernel: Kernel::Subgroup { workgroup: 8, keys: 4 } },
@@ -41,8 +40,8 @@ pub(super) const TILES: &[Tile] = &[
     Tile { adapter: Adapter::Cpu,        rows: [0, ANY],    dims: [ANY, ANY], v_chunks: 384, kernel: Kernel::Rows { workgroup: 8, keys: 8 } },
     Tile { adapter: Adapter::Gpu,        rows: [0, 16],     dims: [ANY, ANY], v_chunks: 64,  kernel: Kernel::Tiled(grid([4, 1, 4, 2], 8)) },
     Tile { adapter: Adapter::Gpu,        rows: [17, 64],    dims: [ANY, 128], v_chunks: 32,  kernel: Kernel::Tiled(grid([16, 1, 4, 2], 8)) },
-    Tile { adapter: Adapter::Gpu,        rows: [65, ANY],   dims: [ANY, 64],  v_chunks: 16,  kernel: Kernel::Tiled(grid([16, 2, 8, 2], 32)) },
-    Tile { adapter: Adapter::Gpu,        rows: [65, ANY],   dims: [ANY, 128], v_chunks: 32,  kernel: Kernel::Tiled(grid([8, 2, 8, 2], 32)) },
+    Tile { adapter: Adapter::Gpu,        rows: [65, ANY],   dims: [ANY, 64],  v_chunks: 16,  kernel: Kernel::Tiled(grid([16, 2, 8, 2], 16)) },
+    Tile { adapter: Adapter::Gpu,        rows: [65, ANY],   dims: [ANY, 128], v_chunks: 32,  kernel: Kernel::Tiled(grid([8, 2, 8, 2], 16)) },
     Tile { adapter: Adapter::Gpu,        rows: [17, ANY],   dims: [ANY, ANY], v_chunks: 64,  kernel: Kernel::Tiled(grid([8, 2, 4, 4], 16)) },
 ];
 
@@ -459,7 +458,7 @@ mod tests {
         };
         let tiled = |grid_of, slab| Kernel::Tiled(grid(grid_of, slab));
         assert_eq!(pick(65_536, 128, 16 << 10), (tiled([8, 2, 8, 2], 16), 128, 65_536));
-        assert_eq!(pick(65_536, 128, 32 << 10), (tiled([8, 2, 8, 2], 32), 128, 65_536));
+        assert_eq!(pick(65_536, 128, 32 << 10), (tiled([8, 2, 8, 2], 16), 128, 65_536));
         assert_eq!(pick(4096, 1536, 16 << 10), (tiled([8, 2, 4, 4], 8), 256, 4096), "384 workgroups occupy a GPU");
         assert_eq!(pick(4096, 1536, 24 << 10), (tiled([8, 2, 4, 4], 16), 256, 4096));
         assert_eq!(pick(1024, 128, 16 << 10), (tiled([8, 2, 8, 2], 16), 128, 256), "eight do not");

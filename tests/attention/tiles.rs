@@ -88,3 +88,18 @@ fn rows_whose_scores_rise() {
         assert_same_bits(what, &seconds(rows), &seconds(alone));
     }
 }
+
+#[test]
+fn every_size_and_sign_of_scale_over_ranges_that_hold_no_key() {
+    let scaled = Scale::ScalableSoftmax { s: 0.43, inv_sqrt_dim: false };
+    for scale in [Scale::InvSqrtDim, Scale::Fixed(0.0), Scale::Fixed(2.5), Scale::Fixed(-0.5), scaled, Scale::PerRow] {
+        let case = Case::new(AttentionConfig::new().scale(scale), [3, 2, 1, 20, 400, 8, 8]).with_lens(&[30, 0, 200]);
+        for (by, context) in contexts() {
+            let options = ContextOptions { max_keys_per_split: Some(64), ..context.capabilities().options };
+            let ranges = Context::with_options(context.device().clone(), context.queue().clone(), options);
+            for (how, context) in [("", context), (", in ranges", &ranges)] {
+                case.assert(&format!("{scale:?}{by}{how}"), &case.run(context, Placement::Aligned));
+            }
+        }
+    }
+}
