@@ -20,13 +20,17 @@ struct Class {
     slab: u32,
 }
 
+/// Keys of an invocation in a step, as the kernels have it.
+const OWN_KEYS: u32 = 4;
+
 /// Exponentials of a chunk's own keys are compared and rescaled by rows: with two groups of these, 184 registers.
 const EXPONENTIAL_GROUPS: u32 = 1;
 
 /// The first row that applies is taken.
 ///
-/// An invocation keeps 4 * groups rows by 4 * columns dims of o, and as many rows by its keys' scores: 128 or 96 numbers at two groups
-/// and v_dim 64 or 128; above, one group. 64 rows are as long as the shortest chunk, so that none of its scores are
+/// An invocation keeps 4 * groups rows by 4 * columns dims of o, and as many rows by four scores: 64 or 96 numbers at two groups
+/// and v_dim 64 or 128; above, one group. Twice as many dims and keys, as attention has at v_dim 64, would halve the waves of kernels that
+/// memory bounds. 64 rows are as long as the shortest chunk, so that none of its scores are
 /// computed for nothing but those above the diagonal. Two groups of 128 features and 128 value dims take all of 16 KiB.
 const CLASSES: &[Class] = &[
     Class { v_dim: 128, rows: 64, most_features: 128, groups: 2, slab: 16 },
@@ -57,8 +61,6 @@ pub(super) struct Tiles {
     feature_groups: u32,
     slab: u32,
     width: u32,
-    /// Keys of an invocation in a step: 48 or 64 in all, at most as many as rows.
-    own_keys: u32,
     columns: u32,
 }
 
@@ -75,7 +77,7 @@ impl Tiles {
     pub fn of(config: &LinearAttentionConfig, shapes: &LinearAttentionShapes) -> Self {
         let class = CLASSES.iter().find(|class| shapes.v_dim <= class.v_dim).unwrap_or(&CLASSES[CLASSES.len() - 1]);
         let chunks = shapes.v_dim.div_ceil(4);
-        let columns = chunks.div_ceil(16).max(chunks.div_ceil(8).min(2));
+        let columns = chunks.div_ceil(16);
         // Features in as few tiles as there have to be, and these even, of at least 32.
         let own = 4 * class.groups;
         let features = shapes.features(config.feature_map);
@@ -90,7 +92,6 @@ impl Tiles {
             feature_groups: class.groups,
             slab: class.slab,
             width,
-            own_keys: if width > 8 { 4 } else { 8 },
             columns,
         }
     }
@@ -107,7 +108,6 @@ impl Tiles {
             ("HEIGHT", Constant::U32(rows / (4 * groups))),
             ("GROUPS", Constant::U32(groups)),
             ("COLUMNS", Constant::U32(self.columns)),
-            ("OWN_KEYS", Constant::U32(self.own_keys)),
             ("SLAB", Constant::U32(self.slab)),
             ("HEAD_DIM", Constant::U32(head_dim)),
             ("V_DIM", Constant::U32(shapes.v_dim)),
@@ -218,7 +218,7 @@ impl Tiles {
         let head_dim = if kind == Kind::Taylor2 { shapes.head_dim } else { features };
         let (head_chunks, v_chunks) = (head_dim.div_ceil(4), shapes.v_dim.div_ceil(4));
         let slab_chunks = self.slab / 4;
-        let keys = self.own_keys * self.width;
+        let keys = OWN_KEYS * self.width;
         let groups = self.feature_groups.max(self.row_groups);
         let of = |rows: u32, loads: u32| (loads * 4 * groups).div_ceil(self.width * rows) + 1;
         let along_width = groups * (self.width + 1);
@@ -240,7 +240,7 @@ impl Tiles {
             let largest = head_chunks.div_ceil(self.width) + 2;
             begin = largest + along_width;
             // Which keys are weighed by themselves, the rows' maximum, and an invocation's such keys.
-            step += head_chunks + 1 + keys * largest + 1 + along_width + self.own_keys * (head_chunks + 2);
+            step += head_chunks + 1 + keys * largest + 1 + along_width + OWN_KEYS * (head_chunks + 2);
         }
         let steps = if config.mode == LinearMode::Causal { chunk_len.div_ceil(keys) + 8 } else { 0 };
         let output = begin + features.div_ceil(self.slab) * slab(self.rows) + 1 + steps * step + along_width;
