@@ -246,10 +246,11 @@ fn twin_is_right(case: &Case) {
     }
 }
 
-/// Every how many of an op's files the GPU is asked for: a driver that compiles slowly takes one of three, and the other tests'
-/// cases against the twin, which takes all.
+/// Every how many of an op's files the GPU is asked for: as the environment has it, which `scripts/measure` sets; else a driver
+/// that compiles slowly takes one of three, and the other tests' cases against the twin, which takes all.
 fn gpu_step() -> usize {
-    if compiles_slowly() { 3 } else { 1 }
+    let step = std::env::var("GOLDEN_STEP").map(|step| step.parse().expect("GOLDEN_STEP: a number"));
+    step.unwrap_or(if compiles_slowly() { 3 } else { 1 })
 }
 
 fn kernel_is_right(case: &Case) {

@@ -18,7 +18,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result, bail};
 use clap::Parser;
 use serde_json::{Value, json};
-use wgpu_attention::{Context, DType, Matrices};
+use wgpu_attention::{Context, DType, Matrices, wgpu};
 
 use harness::Failure;
 use harness::stored::Stored;
@@ -42,6 +42,9 @@ struct Options {
     /// What kernels may use. Default: what the device has, and products both without and with matrices
     #[arg(long)]
     tier: Option<Tier>,
+    /// Only say which adapter it is and what it grants
+    #[arg(long, conflicts_with_all = ["samples", "dtype", "tier", "json"])]
+    adapter_only: bool,
     /// Write the figures there
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -61,15 +64,18 @@ fn main() -> ExitCode {
 fn ceilings(options: &Options, out: &mut dyn Write) -> Result<()> {
     let (context, tier) = tier::open(&options.adapter, options.tier)?;
     let timer = Timer::new(&context);
+    let info = context.device().adapter_info();
+    let driver = format!("{} {}", info.driver, info.driver_info).trim().to_owned();
+    writeln!(out, "adapter  {} ({}; {driver})", info.name, info.backend)?;
+    writeln!(out, "timer    {}", timer.name())?;
+    if options.adapter_only {
+        return Ok(writeln!(out, "grants   {}", granted(&context, &options.adapter))?);
+    }
     let found = Ceilings::measure(&context, &timer, options.samples);
     let found = found.map_err(|failure: Failure| anyhow::anyhow!("{failure}"))?;
 
-    let info = context.device().adapter_info();
-    let driver = format!("{} {}", info.driver, info.driver_info).trim().to_owned();
     let [m, n, k] = found.matmul_size;
     let percent = 100.0 * found.matmul_tflops / found.fma_tflops;
-    writeln!(out, "adapter  {} ({}; {driver})", info.name, info.backend)?;
-    writeln!(out, "timer    {}", timer.name())?;
     writeln!(out, "copy     {:9.1} GB/s     read and written, {} MiB", found.copy_gbps, found.copy_bytes >> 20)?;
     writeln!(out, "fma      {:9.3} TFLOP/s  f32, two a multiply-add", found.fma_tflops)?;
     writeln!(
@@ -107,6 +113,27 @@ fn ceilings(options: &Options, out: &mut dyn Write) -> Result<()> {
         std::fs::write(path, format!("{figures:#}\n")).with_context(|| path.display().to_string())?;
     }
     Ok(())
+}
+
+/// What of the adapter's gifts kernels go by.
+fn granted(context: &Context, adapter: &str) -> String {
+    let (device, info) = (context.device(), context.device().adapter_info());
+    let (limits, features) = (device.limits(), device.features());
+    let subgroups = match [info.subgroup_min_size, info.subgroup_max_size] {
+        _ if !features.contains(wgpu::Features::SUBGROUP) => "no subgroups".into(),
+        [min, max] if min == max => format!("subgroups of {min}"),
+        [min, max] => format!("subgroups of {min} to {max}"),
+    };
+    let matrices = if tier::open(adapter, Some(Tier::Cooperative)).is_ok() {
+        "cooperative matrices"
+    } else {
+        "no cooperative matrices"
+    };
+    let kind = info.device_type;
+    let f16 = if features.contains(wgpu::Features::SHADER_F16) { "f16" } else { "no f16" };
+    let kib = limits.max_compute_workgroup_storage_size >> 10;
+    let mib = limits.max_storage_buffer_binding_size >> 20;
+    format!("{kind:?}, {subgroups}, {f16}, {kib} KiB of workgroup memory, bindings of {mib} MiB, {matrices}")
 }
 
 /// The product of the other types, or of all with matrices: a line each, and the figures of those that ran.

@@ -68,7 +68,7 @@ pub fn all(records: &[Record]) -> Result<Vec<Plotted>> {
 /// The figure of time by itself, as a file; below it what it was measured on. With a name, relative to that variant's time.
 pub fn time(records: &[Record], setting: &Setting, relative_to: Option<&str>) -> Result<String> {
     let defaults: Vec<Record> = records.iter().filter(|record| !record.tuned).cloned().collect();
-    let mut curves = curves(&defaults, |record| Some(record.median_ms));
+    let mut curves = of_variants(&defaults, |record| Some(record.median_ms));
     let Some(shape) = defaults.first().map(|record| record.shape) else { bail!("there is nothing to draw") };
     let (title, guides) = match relative_to {
         None => ("time (ms)".to_string(), slopes(&defaults)),
@@ -117,7 +117,7 @@ impl Plan {
 }
 
 fn plotted(records: &[Record], title: &str, caption: String, plan: Plan) -> Result<Plotted> {
-    let all = curves(records, plan.value);
+    let all = of_variants(records, plan.value);
     let few = names(records).len() <= CURVES_IN_A_PANEL;
     let families: Vec<Vec<Curve>> = if few {
         vec![all]
@@ -157,18 +157,23 @@ fn named(name: &str) -> Option<&'static Variant> {
     VARIANTS.iter().find(|variant| variant.name == name)
 }
 
-/// One curve a variant, in the order of first appearance.
-fn curves(records: &[Record], value: fn(&Record) -> Option<f64>) -> Vec<Curve> {
+/// One curve a name, in the order of first appearance; a point where there is a value.
+pub fn curves(records: &[Record], name: impl Fn(&Record) -> String, value: fn(&Record) -> Option<f64>) -> Vec<Curve> {
     let mut curves: Vec<Curve> = Vec::new();
     for record in records {
         let Some(value) = value(record).filter(|value| value.is_finite()) else { continue };
-        let point = (f64::from(record.shape.len), value);
-        match curves.iter_mut().find(|curve| curve.names[0] == record.variant) {
+        let (name, point) = (name(record), (f64::from(record.shape.len), value));
+        match curves.iter_mut().find(|curve| curve.names[0] == name) {
             Some(curve) => curve.points.push(point),
-            None => curves.push(Curve { names: vec![record.variant.to_string()], look: 0, points: vec![point] }),
+            None => curves.push(Curve { names: vec![name], look: 0, points: vec![point] }),
         }
     }
     curves
+}
+
+/// One curve a variant.
+fn of_variants(records: &[Record], value: fn(&Record) -> Option<f64>) -> Vec<Curve> {
+    curves(records, |record| record.variant.into(), value)
 }
 
 /// Curves that are as good as the same wherever both are, as one with the names of all.

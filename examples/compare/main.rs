@@ -1,10 +1,11 @@
-//! Compares attention variants over sequence lengths on this machine, or the softmax family over row lengths.
+//! Compares attention variants over sequence lengths on this machine, or by one query over many keys, or the softmax family over row lengths.
 //!
 //! `cargo run --release --example compare -- --help` lists the options and the variants with their formulas.
 
 #[path = "../ceilings/measure/mod.rs"]
 mod ceilings;
 mod crossover;
+mod decode;
 mod family;
 mod figures;
 mod harness;
@@ -57,7 +58,7 @@ fn compare(options: &Options) -> Result<bool> {
     }
     let mut comparison = Comparison::new(context, tier, options)?;
     comparison.run()?;
-    let crossovers = crossovers(&comparison.records);
+    let crossovers = if options.decode { Vec::new() } else { crossovers(&comparison.records) };
     for sentence in &crossovers {
         comparison.print(sentence)?;
     }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use clap::{Parser, ValueEnum};
 
+use crate::decode;
 use crate::family;
 use crate::harness::stored::Stored;
 use crate::harness::variants::{VARIANTS, Variant};
@@ -16,27 +17,32 @@ use crate::tier::Tier;
 const DEFAULT: &[&str] = &["softmax", "log_n", "squared_relu", "gau", "linear_elu"];
 
 /// Compares attention variants over sequence lengths on this machine: time, throughput, memory, accuracy against an
-/// f64 twin, and row entropy; or the ops of the softmax family over row lengths. Every result is verified before it is timed.
+/// f64 twin, and row entropy; or by one query over many keys, as in decoding; or the ops of the softmax family over row lengths. Every result is
+/// verified before it is timed.
 #[derive(Debug, Parser)]
 #[command(name = "compare", after_help = variant_table())]
 pub struct Options {
     /// Compare the softmax family instead, forward and backward: softmax and its sparse kinds, Gumbel-softmax, ZLPR, margin softmax
     #[arg(long, conflicts_with_all = ["batch", "heads", "kv_heads", "head_dim", "causal", "data", "autotune"])]
     pub family: bool,
-    /// Sequence lengths, or row lengths of the family. Default: powers of two, from 64 on a CPU adapter, from 128 on a GPU; of the
-    /// family powers of ten from 100 to a million
+    /// Compare decoding instead: one query over n keys, or linear attention's step of one token with a state, both with as many
+    /// query heads as key and value heads and with four times as many
+    #[arg(long, conflicts_with_all = ["family", "causal", "data", "svg"])]
+    pub decode: bool,
+    /// Sequence lengths, or row lengths of the family. Default: powers of two, from 64 on a CPU adapter, from 128 on a GPU; in decoding
+    /// 4096 and 32768 keys; of the family powers of ten from 100 to a million
     #[arg(long, visible_alias = "lengths", value_name = "N,N,...", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
     pub seq_lens: Vec<u32>,
-    /// Variants by name (see below), or `all`. Default: those with a star; of the family all
+    /// Variants by name (see below), or `all`. Default: those with a star; in decoding softmax and linear_elu; of the family all
     #[arg(long, value_name = "NAME,NAME,...", value_delimiter = ',')]
     pub variants: Vec<String>,
     /// Sequences at once. Default: 1; with minilm its 6 layers
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     pub batch: Option<u32>,
-    /// Query heads. Default: 8; with minilm its 12
+    /// Query heads. Default: 8, in decoding 8 and 32; with minilm its 12
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     pub heads: Option<u32>,
-    /// Key and value heads, a divisor of the query heads. Default: as many as query heads
+    /// Key and value heads, a divisor of the query heads. Default: as many as query heads; in decoding, without --heads, 8
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     pub kv_heads: Option<u32>,
     /// Width of a head. Default: 64; with minilm its 32
@@ -122,7 +128,10 @@ impl Options {
             }
             return Ok(());
         }
-        self.sizes()?;
+        if self.decode && self.seq_lens.contains(&1) {
+            bail!("--seq-lens: with --decode, 1 is a query without a key before its own; at least 2");
+        }
+        self.layouts()?;
         Ok(())
     }
 
@@ -134,19 +143,35 @@ impl Options {
                 bail!("--variants: there is no variant `{name}`; there are {} and `all`", names.join(", "));
             }
         }
+        let default = if self.decode { decode::DEFAULT } else { DEFAULT };
+        for variant in VARIANTS.iter().filter(|variant| self.decode && !variant.decodes()) {
+            if self.variants.iter().any(|name| name == variant.name) {
+                bail!("--variants: `{}` is of all rows of a sequence, not of the one that --decode has", variant.name);
+            }
+        }
         let asked = |variant: &&Variant| match self.variants.is_empty() {
-            true => DEFAULT.contains(&variant.name),
+            true => default.contains(&variant.name),
             false => self.variants.iter().any(|name| name == variant.name || name == "all"),
         };
-        Ok(VARIANTS.iter().filter(asked).collect())
+        Ok(VARIANTS.iter().filter(|variant| !self.decode || variant.decodes()).filter(asked).collect())
     }
 
-    pub fn sizes(&self) -> Result<Sizes> {
+    /// What every length is run with: one, but in decoding both with grouped heads and without.
+    pub fn layouts(&self) -> Result<Vec<Sizes>> {
+        let sizes = self.sizes()?;
+        if !self.decode || self.heads.is_some() {
+            return Ok(vec![sizes]);
+        }
+        let grouped = Sizes { heads: sizes.heads.saturating_mul(decode::GROUP), ..sizes };
+        Ok(vec![sizes, grouped])
+    }
+
+    fn sizes(&self) -> Result<Sizes> {
         let [batch, heads, head_dim] = match self.data {
             Data::Random => [1, 8, 64],
             Data::Minilm => [minilm::LAYERS, minilm::HEADS, minilm::HEAD_DIM],
         };
-        let heads = self.heads.unwrap_or(heads);
+        let heads = self.heads.or(self.kv_heads.filter(|_| self.decode)).unwrap_or(heads);
         let sizes = Sizes {
             batch: self.batch.unwrap_or(batch),
             heads,
@@ -218,6 +243,20 @@ mod tests {
             assert!(parsed(&format!("--family {wrong}")).is_err(), "{wrong}");
         }
         assert!(parsed("--variants zlpr").is_err());
+    }
+
+    #[test]
+    fn decoding_has_grouped_heads_and_not() {
+        let heads = |options: &str| -> Vec<[u32; 2]> {
+            let layouts = parsed(options).and_then(|options| options.layouts()).expect(options);
+            layouts.iter().map(|sizes| [sizes.heads, sizes.kv_heads]).collect()
+        };
+        assert_eq!(heads("--decode --variants all --autotune"), [[8, 8], [32, 8]]);
+        assert_eq!(heads("--decode --kv-heads 3 --seq-lens 2"), [[3, 3], [12, 3]]);
+        assert_eq!(heads("--decode --heads 6 --kv-heads 2"), [[6, 2]]);
+        for wrong in ["--family", "--causal", "--data random", "--variants gau", "--seq-lens 1,64", "--svg a.svg"] {
+            assert!(parsed(&format!("--decode {wrong}")).is_err(), "{wrong}");
+        }
     }
 
     #[test]

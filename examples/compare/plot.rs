@@ -56,6 +56,8 @@ pub struct Guide {
 pub enum Across {
     /// In powers of two.
     SequenceLength,
+    /// Likewise.
+    Keys,
     /// In powers of ten.
     RowLength,
 }
@@ -105,6 +107,7 @@ impl Figure {
         let lengths = points().map(|(x, _)| x);
         let (x, x_title) = match self.across {
             Across::SequenceLength => (Axis::lengths(lengths), "sequence length n"),
+            Across::Keys => (Axis::lengths(lengths), "keys"),
             Across::RowLength => (Axis::decades(lengths), "row length"),
         };
         let y = if self.logarithmic {

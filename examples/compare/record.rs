@@ -30,6 +30,8 @@ pub struct Record {
     pub gbps: f64,
     pub workspace_bytes: u64,
     pub tensor_bytes: u64,
+    /// In decoding, what a query knows of the keys before it: k and v, or a state that is read and written.
+    pub cache_bytes: Option<u64>,
     pub dispatches: usize,
     pub kernel: String,
     pub checked: Checked,
@@ -62,9 +64,12 @@ impl Record {
             None => self.variant.into(),
         }
     }
-}
 
-impl Record {
+    /// In decoding, 10⁹ bytes of the cache in a second.
+    pub fn cache_gbps(&self) -> Option<f64> {
+        self.cache_bytes.map(|bytes| bytes as f64 / self.median_ms * 1e-6)
+    }
+
     /// Of those that the run was given, what the call used: not every op has matrices.
     fn tier(&self, given: Tier) -> Tier {
         match given {
@@ -186,6 +191,11 @@ pub fn fields(record: &Record, setting: &Setting) -> Vec<Field> {
         ("tensor_bytes", record.tensor_bytes.into()),
         ("mean_entropy", record.checked.mean_entropy.into()),
     ];
+    if record.shape.is_decoding() {
+        fields.push(("q_len", record.shape.q_len.into()));
+        fields.push(("cache_bytes", record.cache_bytes.into()));
+        fields.push(("cache_gbps", record.cache_gbps().into()));
+    }
     fields.extend(of_check(&record.checked));
     fields.extend(setting.fields());
     fields

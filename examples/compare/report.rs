@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use wgpu_attention::Tuning;
 
+use crate::decode;
 use crate::figures::{self, Plotted};
 use crate::harness::stored;
 use crate::record::{Field, Record, Setting, fields, write_csv, write_json};
@@ -130,24 +131,30 @@ impl Page<'_> {
     }
 }
 
-/// Writes the report on attention variants, and beside it what autotune chose.
+/// Writes the report on attention variants, or on those that `--decode` has, and beside it what autotune chose.
 pub fn write(folder: &Path, records: &[Record], remarks: &Remarks) -> Result<()> {
     let defaults: Vec<Record> = records.iter().filter(|record| !record.tuned).cloned().collect();
-    let mut len = None;
+    let is_decoding = records.iter().any(|record| record.shape.is_decoding());
+    let mut round = None;
     let mut row = |record: &Record| {
-        let is_first = len.replace(record.shape.len) != Some(record.shape.len);
-        (is_first, record.name(), table::cells(record).into())
+        let own = (record.shape.len, record.shape.heads);
+        let cells = if is_decoding { decode::cells(record).to_vec() } else { table::cells(record).to_vec() };
+        (round.replace(own) != Some(own), record.name(), cells)
     };
     let page = Page {
-        title: "Attention variants over sequence length",
+        title: if is_decoding {
+            "Decoding: one query over many keys"
+        } else {
+            "Attention variants over sequence length"
+        },
         setting: setting(records, remarks.setting),
         failures: remarks.failures,
         sentences: remarks.crossovers,
-        figures: figures::all(&defaults)?,
-        columns: &table::COLUMNS,
+        figures: if is_decoding { decode::figures(&defaults)? } else { figures::all(&defaults)? },
+        columns: if is_decoding { &decode::COLUMNS } else { &table::COLUMNS },
         rows: records.iter().map(&mut row).collect(),
         notes: remarks.notes,
-        method: method(remarks.setting),
+        method: if is_decoding { decode::method(remarks.setting) } else { method(remarks.setting) },
         records: records.iter().map(|record| fields(record, remarks.setting)).collect(),
     };
     page.write(folder)?;
@@ -160,7 +167,9 @@ pub fn write(folder: &Path, records: &[Record], remarks: &Remarks) -> Result<()>
 fn setting(records: &[Record], setting: &Setting) -> Vec<(&'static str, String)> {
     let mut list = where_and_how(setting);
     list.insert(4, ("data", setting.data_in_words().to_string()));
-    if let Some(Record { shape, .. }) = records.first() {
+    if let Some(Record { shape, .. }) = records.first().filter(|record| record.shape.is_decoding()) {
+        list.push(("tensors", decode::tensors(shape.batch, shape.head_dim, shape.dtype)));
+    } else if let Some(Record { shape, .. }) = records.first() {
         let kv_heads = match shape.kv_heads {
             same if same == shape.heads => String::new(),
             fewer => format!(" ({fewer} of keys and values)"),

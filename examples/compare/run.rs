@@ -9,6 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use wgpu_attention::{AutotuneOptions, Context, DType, wgpu};
 
 use crate::ceilings::Ceilings;
+use crate::decode;
 use crate::harness::Failure;
 use crate::harness::case::{Case, case};
 use crate::harness::stored;
@@ -36,8 +37,11 @@ pub struct Comparison {
     /// For a case.
     autotune: Option<Duration>,
     timer: Timer,
-    sizes: Sizes,
+    /// What every length is run with.
+    layouts: Vec<Sizes>,
     causal: bool,
+    /// One query a sequence.
+    decode: bool,
     dtype: DType,
     samples: Option<u32>,
     lengths: Vec<u32>,
@@ -71,7 +75,7 @@ struct Run {
 
 impl Comparison {
     pub fn new(context: Context, tier: Tier, options: &Options) -> Result<Self> {
-        let (active, sizes) = (options.chosen()?, options.sizes()?);
+        let (active, layouts) = (options.chosen()?, options.layouts()?);
         let info = context.device().adapter_info();
         let on_cpu = info.device_type == wgpu::DeviceType::Cpu;
         let (default_lengths, default_budget) = match options.data {
@@ -84,7 +88,7 @@ impl Comparison {
         lengths.dedup();
         let default_budget = default_budget.filter(|_| lengths.is_empty());
         if lengths.is_empty() {
-            lengths = schedule::doubling(default_lengths);
+            lengths = if options.decode { decode::LENGTHS.into() } else { schedule::doubling(default_lengths) };
         }
         let timer = Timer::new(&context);
         let setting = Setting::new(&info, timer.name(), options.data.name(), tier);
@@ -93,8 +97,9 @@ impl Comparison {
         bar.enable_steady_tick(Duration::from_millis(500));
         Ok(Self {
             timer,
-            sizes,
+            layouts,
             causal: options.causal,
+            decode: options.decode,
             dtype: options.dtype.into(),
             autotune: options.autotune.map(Duration::from_secs_f64),
             tuned: context.clone(),
@@ -129,12 +134,13 @@ impl Comparison {
         for line in self.head() {
             self.print(&line)?;
         }
-        for index in 0..self.lengths.len() {
-            let len = self.lengths[index];
+        let of_length = |&len: &u32| self.layouts.iter().map(move |&sizes| (len, sizes));
+        let rounds: Vec<(u32, Sizes)> = self.lengths.iter().flat_map(of_length).collect();
+        for (index, &(len, sizes)) in rounds.iter().enumerate() {
             self.stop_what_is_over_budget(len, start.elapsed().saturating_sub(compiling))?;
-            let steps = (self.lengths.len() - index) * self.active.len() * 2;
+            let steps = (rounds.len() - index) * self.active.len() * 2;
             self.bar.set_length(self.bar.position() + steps as u64);
-            let (mut outcomes, tuning) = self.measure(len);
+            let (mut outcomes, tuning) = self.measure(len, sizes);
             compiling += tuning;
 
             let default = |name| {
@@ -150,7 +156,9 @@ impl Comparison {
                         record.relative = softmax.map(|softmax| record.median_ms / softmax);
                         record.relative_to_default =
                             default.filter(|_| *tuned).map(|default| record.median_ms / default);
-                        self.print(&table::row(record, self.name_width))?;
+                        let cells =
+                            if self.decode { decode::cells(record).to_vec() } else { table::cells(record).to_vec() };
+                        self.print(&table::line(self.columns(), &record.name(), self.name_width, &cells))?;
                         self.records.push(record.clone());
                         if !*tuned {
                             self.costs.insert(variant.name, *cost);
@@ -192,20 +200,29 @@ impl Comparison {
         Ok(())
     }
 
+    fn columns(&self) -> &'static [(&'static str, usize)] {
+        if self.decode { &decode::COLUMNS } else { &table::COLUMNS }
+    }
+
     fn head(&self) -> Vec<String> {
-        let Sizes { batch, heads, kv_heads, head_dim } = self.sizes;
+        let Sizes { batch, heads, kv_heads, head_dim } = self.layouts[0];
+        let dtype = stored::name(self.dtype);
+        let tensors = match (self.decode, self.causal) {
+            (true, _) => decode::tensors(batch, head_dim, self.dtype),
+            (false, causal) => {
+                let mask = if causal { "causal" } else { "every key visible" };
+                format!("{batch} x {heads} heads x n x {head_dim}, {dtype}, {kv_heads} key and value heads, {mask}")
+            }
+        };
+        let cache = if self.decode { decode::CACHE } else { "GB/s: the tensors moved once" };
         let own = [
+            format!("tensors  {tensors}, {}", self.setting.data_in_words()),
             format!(
-                "tensors  {batch} x {heads} heads x n x {head_dim}, {}, {kv_heads} key and value heads, {}, {}",
-                stored::name(self.dtype),
-                if self.causal { "causal" } else { "every key visible" },
-                self.setting.data_in_words(),
+                "columns  ms: median; {cache}; % fma, % copy: of the ceilings; rows: compared with the f64 twin; err: relative to \
+                 the largest |o| of these; entropy: mean of a row, nat"
             ),
-            "columns  ms: median; GB/s: the tensors moved once; % fma, % copy: of the ceilings; rows: compared with the f64 \
-             twin; err: relative to the largest |o| of these; entropy: mean of a row, nat"
-                .into(),
             String::new(),
-            table::header(&table::COLUMNS, self.name_width),
+            table::header(self.columns(), self.name_width),
         ];
         self.setting.head().into_iter().chain(own).collect()
     }
@@ -224,10 +241,11 @@ impl Comparison {
     }
 
     /// Every active variant at one length, and how long autotune took.
-    fn measure(&mut self, len: u32) -> (Vec<(Run, Outcome)>, Duration) {
-        let Sizes { batch, heads, kv_heads, head_dim } = self.sizes;
+    fn measure(&mut self, len: u32, sizes: Sizes) -> (Vec<(Run, Outcome)>, Duration) {
+        let Sizes { batch, heads, kv_heads, head_dim } = sizes;
         let (causal, dtype, matrices) = (self.causal, self.dtype, self.setting.tier.matrices());
-        let shape = Shape { batch, heads, kv_heads, causal, dtype, matrices, ..Shape::new(len, head_dim) };
+        let q_len = if self.decode { 1 } else { len };
+        let shape = Shape { batch, heads, kv_heads, q_len, causal, dtype, matrices, ..Shape::new(len, head_dim) };
         let runs: Vec<Run> = self.active.iter().map(|&variant| Run { variant, tuned: false }).collect();
         if runs.is_empty() {
             return (Vec::new(), Duration::ZERO);
@@ -261,9 +279,10 @@ impl Comparison {
         });
         self.bar.inc(self.active.len() as u64);
         let ceilings = self.setting.ceilings.as_ref();
-        let outcome = |run: Run, ready: Ready| outcome(ready, run, shape, ceilings);
-        let outcomes = cases.iter().zip(ready);
-        let outcomes = outcomes.map(|(&(run, _), ready)| (run, ready.map(|ready| outcome(run, ready))));
+        let outcomes = cases.iter().zip(ready).map(|((run, case), ready)| {
+            let cache = case.as_ref().ok().filter(|_| shape.is_decoding()).map(|case| case.cache_bytes(&shape));
+            (*run, ready.map(|ready| outcome(ready, *run, shape, cache, ceilings)))
+        });
         (outcomes.collect(), tuning)
     }
 
@@ -298,7 +317,13 @@ impl Comparison {
     }
 }
 
-fn outcome(mut ready: Ready, Run { variant, tuned }: Run, shape: Shape, ceilings: Option<&Ceilings>) -> (Record, Cost) {
+fn outcome(
+    mut ready: Ready,
+    Run { variant, tuned }: Run,
+    shape: Shape,
+    cache_bytes: Option<u64>,
+    ceilings: Option<&Ceilings>,
+) -> (Record, Cost) {
     let median = median(&mut ready.samples);
     let Timed { call, took, .. } = &ready.timed;
     let percent = ceilings.map(|ceilings| ceilings.percent(call.flops(), call.bytes, median));
@@ -314,6 +339,7 @@ fn outcome(mut ready: Ready, Run { variant, tuned }: Run, shape: Shape, ceilings
         gbps: call.bytes as f64 / median.as_secs_f64() * 1e-9,
         workspace_bytes: call.workspace_bytes(),
         tensor_bytes: call.bytes,
+        cache_bytes,
         dispatches: call.dispatches(),
         kernel: call.kernel(),
         checked: ready.checked,
@@ -321,6 +347,6 @@ fn outcome(mut ready: Ready, Run { variant, tuned }: Run, shape: Shape, ceilings
         of_fma: percent.map(|[of_fma, _]| of_fma),
         of_copy: percent.map(|[_, of_copy]| of_copy),
     };
-    let cost = Cost::new(variant, shape.len, &ready.checked, *took);
+    let cost = Cost::new(variant, &shape, &ready.checked, *took);
     (record, cost)
 }

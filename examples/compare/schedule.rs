@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::harness::tensors::Shape;
 use crate::harness::variants::{Kind, Variant};
 use crate::harness::verify::{Checked, WORK_FOR_ALL};
 
@@ -48,14 +49,16 @@ pub struct Cost {
 }
 
 impl Cost {
-    pub fn new(variant: &Variant, len: u32, checked: &Checked, took: Duration) -> Self {
-        // Of all rows, each with as many pairs as rows, until that is too much; then of as many rows as before.
-        let (twin_growth, twin_slope) = if checked.all_rows {
+    pub fn new(variant: &Variant, shape: &Shape, checked: &Checked, took: Duration) -> Self {
+        let is_decoding = shape.is_decoding();
+        // Of all rows, each with as many pairs as rows, until that is too much; then of as many rows as before, as in decoding.
+        let (twin_growth, twin_slope) = if checked.all_rows && !is_decoding {
             (WORK_FOR_ALL as f64 / checked.twin_work.max(1) as f64, 2)
         } else {
             (f64::INFINITY, 1)
         };
-        Self { len, twin: checked.twin_time, twin_growth, twin_slope, took, slope: slope(variant) }
+        let slope = slope(variant) - i32::from(is_decoding);
+        Self { len: shape.len, twin: checked.twin_time, twin_growth, twin_slope, took, slope }
     }
 
     pub fn at(&self, len: u32, asked_samples: Option<u32>) -> Duration {

@@ -55,10 +55,6 @@ pub fn cells(record: &Record) -> [String; COLUMNS.len()] {
     ]
 }
 
-pub fn row(record: &Record, name_width: usize) -> String {
-    line(&COLUMNS, &record.name(), name_width, &cells(record))
-}
-
 pub fn failure(variant: &str, len: u32, failure: &Failure, name_width: usize) -> String {
     format!("{variant:name_width$}  {len:>6}  {failure}")
 }

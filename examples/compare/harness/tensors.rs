@@ -14,7 +14,10 @@ pub struct Shape {
     pub batch: u32,
     pub heads: u32,
     pub kv_heads: u32,
+    /// Keys and values.
     pub len: u32,
+    /// Queries: as many, or one in decoding.
+    pub q_len: u32,
     pub head_dim: u32,
     pub causal: bool,
     /// What the tensors are stored as.
@@ -27,11 +30,16 @@ impl Shape {
     /// Eight heads, every key visible, in f32.
     pub fn new(len: u32, head_dim: u32) -> Self {
         let (dtype, matrices) = (DType::F32, Matrices::None);
-        Self { batch: 1, heads: 8, kv_heads: 8, len, head_dim, causal: false, dtype, matrices }
+        Self { batch: 1, heads: 8, kv_heads: 8, len, q_len: len, head_dim, causal: false, dtype, matrices }
+    }
+
+    /// One query over the keys so far.
+    pub fn is_decoding(&self) -> bool {
+        self.q_len != self.len
     }
 
     pub fn q(&self) -> [u32; 4] {
-        [self.batch, self.heads, self.len, self.head_dim]
+        [self.batch, self.heads, self.q_len, self.head_dim]
     }
 
     pub fn kv(&self) -> [u32; 4] {
@@ -40,7 +48,7 @@ impl Shape {
 
     /// Rows of the output: `[batch, q_heads, q_len]`.
     pub fn rows(&self) -> [u32; 3] {
-        [self.batch, self.heads, self.len]
+        [self.batch, self.heads, self.q_len]
     }
 }
 
@@ -80,9 +88,12 @@ impl Tensors {
     pub fn check(context: &Context, shape: &Shape) -> Result<(), Failure> {
         let limits = context.device().limits();
         let limit = limits.max_buffer_size.min(limits.max_storage_buffer_binding_size);
-        let bytes = shape.q().iter().fold(shape.dtype.size(), |product, &extent| product.saturating_mul(extent.into()));
-        if bytes > limit {
-            return Err(Failure::Refused(format!("q is {bytes} bytes, the device binds at most {limit}")));
+        for (name, extents) in [("q", shape.q()), ("k", shape.kv())] {
+            let bytes =
+                extents.iter().fold(shape.dtype.size(), |product, &extent| product.saturating_mul(extent.into()));
+            if bytes > limit {
+                return Err(Failure::Refused(format!("{name} is {bytes} bytes, the device binds at most {limit}")));
+            }
         }
         Ok(())
     }

@@ -74,6 +74,12 @@ pub enum Family {
 }
 
 impl Variant {
+    /// Whether it has one query over the keys so far: not where queries and keys are maps of one z, nor where rows of scores are
+    /// made for all heads alike.
+    pub fn decodes(&self) -> bool {
+        matches!(self.kind, Softmax(_) | SquaredRelu(_) | Linear(_))
+    }
+
     pub fn family(&self) -> Family {
         match self.kind {
             Softmax(_) | ThreeDispatches => Family::Softmax,

@@ -53,8 +53,8 @@ impl Case for SoftmaxCase<'_> {
     }
 
     fn tuning_case(&self) -> Option<TuningCase> {
-        let Shape { batch, heads, kv_heads, len, head_dim, dtype, .. } = self.tensors.shape;
-        let shapes = AttentionShapes { kv_heads, ..AttentionShapes::new(batch, heads, len, head_dim) };
+        let Shape { batch, heads, kv_heads, len, q_len, head_dim, dtype, .. } = self.tensors.shape;
+        let shapes = AttentionShapes { kv_heads, q_len, ..AttentionShapes::new(batch, heads, len, head_dim) };
         Some((*self.op.config(), shapes, dtype).into())
     }
 

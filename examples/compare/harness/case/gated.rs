@@ -113,11 +113,12 @@ impl Case for GatedCase<'_> {
     }
 
     fn tuning_case(&self) -> Option<TuningCase> {
-        let Shape { batch, heads, kv_heads, len, head_dim, dtype, .. } = self.tensors.shape;
+        let Shape { batch, heads, kv_heads, len, q_len, head_dim, dtype, .. } = self.tensors.shape;
         let shapes = match self.maps {
             Some(_) => GatedAttentionShapes::gau(batch, heads, len, head_dim, head_dim),
             None => {
-                GatedAttentionShapes { kv_heads, ..GatedAttentionShapes::new(batch, heads, len, head_dim, head_dim) }
+                let shapes = GatedAttentionShapes::new(batch, heads, len, head_dim, head_dim);
+                GatedAttentionShapes { kv_heads, q_len, ..shapes }
             }
         };
         Some((*self.op.config(), shapes, dtype).into())

@@ -1,4 +1,4 @@
-//! Linear attention with any feature map.
+//! Linear attention with any feature map; in decoding, the step of one token.
 
 use std::f64::consts::LOG2_E;
 
@@ -17,6 +17,21 @@ pub struct LinearCase<'t> {
     tensors: &'t Tensors,
     op: LinearAttention,
     projection: Option<Projection>,
+    /// In decoding.
+    past: Option<Past>,
+}
+
+/// The state after all keys but the last, and room for the one after that.
+struct Past {
+    before: State,
+    after: State,
+}
+
+/// Sums of ψ(k) vᵀ and of ψ(k), and the largest exponents where the map has some.
+struct State {
+    s: wgpu::Buffer,
+    z: wgpu::Buffer,
+    max: Option<wgpu::Buffer>,
 }
 
 /// The rows of FAVOR+, from N(0, 1), four for each dimension of the head.
@@ -28,7 +43,8 @@ struct Projection {
 
 impl<'t> LinearCase<'t> {
     pub fn new(context: &Context, feature_map: FeatureMap, tensors: &'t Tensors) -> Result<Self> {
-        let mode = if tensors.shape.causal { LinearMode::Causal } else { LinearMode::Full };
+        let causal = tensors.shape.causal || tensors.shape.is_decoding();
+        let mode = if causal { LinearMode::Causal } else { LinearMode::Full };
         let config = LinearAttentionConfig::new().mode(mode).feature_map(feature_map);
         // What needs no sum, or has none that could be divided by.
         let config = match (feature_map, mode) {
@@ -43,7 +59,72 @@ impl<'t> LinearCase<'t> {
             Ok(Projection { shape, host, buffer })
         };
         let projection = matches!(feature_map, FeatureMap::Favor { .. }).then(projection).transpose()?;
-        Ok(Self { tensors, op: LinearAttention::new(context, config)?, projection })
+        let mut case = Self { tensors, op: LinearAttention::new(context, config)?, projection, past: None };
+        if tensors.shape.is_decoding() {
+            case.past = Some(case.past(context)?);
+        }
+        Ok(case)
+    }
+
+    /// The state that a pass over all tokens but the last leaves.
+    fn past(&self, context: &Context) -> Result<Past> {
+        let past = Past { before: self.room(context), after: self.room(context) };
+        let but_last = self.tensors.shape.len - 1;
+        let [k, v] = [self.tensors.k(), self.tensors.v()].map(|tensor| tensor.with_extent(2, but_last));
+        // Keys do as queries: nobody looks at what comes of them.
+        let o = context.allocate(elements(k.shape()));
+        let outputs = self.leaving(&past.before, LinearAttentionOutputs::new(TensorView::f32(&o, k.shape())));
+        context.run(&self.op.prepare(self.inputs(k, k, v), outputs)?)?;
+        Ok(past)
+    }
+
+    /// Of a call over all tokens.
+    fn shapes(&self) -> LinearAttentionShapes {
+        let Shape { batch, heads, kv_heads, len, head_dim, .. } = self.tensors.shape;
+        let projection_rows = self.projection.as_ref().map(|projection| projection.shape[0]);
+        let shapes = LinearAttentionShapes::new(batch, heads, len, head_dim);
+        LinearAttentionShapes { kv_heads, projection_rows, ..shapes }
+    }
+
+    /// Of a state: the shapes of s and z, and the last extent of max.
+    fn state_shapes(&self) -> ([u32; 4], [u32; 3], Option<u32>) {
+        let Shape { batch, kv_heads, head_dim, .. } = self.tensors.shape;
+        let feature_map = self.op.config().feature_map;
+        let features = self.shapes().features(feature_map);
+        let maxima = match feature_map {
+            FeatureMap::Exp | FeatureMap::Softmax => Some(features),
+            FeatureMap::Favor { .. } => Some(1),
+            _ => None,
+        };
+        ([batch, kv_heads, features, head_dim], [batch, kv_heads, features], maxima)
+    }
+
+    fn room(&self, context: &Context) -> State {
+        let (s, z, maxima) = self.state_shapes();
+        let max = maxima.map(|maxima| context.allocate(elements([z[0], z[1], maxima])));
+        State { s: context.allocate(elements(s)), z: context.allocate(elements(z)), max }
+    }
+
+    fn views<'a>(&self, state: &'a State) -> (TensorView<'a, 4>, TensorView<'a, 3>, Option<TensorView<'a, 3>>) {
+        let (s, z, maxima) = self.state_shapes();
+        let max = state.max.as_ref().zip(maxima).map(|(max, maxima)| TensorView::f32(max, [z[0], z[1], maxima]));
+        (TensorView::f32(&state.s, s), TensorView::f32(&state.z, z), max)
+    }
+
+    fn inputs<'a>(
+        &'a self,
+        q: TensorView<'a, 4>,
+        k: TensorView<'a, 4>,
+        v: TensorView<'a, 4>,
+    ) -> LinearAttentionInputs<'a> {
+        let dtype = self.tensors.shape.dtype;
+        let projection = self.projection.as_ref().map(|own| TensorView::new(&own.buffer, dtype, own.shape));
+        LinearAttentionInputs { projection, ..LinearAttentionInputs::new(q, k, v) }
+    }
+
+    fn leaving<'a>(&self, state: &'a State, outputs: LinearAttentionOutputs<'a>) -> LinearAttentionOutputs<'a> {
+        let (s, z, state_max) = self.views(state);
+        LinearAttentionOutputs { state_s: Some(s), state_z: Some(z), state_max, ..outputs }
     }
 
     /// Features of a key, and the twin's multiply-adds for each pair of row and key: the features of the key, made
@@ -64,43 +145,54 @@ impl<'t> LinearCase<'t> {
 
     fn row<T: Real>(&self, part: &Part, order: SumOrder) -> Result<Twin> {
         let Tensors { shape, host, .. } = self.tensors;
-        let (len, width) = (shape.len as usize, shape.head_dim as usize);
+        let ([len, q_len], width) = ([shape.len, shape.q_len].map(|len| len as usize), shape.head_dim as usize);
         let ([b, h], row) = (part.head, part.rows[0]);
         let kv_head = h / (shape.heads / shape.kv_heads) as usize;
         // A causal row sees the keys up to its own, so these are all that the twin is given.
         let end = if shape.causal { row + 1 } else { len };
-        let head = |data: &'t [f32], heads: u32, head: usize| {
-            let first = (b * heads as usize + head) * len * width;
+        let head = |data: &'t [f32]| {
+            let first = (b * shape.kv_heads as usize + kv_head) * len * width;
             HostView::new(&data[first..first + end * width], [1, 1, end, width])
         };
+        // Causal mode has as many queries as keys: the one stands for all.
+        let first = ((b * shape.heads as usize + h) * q_len + row) * width;
+        let q = HostView::new(&host.q[first..first + width], [1, 1, 1, width])?.broadcast_to([1, 1, end, width]);
         let inputs = HostInputs {
             projection: self.projection.as_ref().map(|projection| view(&projection.host, projection.shape)),
-            ..HostInputs::new(
-                head(&host.q, shape.heads, h)?,
-                head(&host.k, shape.kv_heads, kv_head)?,
-                head(&host.v, shape.kv_heads, kv_head)?,
-            )
+            ..HostInputs::new(q, head(&host.k)?, head(&host.v)?)
         };
-        let row: Vec<T> = linear_attention_row(self.op.config(), &inputs, [0, 0, row], order)?;
+        let row: Vec<T> = linear_attention_row(self.op.config(), &inputs, [0, 0, end - 1], order)?;
         Ok(Twin { o: row.iter().map(|value| value.to_f64()).collect(), entropy: Vec::new() })
     }
 }
 
 impl Case for LinearCase<'_> {
     fn prepare(&self) -> Result<Call<'_>> {
-        let projection = self.projection.as_ref();
-        let inputs = LinearAttentionInputs {
-            projection: projection.map(|own| TensorView::new(&own.buffer, self.tensors.shape.dtype, own.shape)),
-            ..LinearAttentionInputs::new(self.tensors.q(), self.tensors.k(), self.tensors.v())
+        let Tensors { shape, .. } = self.tensors;
+        let (q, outputs) = (self.tensors.q(), LinearAttentionOutputs::new(self.tensors.o()));
+        let Some(past) = &self.past else {
+            let inputs = self.inputs(q, self.tensors.k(), self.tensors.v());
+            return self.op.prepare(inputs, outputs).map(Call::from);
         };
-        self.op.prepare(inputs, LinearAttentionOutputs::new(self.tensors.o())).map(Call::from)
+        let first = u64::from(shape.len - 1) * u64::from(shape.head_dim);
+        let [k, v] = [self.tensors.k(), self.tensors.v()].map(|tensor| tensor.with_offset(first).with_extent(2, 1));
+        let (s, z, state_max) = self.views(&past.before);
+        let inputs = LinearAttentionInputs { state_s: Some(s), state_z: Some(z), state_max, ..self.inputs(q, k, v) };
+        self.op.prepare(inputs, self.leaving(&past.after, outputs)).map(Call::from)
+    }
+
+    /// The state, read and written.
+    fn cache_bytes(&self, shape: &Shape) -> u64 {
+        let (s, z, maxima) = self.state_shapes();
+        let heads = u64::from(shape.batch) * u64::from(shape.kv_heads);
+        2 * 4 * (elements(s) as u64 + elements(z) as u64 + heads * u64::from(maxima.unwrap_or(0)))
     }
 
     fn tuning_case(&self) -> Option<TuningCase> {
-        let Shape { batch, heads, kv_heads, len, head_dim, dtype, .. } = self.tensors.shape;
-        let projection_rows = self.projection.as_ref().map(|projection| projection.shape[0]);
-        let shapes = LinearAttentionShapes::new(batch, heads, len, head_dim);
-        Some((*self.op.config(), LinearAttentionShapes { kv_heads, projection_rows, ..shapes }, dtype).into())
+        if self.past.is_some() {
+            return None;
+        }
+        Some((*self.op.config(), self.shapes(), self.tensors.shape.dtype).into())
     }
 
     fn parts(&self, work: u64) -> Vec<Part> {

@@ -14,7 +14,7 @@ use linear::LinearCase;
 use three_dispatches::ThreeDispatches;
 
 use super::call::Call;
-use super::tensors::Tensors;
+use super::tensors::{Shape, Tensors, elements};
 use super::variants::{Kind, Variant};
 
 /// A variant with what it needs to run.
@@ -35,6 +35,11 @@ pub trait Case: Sync {
     /// The call as autotune takes it, where it is one op's.
     fn tuning_case(&self) -> Option<TuningCase> {
         None
+    }
+
+    /// Bytes of what a query in decoding knows of the keys before it: k and v.
+    fn cache_bytes(&self, shape: &Shape) -> u64 {
+        2 * elements(shape.kv()) as u64 * shape.dtype.size()
     }
 
     /// Parts of the output that the twin computes within about `work` multiply-adds: everything, or a sample.
@@ -106,7 +111,7 @@ fn row_parts(tensors: &Tensors, row_work: u64, work: u64) -> Vec<Part> {
     let part = |index: u64| {
         let row = index * (rows - 1) / (count - 1).max(1);
         let [b, h, i] = [row / len / heads, row / len % heads, row % len].map(|index| index as usize);
-        Part { head: [b, h], rows: vec![i], work: row_work, memory: 16 * len }
+        Part { head: [b, h], rows: vec![i], work: row_work, memory: 16 * u64::from(tensors.shape.len) }
     };
     (0..count).map(part).collect()
 }
