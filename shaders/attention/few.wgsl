@@ -23,7 +23,7 @@ const KEYS: u32 = 4u * HEIGHT;
 const GROUPS: u32 = ROWS; // vec4s that sum_along_width adds up
 const QUADS: u32 = (ROWS + 3u) / 4u; // fours of rows, as walk.wgsl has them,
 const OF_QUAD: u32 = ROWS / QUADS; // and how many of each there are
-const TOLD: u32 = ROWS / ((ROWS + 1u) / 2u); // rows that are told at a time: no more, so that a core has room for many workgroups
+const TOLD: u32 = ROWS / ((ROWS + 1u) / 2u); // rows told at a time: two, if there are, so that many workgroups fit a core
 const HEAD_CHUNKS: u32 = (HEAD_DIM + 3u) / 4u;
 const V_CHUNKS: u32 = (V_DIM + 3u) / 4u;
 const HEAD_COLUMNS: u32 = (HEAD_CHUNKS + WIDTH - 1u) / WIDTH; // chunks of an invocation
@@ -99,10 +99,9 @@ fn main(
     write_rows(split);
 }
 
-// Chunk x + c * WIDTH of row r of four of q, times the row's scale; 0 past the row's end.
-fn scaled_query(rows: Rows, r: u32, c: u32) -> vec4<f32> {
-    let chunk = load_q(q_base(rows)[r], head_chunk(c)) * (row_scales(rows)[r] * UNIT);
-    return select(vec4(0.0), chunk, x + c * WIDTH < HEAD_CHUNKS);
+// Chunk x + c * WIDTH of a row of q, times its scale; 0 past the row's end.
+fn scaled_query(base: u32, scale: f32, c: u32) -> vec4<f32> {
+    return select(vec4(0.0), load_q(base, head_chunk(c)) * (scale * UNIT), x + c * WIDTH < HEAD_CHUNKS);
 }
 
 // The chunks that an invocation reads: past the row's end, the last one, which counts for nothing.

@@ -5,8 +5,10 @@ var<workgroup> all_q: array<array<array<vec4<f32>, WIDTH>, HEAD_COLUMNS>, ROWS>;
 fn take_queries() {
     for (var r = y; r < ROWS; r += HEIGHT) {
         let rows = rows_of(tile, tile.first + r);
+        let at = q_base(rows).x;
+        let scale = row_scales(rows).x;
         for (var c = 0u; c < HEAD_COLUMNS; c++) { // unroll
-            all_q[r][c][x] = scaled_query(rows, 0u, c);
+            all_q[r][c][x] = scaled_query(at, scale, c);
         }
     }
     workgroupBarrier();

@@ -216,9 +216,10 @@ pub fn specializations() -> Vec<Specialization> {
             config.softcap = bits(flags, 7).then_some(30.0);
             let problem = Problem::contiguous::<Attention>(&config, shapes);
             let few = [0, (1 << 9) - 1].contains(&flags);
-            // 2 and 4 rows are between 1 and 8, in the same kernel.
-            let lengths: &[u32] = if few { &[1, 2, 4, 8, 16, 17, 65] } else { &[1, 8, 16, 17, 65] };
-            let takes = |tile: &&Tile| lengths.iter().any(|&q_len| tile.takes(&AttentionShapes { q_len, ..shapes }));
+            // Of several rows the kernel of one, its loops turned more often: not in every combination.
+            let several = if few || flags.is_power_of_two() { &[2, 4, 8][..] } else { &[] };
+            let lengths = || [1, 16, 17, 65].iter().chain(several);
+            let takes = |tile: &&Tile| lengths().any(|&q_len| tile.takes(&AttentionShapes { q_len, ..shapes }));
             let alternatives = ALTERNATIVES.iter().filter(|tile| few && tile.is_wide_enough(head_dim, v_dim));
             for tile in TILES.iter().filter(takes).chain(alternatives) {
                 // What only a tuning takes: not in every combination.
