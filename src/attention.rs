@@ -1,6 +1,7 @@
 //! Softmax attention: o = softmax(scale · q kᵀ + bias) v, tiled, with an online softmax, log-sum-exp and row entropy.
 
 mod config;
+mod few;
 mod kernels;
 mod offers;
 mod plan;

@@ -1,32 +1,53 @@
 //! The kernels by which attention and gated attention walk the keys of a tile of rows: what they have in common.
 
+use std::convert::Infallible;
 use std::fmt;
 
 use crate::context::Capabilities;
 use crate::matrices::RowTile;
 use crate::tile::Grid;
 
-/// A kernel that walks the keys, and what it is made for.
+/// A kernel that only one of the ops has.
+pub(crate) trait OwnKernel: Copy + fmt::Display {
+    /// Rows that a workgroup owns.
+    fn rows(self) -> u32;
+}
+
+impl OwnKernel for Infallible {
+    fn rows(self) -> u32 {
+        match self {}
+    }
+}
+
+/// A kernel that walks the keys, and what it is made for; `Own` is the op's own, if it has one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kernel {
+pub(crate) enum Kernel<Own = Infallible> {
     /// `tiled.wgsl`. What its rows have in common goes by subgroup operations where subgroups are large enough.
     Tiled(Grid),
     /// Attention's `rows.wgsl`, gated attention's `quadratic.wgsl`: four rows to an invocation, `keys` in a step.
-    Rows { workgroup: u32, keys: u32 },
+    Rows {
+        workgroup: u32,
+        keys: u32,
+    },
     /// The same where subgroups have the workgroup's size: each invocation reads one key's part and tells it to all, and every
     /// loop is unrolled, so that q and o are no arrays.
-    Subgroup { workgroup: u32, keys: u32 },
+    Subgroup {
+        workgroup: u32,
+        keys: u32,
+    },
     /// `cooperative.wgsl`: subgroups of 16 rows, and the device's matrices.
     Matrices(RowTile),
+    Own(Own),
 }
 
-impl Kernel {
+impl<Own: OwnKernel> Kernel<Own> {
     /// Rows that a workgroup owns.
     pub fn rows(self) -> u32 {
         match self {
             Self::Tiled(grid) => grid.rows(),
             Self::Rows { workgroup, .. } | Self::Subgroup { workgroup, .. } => 4 * workgroup,
             Self::Matrices(tile) => tile.rows(),
+            Self::Own(own) => own.rows(),
         }
     }
 
@@ -36,7 +57,7 @@ impl Kernel {
     }
 }
 
-impl fmt::Display for Kernel {
+impl<Own: OwnKernel> fmt::Display for Kernel<Own> {
     /// As tunings name it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -44,6 +65,7 @@ impl fmt::Display for Kernel {
             Self::Rows { workgroup, keys } => write!(f, "rows workgroup={workgroup} keys={keys}"),
             Self::Subgroup { workgroup, keys } => write!(f, "rows subgroup={workgroup} keys={keys}"),
             Self::Matrices(tile) => write!(f, "matrices subgroups={} keys={}", tile.subgroups, tile.keys),
+            Self::Own(own) => own.fmt(f),
         }
     }
 }

@@ -5,6 +5,8 @@ mod any;
 mod common;
 #[path = "attention/extremes.rs"]
 mod extremes;
+#[path = "attention/few.rs"]
+mod few;
 #[path = "attention/matrices.rs"]
 mod on_matrices;
 #[path = "attention/storage.rs"]

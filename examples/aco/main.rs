@@ -153,7 +153,7 @@ fn row(driver: &Driver, kernel: &Kernel, listings: Option<&Path>) -> Result<Vec<
 }
 
 /// Multiply-adds of a wave from which on a step is worth looking at.
-const LEAST: u32 = 64;
+const LEAST: u32 = 48;
 const STEP_COLUMNS: usize = 11;
 
 /// Nothing where little is multiplied.

@@ -1,11 +1,10 @@
 //! The kernels of softmax attention: the source of each specialization, and the numbers it is given.
 
-use super::plan::{ALTERNATIVES, Choice, Problem, TILES, Tile, can_shuffle, slabs, within};
+use super::plan::{ALTERNATIVES, Choice, Kernel, Problem, TILES, Tile, can_shuffle, slabs, within};
 use super::{Attention, AttentionConfig, AttentionShapes, Causal, Scale};
 use crate::adapter::Adapter;
 use crate::dispatch::Value;
 use crate::matrices::{MatrixTier, RowTile};
-use crate::row_kernel::Kernel;
 use crate::wgsl::{self, Constant, Source, Specialization, source};
 
 /// A workgroup of the combine kernel, and how many of its invocations share four dims of a row.
@@ -31,6 +30,11 @@ fn is_vec4(problem: &Problem) -> bool {
     problem.is_vec4(&["q", "k", "v"])
 }
 
+/// Chunks of four dims, the more of head_dim and v_dim.
+pub(super) fn chunks(shapes: &AttentionShapes) -> u32 {
+    shapes.head_dim.max(shapes.v_dim).div_ceil(4)
+}
+
 /// Keys that a step takes; ranges of keys are multiples of it.
 pub(super) fn keys_per_step(problem: &Problem, kernel: Kernel) -> u32 {
     let plain = is_vec4(problem) && !problem.shapes.bias && !problem.shapes.mask;
@@ -44,10 +48,11 @@ pub(super) fn keys_per_step(problem: &Problem, kernel: Kernel) -> u32 {
             }
         }
         Kernel::Subgroup { keys, .. } | Kernel::Matrices(RowTile { keys, .. }) => keys,
+        Kernel::Own(few) => few.keys(chunks(&problem.shapes)),
     }
 }
 
-/// The kernel that walks the keys; `shuffle` if a tile's rows share by subgroup operations, `partial` if it leaves its rows
+/// The kernel that walks the keys; `shuffle` if invocations share by subgroup operations, `partial` if it leaves its rows
 /// to the combine kernel.
 pub(super) fn walk(
     config: &AttentionConfig,
@@ -81,7 +86,7 @@ pub(super) fn walk(
     // Where arrays compile slowly, q and o stay in storage unless every loop is unrolled; and both sides of a branch run. To
     // follow a growth takes subgroups.
     let slow_arrays = adapter == Adapter::SlowArrays;
-    let together = matches!(kernel, Kernel::Tiled(_) | Kernel::Matrices(_));
+    let together = matches!(kernel, Kernel::Tiled(_) | Kernel::Matrices(_) | Kernel::Own(_));
     fragments.push(pick(together, source!("shared/steps_together"), source!("shared/steps_apart")));
     let block = pick(slow_arrays, source!("attention/block_storage"), source!("attention/block_private"));
     let follow = pick(slow_arrays, source!("attention/follow_steps"), source!("attention/follow_growth_subgroup"));
@@ -113,6 +118,10 @@ pub(super) fn walk(
         Kernel::Matrices(tile) => {
             fragments.extend(tile.fragments());
             (source!("attention/cooperative"), tile.constants())
+        }
+        Kernel::Own(few) => {
+            fragments.extend(few.fragments(shuffle));
+            (source!("attention/few"), few.constants(chunks(shapes)).to_vec())
         }
     };
     constants.extend([
@@ -221,9 +230,11 @@ pub fn specializations() -> Vec<Specialization> {
             let mut config = AttentionConfig::new().scale(scale);
             config.softcap = bits(flags, 7).then_some(30.0);
             let problem = Problem::contiguous::<Attention>(&config, shapes);
-            let takes =
-                |tile: &&Tile| [1, 17, 65].iter().any(|&q_len| tile.takes(&AttentionShapes { q_len, ..shapes }));
             let few = [0, (1 << 9) - 1].contains(&flags);
+            // Of several rows the kernel of one, its loops turned more often: not in every combination.
+            let several = if few || flags.is_power_of_two() { &[2, 4, 8][..] } else { &[] };
+            let lengths = || [1, 16, 17, 65].iter().chain(several);
+            let takes = |tile: &&Tile| lengths().any(|&q_len| tile.takes(&AttentionShapes { q_len, ..shapes }));
             let alternatives = ALTERNATIVES.iter().filter(|tile| few && tile.is_wide_enough(head_dim, v_dim));
             for tile in TILES.iter().filter(takes).chain(alternatives) {
                 // What only a tuning takes: not in every combination.
@@ -231,7 +242,7 @@ pub fn specializations() -> Vec<Specialization> {
                 let table = [16 << 10, 32 << 10].map(|granted| within(tile.kernel, granted, v_dim));
                 for kernel in table.into_iter().chain(slabs) {
                     for adapter in [Adapter::Llvmpipe, Adapter::SlowArrays] {
-                        for shuffle in [false, can_shuffle(64, kernel, v_dim)] {
+                        for shuffle in [false, can_shuffle(64, kernel, &shapes)] {
                             found.push(walk(&config, &problem, kernel, adapter, shuffle, bits(flags, 8)));
                         }
                     }

@@ -2,12 +2,12 @@
 
 use std::fmt;
 
-use super::AttentionConfig;
-use super::plan::{ALTERNATIVES, Problem, TILES, matrix_kernels, slabs};
+use super::plan::{ALTERNATIVES, Kernel, Problem, TILES, matrix_kernels, rows_per_kv_head, slabs};
+use super::{AttentionConfig, AttentionShapes};
 use crate::Matrices;
 use crate::adapter::Adapter;
 use crate::context::Capabilities;
-use crate::row_kernel::{Kernel, KeyRange};
+use crate::row_kernel::KeyRange;
 use crate::tuning::Class;
 
 /// A kernel, and the keys of a range.
@@ -26,12 +26,13 @@ impl fmt::Display for Offer {
 /// Lengths of ranges of keys.
 const RANGES: [u32; 5] = [KeyRange::WHOLE, 4096, 1024, 512, 256];
 
-/// Everything that is right for the problem on this device, whatever its number of rows.
+/// Everything that is right for the problem on this device, whatever its number of rows; what is made for few, where two tiles hold
+/// them.
 pub(super) fn offers(config: &AttentionConfig, problem: &Problem, capabilities: &Capabilities) -> Vec<Offer> {
     let shapes = &problem.shapes;
     let ranges = || std::iter::once(None).chain(RANGES.map(Some)).map(KeyRange);
     let kernels = match matrix_kernels(config, shapes, capabilities) {
-        Ok(found) if found.is_empty() => kernels(shapes.head_dim, shapes.v_dim, capabilities),
+        Ok(found) if found.is_empty() => kernels(shapes, capabilities),
         // A device that refuses the config is offered nothing.
         found => found.unwrap_or_default(),
     };
@@ -39,14 +40,18 @@ pub(super) fn offers(config: &AttentionConfig, problem: &Problem, capabilities: 
 }
 
 /// The kernels of the adapter's rows in the table, and their alternatives.
-fn kernels(head_dim: u32, v_dim: u32, capabilities: &Capabilities) -> Vec<Kernel> {
+fn kernels(shapes: &AttentionShapes, capabilities: &Capabilities) -> Vec<Kernel> {
     let adapter = Adapter::of(capabilities);
     let rows = TILES.iter().chain(ALTERNATIVES);
-    let rows = rows.filter(|tile| tile.is_for(adapter) && tile.is_wide_enough(head_dim, v_dim));
+    let rows = rows.filter(|tile| tile.is_for(adapter) && tile.is_wide_enough(shapes.head_dim, shapes.v_dim));
+    let runs = |kernel: &Kernel| match kernel {
+        Kernel::Own(few) => rows_per_kv_head(shapes) <= 2 * few.rows,
+        _ => kernel.runs_with(capabilities.subgroup_size),
+    };
     let granted = capabilities.limits.max_compute_workgroup_storage_size;
     let mut found = Vec::new();
-    for kernel in rows.map(|tile| tile.kernel).filter(|kernel| kernel.runs_with(capabilities.subgroup_size)) {
-        for slab in slabs(kernel, granted, v_dim) {
+    for kernel in rows.map(|tile| tile.kernel).filter(runs) {
+        for slab in slabs(kernel, granted, shapes.v_dim) {
             if !found.contains(&slab) {
                 found.push(slab);
             }

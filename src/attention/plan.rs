@@ -1,6 +1,7 @@
 //! Which kernels run for a problem, and in what dispatches.
 
-use super::kernels::{Combine, combine, keys_per_step, values, walk};
+use super::few::Few;
+use super::kernels::{Combine, chunks, combine, keys_per_step, values, walk};
 use super::offers::{self, Offer};
 use super::{Attention, AttentionConfig, AttentionShapes, OPERANDS, Scale};
 use crate::adapter::Adapter;
@@ -8,7 +9,7 @@ use crate::context::Capabilities;
 use crate::dispatch::{Plan, PlanBuilder};
 use crate::matrices::{MatrixTier, RowTile};
 use crate::op::{self, Access, GivenNames, Kernels, Operand};
-use crate::row_kernel::{Kernel, least_range};
+use crate::row_kernel::{self, least_range};
 use crate::tensor::product;
 use crate::tile::{Grid, grid};
 #[cfg(feature = "blocking")]
@@ -17,6 +18,7 @@ use crate::wgsl::Specialization;
 use crate::{Error, Matrices, Result};
 
 pub(super) type Problem = op::Problem<AttentionShapes>;
+pub(super) type Kernel = row_kernel::Kernel<Few>;
 
 impl Kernels for Attention {
     const NAME: &'static str = "attention";
@@ -120,7 +122,7 @@ pub(super) fn slabs(kernel: Kernel, granted: u32, v_dim: u32) -> Vec<Kernel> {
 }
 
 /// Rows of the attention matrix that read the same keys.
-fn rows_per_kv_head(shapes: &AttentionShapes) -> u32 {
+pub(super) fn rows_per_kv_head(shapes: &AttentionShapes) -> u32 {
     shapes.q_len.saturating_mul(shapes.q_heads / shapes.kv_heads.max(1))
 }
 
@@ -135,7 +137,10 @@ const ANY: u32 = u32::MAX;
 /// not repay, and much longer on other software drivers. Where arrays compile slowly, the unrolled kernel does so for 4 seconds
 /// at 64 dims, 11 at 128 and 35 at 256, and then takes a quarter of the time or less.
 ///
-/// On a GPU, a workgroup of 128 holds 128 rows by 64 keys, or 64 by 128: of each product an invocation computes 8 by 8 numbers
+/// On a GPU, up to 8 rows have a kernel of their own: by AMD's compiler it takes 7 instructions of a wave for each key and 64 dims of one
+/// row and 32 of eight, the tile of 16 rows 99 of any. Two such tiles would still take fewer than that, but read the keys twice.
+///
+/// Above, a workgroup of 128 holds 128 rows by 64 keys, or 64 by 128: of each product an invocation computes 8 by 8 numbers
 /// from 16 that it reads from workgroup memory, and keeps 128 of them. v_dim above 128 takes 4 by 16. Tiles of the same v_dim, above 16
 /// rows, add in the same order. Slabs set how often the invocations wait for each other, and for memory; twice
 /// as large ones, which a tuning may take, cost a compiler registers, and a device workgroups that share a multiprocessor.
@@ -155,7 +160,11 @@ pub(super) const TILES: &[Tile] = &[
     Tile { adapter: Adapter::SlowArrays,  rows: [2048, ANY],   keys: 16384, dims: 256, kernel: Kernel::Subgroup { workgroup: 4, keys: 2 } },
     Tile { adapter: Adapter::SlowArrays,  rows: [0, ANY],      keys: ANY,   dims: ANY, kernel: Kernel::Rows { workgroup: 8, keys: 8 } },
     Tile { adapter: Adapter::Cpu,         rows: [0, ANY],      keys: ANY,   dims: ANY, kernel: Kernel::Rows { workgroup: 8, keys: 8 } },
-    Tile { adapter: Adapter::Gpu,         rows: [0, 16],       keys: ANY,   dims: ANY, kernel: Kernel::Tiled(grid([4, 1, 4, 4], 32)) },
+    Tile { adapter: Adapter::Gpu,         rows: [0, 1],        keys: ANY,   dims: ANY, kernel: Kernel::Own(Few { rows: 1 }) },
+    Tile { adapter: Adapter::Gpu,         rows: [2, 2],        keys: ANY,   dims: ANY, kernel: Kernel::Own(Few { rows: 2 }) },
+    Tile { adapter: Adapter::Gpu,         rows: [3, 4],        keys: ANY,   dims: ANY, kernel: Kernel::Own(Few { rows: 4 }) },
+    Tile { adapter: Adapter::Gpu,         rows: [5, 8],        keys: ANY,   dims: ANY, kernel: Kernel::Own(Few { rows: 8 }) },
+    Tile { adapter: Adapter::Gpu,         rows: [9, 16],       keys: ANY,   dims: ANY, kernel: Kernel::Tiled(grid([4, 1, 4, 4], 32)) },
     Tile { adapter: Adapter::Gpu,         rows: [17, 64],      keys: ANY,   dims: 128, kernel: Kernel::Tiled(grid([8, 2, 8, 2], 16)) },
     Tile { adapter: Adapter::Gpu,         rows: [65, ANY],     keys: ANY,   dims: 64,  kernel: Kernel::Tiled(grid([16, 2, 8, 2], 16)) },
     Tile { adapter: Adapter::Gpu,         rows: [65, ANY],     keys: ANY,   dims: 128, kernel: Kernel::Tiled(grid([8, 2, 8, 2], 16)) },
@@ -180,7 +189,9 @@ pub(super) const ALTERNATIVES: &[Tile] = &[
 /// Those of 16 rows are a quarter as large, and wait for memory more than they compute.
 fn enough(kernel: Kernel) -> (u64, u32) {
     match kernel {
-        Kernel::Tiled(Grid { height: ..=4, .. }) | Kernel::Matrices(RowTile { subgroups: 1, .. }) => (1024, 128),
+        Kernel::Tiled(Grid { height: ..=4, .. }) | Kernel::Matrices(RowTile { subgroups: 1, .. }) | Kernel::Own(_) => {
+            (1024, 128)
+        }
         Kernel::Matrices(_) => (256, 256),
         Kernel::Tiled(_) => (256, 256),
         Kernel::Rows { .. } | Kernel::Subgroup { .. } => (8, 256),
@@ -233,11 +244,12 @@ pub(super) fn select(
         _ => format!("on {adapter}"),
     };
     let mut reasons = vec![format!("{} rows of a kv head to a workgroup, {step} keys a step, {on}", kernel.rows())];
-    let shuffle = capabilities.min_subgroup_size.is_some_and(|least| can_shuffle(least, kernel, shapes.v_dim));
+    let shuffle = capabilities.min_subgroup_size.is_some_and(|least| can_shuffle(least, kernel, shapes));
     match kernel {
         Kernel::Subgroup { workgroup, .. } => reasons.push(format!("subgroups of {workgroup}")),
         Kernel::Tiled(_) if shuffle => reasons.push("row statistics by subgroup operations".into()),
-        Kernel::Tiled(_) | Kernel::Rows { .. } | Kernel::Matrices(_) => {}
+        Kernel::Own(_) if shuffle => reasons.push("scores added up by subgroup operations".into()),
+        Kernel::Tiled(_) | Kernel::Rows { .. } | Kernel::Matrices(_) | Kernel::Own(_) => {}
     }
     let tiles = row_tiles * u64::from(shapes.batch) * u64::from(shapes.kv_heads);
     let range =
@@ -339,11 +351,16 @@ fn split_keys(
     Ok((keys, reason))
 }
 
-/// Whether the invocations of a tile that share a row lie in one subgroup, whatever its size.
-pub(super) fn can_shuffle(least_subgroup: u32, kernel: Kernel, v_dim: u32) -> bool {
-    let Kernel::Tiled(grid) = kernel else { return true };
-    let width = grid.width(v_dim.div_ceil(4));
-    width.is_power_of_two() && least_subgroup.is_multiple_of(width)
+/// Whether the invocations of a tile that share a row, or a key, lie in one subgroup, whatever its size.
+pub(super) fn can_shuffle(least_subgroup: u32, kernel: Kernel, shapes: &AttentionShapes) -> bool {
+    match kernel {
+        Kernel::Tiled(grid) => {
+            let width = grid.width(shapes.v_dim.div_ceil(4));
+            width.is_power_of_two() && least_subgroup.is_multiple_of(width)
+        }
+        Kernel::Own(few) => few.can_shuffle(chunks(shapes), least_subgroup),
+        Kernel::Rows { .. } | Kernel::Subgroup { .. } | Kernel::Matrices(_) => true,
+    }
 }
 
 /// Keys that one workgroup can walk without meeting the driver's cap on loop iterations.
@@ -363,9 +380,14 @@ fn keys_under_loop_cap(
         Kernel::Subgroup { .. } => [outside, 1],
         Kernel::Matrices(tile) => tile.iterations([shapes.head_dim, shapes.v_dim]),
         Kernel::Tiled(grid) => [outside, grid.iterations(shapes.head_dim, v_chunks)],
+        Kernel::Own(few) => few.iterations(chunks(shapes)),
     };
-    // Counting the keys that a mask leaves takes one iteration each, in every range.
-    let counts = if let Kernel::Tiled(grid) = kernel { grid.groups } else { 1 };
+    // Counting the keys that a mask leaves takes one iteration each, in every range, for each four rows of an invocation.
+    let counts = match kernel {
+        Kernel::Tiled(grid) => grid.groups,
+        Kernel::Own(few) => few.rows.div_ceil(4),
+        Kernel::Rows { .. } | Kernel::Subgroup { .. } | Kernel::Matrices(_) => 1,
+    };
     let counting = if config.scale.terms(shapes.head_dim).log_n && shapes.mask { shapes.kv_len + 1 } else { 0 };
     let counting = counting.saturating_mul(counts);
     let steps = cap.saturating_sub(outside).saturating_sub(counting) / per_step;
@@ -465,6 +487,21 @@ mod tests {
         assert_eq!((choice.row_tiles, choice.split_keys, choice.splits), (1, 128, 256), "heads share a tile");
         let short = AttentionShapes { kv_len: 100, ..decode };
         assert_eq!(choose(short, &Capabilities::plain()).splits, 1, "nothing to split");
+    }
+
+    #[test]
+    fn few_rows_have_a_kernel_of_their_own() {
+        let picks = |q_heads, q_len, dim| {
+            let shapes = AttentionShapes { q_heads, q_len, kv_heads: 2, ..AttentionShapes::new(1, 2, 4096, dim) };
+            let walk = choose(shapes, &Capabilities::plain()).walk;
+            let number = |name| walk.constants.iter().find(|(own, _)| *own == name).map(|(_, value)| value.to_string());
+            (walk.kernel.path, number("ROWS"), number("WIDTH"))
+        };
+        let few = |rows: u32, width: u32| ("attention/few", Some(format!("{rows}u")), Some(format!("{width}u")));
+        assert_eq!(picks(2, 1, 64), few(1, 8));
+        assert_eq!(picks(6, 1, 128), few(4, 16));
+        assert_eq!(picks(4, 4, 256), few(8, 32));
+        assert_eq!(picks(2, 9, 64).0, "attention/tiled");
     }
 
     #[test]

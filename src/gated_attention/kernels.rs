@@ -118,6 +118,7 @@ pub(super) fn walk(config: &GatedAttentionConfig, problem: &Problem, choice: &Ch
         Kernel::Matrices(tile) => cooperative(tile),
         Kernel::Rows { workgroup, keys } => quadratic([workgroup, keys], false, choice.q_in_storage, chunked),
         Kernel::Subgroup { workgroup, keys } => quadratic([workgroup, keys], true, false, chunked),
+        Kernel::Own(none) => match none {},
     };
     fragments.extend(own);
     constants.extend([

@@ -258,6 +258,7 @@ impl Choice {
             Kernel::Rows { workgroup, .. } | Kernel::Subgroup { workgroup, .. } => {
                 State { kernel: StateKernel::Rows { workgroup }, v_block: self.v_block }
             }
+            Kernel::Own(none) => match none {},
         }
     }
 }
@@ -361,6 +362,7 @@ fn iterations(shapes: &GatedAttentionShapes, choice: &Choice) -> (u32, u32) {
         Kernel::Subgroup { .. } => (5 * v_block + 16, 1),
         Kernel::Matrices(tile) => tile.iterations([shapes.key_dim, 4 * v_block]).into(),
         Kernel::Tiled(grid) => (key_chunks + 128, grid.iterations(shapes.key_dim, v_block)),
+        Kernel::Own(none) => match none {},
     }
 }
 
@@ -376,6 +378,7 @@ fn linear_iterations(shapes: &GatedAttentionShapes, choice: &Choice) -> u32 {
             let bring = (grid.slab * choice.v_block).div_ceil(grid.width(choice.v_block) * grid.height) + 1;
             shapes.key_dim.div_ceil(grid.slab) * (grid.slab + bring + 4) + 1
         }
+        Kernel::Own(none) => match none {},
     }
 }
 
