@@ -101,8 +101,11 @@ fn what_a_tuning_names_runs_and_is_right() -> Result<()> {
     let shapes = shapes(70, 90, 20);
     let config = AttentionConfig::new().causal(Causal::BottomRight);
     for (by, context) in contexts().into_iter().take(2) {
-        let kernel =
-            if context.capabilities().is_cpu { "rows workgroup=8 keys=8" } else { "tiled height=4 groups=1 keys=4 columns=4 slab=8" };
+        let kernel = if context.capabilities().is_cpu {
+            "rows workgroup=8 keys=8"
+        } else {
+            "tiled height=4 groups=1 keys=4 columns=4 slab=8"
+        };
         let measured = context.autotune(&[(config, shapes).into()], &LITTLE, |_| ())?;
         for kernel in [kernel.to_owned(), format!("{kernel} unsplit"), format!("{kernel} range=256")] {
             let tuned = context.with_tuning(forged(&measured, &kernel))?;

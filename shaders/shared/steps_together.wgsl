@@ -2,7 +2,8 @@
 // code is half as long. What an edge takes is behind branches that are uniform in the workgroup.
 fn take_steps(walk: Walk, k_base: u32, v_base: u32) {
     let last = u32(walk.end) - 1u;
+    let whole = u32(walk.whole_to - walk.whole_from);
     for (var t = 0; t < walk.steps; t++) {
-        step(u32(walk.begin + t * i32(KEYS)), last, t < walk.whole_from || t >= walk.whole_to, k_base, v_base);
+        step(u32(walk.begin + t * i32(KEYS)), last, u32(t - walk.whole_from) >= whole, k_base, v_base);
     }
 }
