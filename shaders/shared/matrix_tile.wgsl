@@ -141,7 +141,11 @@ fn own_key(i: u32) -> u32 {
 }
 
 fn scores_of(i: u32) -> vec4<f32> {
-    return vec4(s_tile[own][row].owner[x][i][0], s_tile[own][row].owner[x][i][1], s_tile[own][row].owner[x][i][2], s_tile[own][row].owner[x][i][3]);
+    var four: vec4<f32>;
+    for (var d = 0u; d < 4u; d++) { // unroll
+        four[d] = s_tile[own][row].owner[x][i][d];
+    }
+    return four;
 }
 
 fn put_weights(i: u32, p: vec4<f32>) {

@@ -1,5 +1,5 @@
-// The queries of matrix_tile.wgsl, in matrices that a subgroup keeps for the whole walk. They come through the tile of weights, KEYS dims at a
-// time.
+// The queries of matrix_tile.wgsl, in matrices that a subgroup keeps for the whole walk. They come through the tile of weights,
+// KEYS dims at a time.
 const HELD: bool = true;
 const HEAD_PANELS: u32 = (HEAD_MATRICES + KEY_MATRICES - 1u) / KEY_MATRICES;
 
