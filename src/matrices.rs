@@ -17,7 +17,8 @@ pub enum Matrices {
     #[default]
     None,
     /// Yes: the factors of every product are rounded to f16, sums stay f32. A factor past ±65504, the largest number of f16,
-    /// counts as ±65504 (an infinity too), and one below 2⁻¹⁴ may count as 0; no sum of finite numbers becomes infinite or NaN.
+    /// counts as ±65504 (an infinity too, but in a tensor that is stored in f16, where it may stay one), and one below 2⁻¹⁴ may
+    /// count as 0; no sum of finite numbers becomes infinite or NaN.
     /// A factor that is NaN may count as any number.
     F16,
 }
@@ -96,11 +97,12 @@ impl MatrixTier {
             );
         }
         match capabilities.subgroup_size {
-            Some(subgroup) if subgroup >= 4 && reasons.is_empty() => {
-                return Ok(Self { size: if sizes.sixteen { 16 } else { 8 }, subgroup });
+            Some(subgroup) if subgroup >= 8 && reasons.is_empty() => {
+                let size = if sizes.sixteen && (subgroup >= 16 || !sizes.eight) { 16 } else { 8 };
+                return Ok(Self { size, subgroup });
             }
-            Some(subgroup) if subgroup < 4 => {
-                reasons.push(format!("matrices: f16 needs subgroups of at least 4, the device's are of {subgroup}"));
+            Some(subgroup) if subgroup < 8 => {
+                reasons.push(format!("matrices: f16 needs subgroups of at least 8, the device's are of {subgroup}"));
             }
             None if missing.is_empty() => {
                 reasons.push("matrices: f16 needs subgroups of one size, and the device's vary".into());
@@ -125,9 +127,6 @@ impl fmt::Display for MatrixTier {
     }
 }
 
-/// Rows of a tile of `shared/matrix_tile.wgsl` that a subgroup owns.
-pub(crate) const OWN_ROWS: u32 = 16;
-
 /// Subgroups and keys of a step of an attention's tile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RowTile {
@@ -137,7 +136,7 @@ pub(crate) struct RowTile {
 }
 
 impl RowTile {
-    /// The best first: more subgroups share what a step brings, and more keys its barriers. The largest takes 27.5 KiB where both
+    /// The best first: more subgroups share what a step brings, and more keys its barriers. The largest takes 24 KiB where both
     /// dims are 64, so that several workgroups share a multiprocessor.
     const ALL: [[u32; 2]; 5] = [[4, 32], [2, 32], [2, 16], [1, 32], [1, 16]];
 
@@ -146,8 +145,10 @@ impl RowTile {
         let tile = |[subgroups, keys]: [u32; 2]| Self { subgroups, keys, tier };
         let fits = |own: &Self| {
             // Of few rows, no subgroup is idle.
-            let used = own.subgroups == 1 || rows > OWN_ROWS * own.subgroups / 2;
-            let shared = tier.subgroup.is_multiple_of(4) && own.keys.is_multiple_of(tier.subgroup / 4);
+            let used = own.subgroups == 1 || rows > own.rows() / 2;
+            let shared = tier.subgroup.is_multiple_of(own.own_rows())
+                && own.own_rows().is_multiple_of(tier.size)
+                && own.keys.is_multiple_of(4 * own.width());
             used && shared
                 && own.invocations() <= limits.max_compute_invocations_per_workgroup
                 && own.bytes(dims) <= limits.max_compute_workgroup_storage_size
@@ -166,7 +167,17 @@ impl RowTile {
     }
 
     pub fn rows(self) -> u32 {
-        OWN_ROWS * self.subgroups
+        self.own_rows() * self.subgroups
+    }
+
+    /// Rows that a subgroup owns: at least one invocation to a row.
+    fn own_rows(self) -> u32 {
+        self.tier.subgroup.min(16)
+    }
+
+    /// Invocations that share a row.
+    fn width(self) -> u32 {
+        self.tier.subgroup / self.own_rows()
     }
 
     fn invocations(self) -> u32 {
@@ -175,36 +186,59 @@ impl RowTile {
 
     /// Workgroup memory, as the head of `shared/matrix_tile.wgsl` tells it.
     fn bytes(self, dims: [u32; 2]) -> u32 {
-        let [q_stride, v_stride] = dims.map(|dim| dim.next_multiple_of(self.tier.size) + 8);
+        let [q_dims, v_dims] = self.whole(dims);
         let (rows, keys) = (self.rows(), self.keys);
-        2 * (rows * q_stride + keys * q_stride.max(v_stride) + rows * (keys + 8))
-            + 4 * (rows * (keys + 4) + self.subgroups)
+        let q_rows = if self.holds(dims) { 0 } else { rows };
+        2 * ((keys + q_rows) * (q_dims + 8) + v_dims * (keys + 8) + rows * (keys + 8)) + 4 * (rows * (keys + 4) + 4)
+    }
+
+    /// Dims in whole matrices.
+    fn whole(self, dims: [u32; 2]) -> [u32; 2] {
+        dims.map(|dim| dim.next_multiple_of(self.tier.size))
+    }
+
+    /// Whether q stays in matrices: where they are few, beside those of o.
+    fn holds(self, dims: [u32; 2]) -> bool {
+        self.whole(dims)[0] <= 8 * self.tier.size
+    }
+
+    /// Values of which an invocation brings four dims at once: so many that it writes whole words, fewer where some were idle.
+    fn value_keys(self, dims: [u32; 2]) -> u32 {
+        if self.keys / 4 * self.whole(dims)[1] / 4 >= self.invocations() { 4 } else { 2 }
     }
 
     /// Loop iterations of an invocation outside the steps, and in one, exits counted.
     pub fn iterations(self, dims: [u32; 2]) -> [u32; 2] {
-        let Self { subgroups, keys, tier } = self;
-        let [q_chunks, v_chunks] = dims.map(|dim| dim.next_multiple_of(tier.size) / 4);
-        let width = tier.subgroup / 4;
-        let panels = dims[1].div_ceil(tier.size) * (tier.size.div_ceil(width) + 2) + 1;
-        let bring = |chunks: u32| chunks.div_ceil(self.invocations()) + 1;
-        let brought = bring(keys * q_chunks) + bring(keys * v_chunks);
-        let step = brought + q_chunks + 1 + 2 * (keys / width + 1) + keys + 16 + panels;
-        [bring(subgroups * OWN_ROWS / 4 * q_chunks) + panels + 128, step + 1]
+        let [keys, values] = self.whole(dims).map(|dims| (self.keys * dims / 8).div_ceil(self.invocations()) + 1);
+        let [q_dims, v_dims] = self.whole(dims);
+        [keys + q_dims + v_dims + 128, keys + values + q_dims + v_dims + 2 * self.keys + 16]
     }
 
-    pub fn constants(self) -> Vec<(&'static str, Constant)> {
+    /// `exact`: whether q, k and v are stored in the f16 that matrices multiply.
+    pub fn constants(self, dims: [u32; 2], exact: [bool; 3]) -> Vec<(&'static str, Constant)> {
+        let four = |exact| Constant::Type(if exact { "vec4<f16>" } else { "vec4<f32>" });
+        // Numbers of k and v on their way in an invocation's registers.
+        let brought = self.keys * self.whole(dims).iter().sum::<u32>() / self.invocations();
         vec![
             ("SUBGROUP", Constant::U32(self.tier.subgroup)),
             ("SUBGROUPS", Constant::U32(self.subgroups)),
             ("KEYS", Constant::U32(self.keys)),
-            ("UNROLL", Constant::Bool(self.keys / (self.tier.subgroup / 4) <= 8)),
+            ("OWN_ROWS", Constant::U32(self.own_rows())),
+            ("VALUE_KEYS", Constant::U32(self.value_keys(dims))),
+            ("AHEAD", Constant::Bool(brought <= 64)),
+            ("UNROLL", Constant::Bool(self.keys / self.width() <= 16)),
+            ("UNROLL_VALUES", Constant::Bool(self.keys * self.whole(dims)[1] <= 32 * self.tier.size * self.tier.size)),
+            ("Q_F16", Constant::Bool(exact[0])),
+            ("K_F16", Constant::Bool(exact[1])),
+            ("V_F16", Constant::Bool(exact[2])),
+            ("KeyFour", four(exact[1])),
+            ("ValueFour", four(exact[2])),
         ]
     }
 
-    pub fn fragments(self) -> Vec<&'static Source> {
-        let own = [source!("shared/matrix_tile"), source!("shared/along_width_subgroup")];
-        own.into_iter().chain(self.tier.fragments()).collect()
+    pub fn fragments(self, dims: [u32; 2]) -> Vec<&'static Source> {
+        let queries = if self.holds(dims) { source!("shared/queries_held") } else { source!("shared/queries_shared") };
+        [source!("shared/matrix_tile"), queries].into_iter().chain(self.tier.fragments()).collect()
     }
 }
 
@@ -225,8 +259,9 @@ mod tests {
         assert_eq!(tiles(1000, 64, 16 << 10)[0], [2, 16]);
         assert_eq!(tiles(1000, 128, 48 << 10)[0], [4, 32]);
         assert_eq!(tiles(1000, 128, 32 << 10)[0], [2, 32]);
-        assert_eq!(tiles(1000, 256, 32 << 10)[0], [2, 16]);
-        assert_eq!(tiles(1000, 128, 16 << 10)[0], [1, 16]);
+        assert_eq!(tiles(1000, 256, 48 << 10)[0], [2, 16]);
+        assert_eq!(tiles(1000, 256, 32 << 10)[0], [1, 16]);
+        assert_eq!(tiles(1000, 128, 16 << 10)[0], [2, 16]);
         assert_eq!(tiles(1, 64, 48 << 10)[0], [1, 32], "one row");
         assert!(tiles(1000, 256, 16 << 10).is_empty(), "refused");
     }

@@ -6,9 +6,9 @@ mod common;
 
 use common::{context, matrices, with_matrices};
 use wgpu_attention::{
-    Attention, AttentionConfig, AttentionShapes, Context, ContextOptions, DType, Error, GatedAttention,
-    GatedAttentionConfig, GatedAttentionShapes, GauMode, MatMul, MatMulConfig, MatMulInputs, MatMulOutputs,
-    MatMulShapes, Matrices, TensorView,
+    Attention, AttentionConfig, AttentionInputs, AttentionOutputs, AttentionShapes, Causal, Context, ContextOptions,
+    DType, Error, GatedAttention, GatedAttentionConfig, GatedAttentionShapes, GauMode, MatMul, MatMulConfig,
+    MatMulInputs, MatMulOutputs, MatMulShapes, Matrices, TensorView,
 };
 
 /// The reasons of a refusal.
@@ -99,4 +99,52 @@ fn numbers_past_the_largest_of_f16_count_as_that() {
         product(context, &[1.0 + 1.0 / 4096.0, 3.0, 1e-9, 2.0_f32.powi(-14)], &[1.0]),
         [1.0, 3.0, 0.0, 2.0_f32.powi(-14)]
     );
+}
+
+/// Numbers of f16 between -2 and 2, stored so or in f32.
+fn uploaded(context: &Context, count: usize, seed: usize, dtype: DType) -> wgpu::Buffer {
+    let mut numbers: Vec<_> = (0..count).map(|i| ((i * 37 + seed * 11) % 129) as f32 / 32.0 - 2.0).collect();
+    // The last, which attention hides from all rows but one.
+    numbers[count - 1] = f32::NAN;
+    context.upload_as(&numbers, dtype).unwrap()
+}
+
+#[test]
+fn what_is_stored_in_f16_is_multiplied_as_it_is() {
+    let Some(context) = matrices() else { return };
+    for dim in [12, 24] {
+        let shape = [1, 1, 45, dim];
+        let count = 45 * dim as usize;
+        let of = |dtype| {
+            let [q, k, v] = [1, 2, 3].map(|seed| uploaded(context, count, seed, dtype));
+            let [q, k, v] = [&q, &k, &v].map(|buffer| TensorView::new(buffer, dtype, shape));
+            let o = context.allocate(count);
+            let config = AttentionConfig::new().causal(Causal::TopLeft).matrices(Matrices::F16);
+            let outputs = AttentionOutputs::new(TensorView::f32(&o, shape));
+            let prepared = Attention::new(context, config).unwrap().prepare(AttentionInputs::new(q, k, v), outputs);
+            context.run(&prepared.unwrap()).unwrap();
+            context.download(&o).unwrap()
+        };
+        common::assert_same_bits(
+            "attention",
+            &of(DType::F16)[..44 * dim as usize],
+            &of(DType::F32)[..44 * dim as usize],
+        );
+    }
+    for [m, n, k] in [[45, 37, 50], [64, 32, 64]] {
+        let of = |dtype| {
+            let a = uploaded(context, (m * k) as usize + 1, 1, dtype);
+            let b = uploaded(context, (k * n) as usize + 1, 2, dtype);
+            let c = context.allocate((m * n) as usize);
+            let inputs =
+                MatMulInputs::new(TensorView::new(&a, dtype, [1, 1, m, k]), TensorView::new(&b, dtype, [1, 1, k, n]));
+            let op = MatMul::new(context, MatMulConfig::new().matrices(Matrices::F16)).unwrap();
+            let prepared = op.prepare(inputs, MatMulOutputs { c: TensorView::f32(&c, [1, 1, m, n]) }).unwrap();
+            context.run(&prepared).unwrap();
+            context.download(&c).unwrap()
+        };
+        let (stored, plain) = (of(DType::F16), of(DType::F32));
+        assert!(plain.iter().all(|x| x.is_finite()));
+        common::assert_same_bits("matmul", &stored, &plain);
+    }
 }

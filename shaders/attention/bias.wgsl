@@ -3,10 +3,10 @@
 
 const MINUS_INFINITY: u32 = 0xff800000u;
 
-// Adds each row's bias for key j to its score; read only for rows that see the key. A bias of minus infinity hides it; a
+// Adds each row's bias for its key j to its score; read only for rows that see the key. A bias of minus infinity hides it; a
 // sum below LOWEST counts as that, so that a row of nothing else still has a largest score. Not NaN: by the bits, as a driver may
 // make a maximum of a comparison, and that drops it.
-fn add_bias(s: ptr<function, vec4<f32>>, rows: Rows, j: u32, see: vec4<bool>) -> vec4<bool> {
+fn add_bias(s: ptr<function, vec4<f32>>, rows: Rows, j: vec4<u32>, see: vec4<bool>) -> vec4<bool> {
     let base = params.bias_start + rows.batch * params.bias_batch + rows.head * params.bias_head;
     let at = base + rows.row * params.bias_row + j;
     var bits = vec4(MINUS_INFINITY);

@@ -10,7 +10,16 @@ const SUBGROUPS: u32 = 4u;
 const KEYS: u32 = 32u;
 const HEAD_DIM: u32 = 64u;
 const V_DIM: u32 = 64u;
+const OWN_ROWS: u32 = 16u; // of a subgroup
+const VALUE_KEYS: u32 = 4u; // of each value that an invocation brings, in fours of dims
+const AHEAD: bool = true; // what is brought is fetched before a step's products: it is few
 const UNROLL: bool = true; // what an invocation has of a step's scores is few
+const UNROLL_VALUES: bool = true; // the matrices of a step's values are few
+const Q_F16: bool = false; // q is stored in f16, and is copied as it is
+const K_F16: bool = false;
+const V_F16: bool = false;
+alias KeyFour = vec4<f32>; // four dims of a key on their way: of f16, if it is stored so
+alias ValueFour = vec4<f32>;
 const LOG_N: bool = false; // the scale depends on the row's number of visible keys
 const SOFTCAP: bool = false;
 const ENTROPY: bool = false;
@@ -24,14 +33,12 @@ const LOG2_E: f32 = 1.4426950408889634;
 // largest is subtracted: a large score, as a bias makes it, would be rounded once more by the factor.
 const NATURAL: bool = SOFTCAP || ROW_MASK;
 const UNIT: f32 = select(LOG2_E, 1.0, NATURAL);
-// The score of a key that a row does not see, and where its maximum starts: below every score, and from each by a finite
-// difference.
-const HIDDEN: f32 = 1.25 * LOWEST * UNIT;
 
 var<private> tile: Tile;
-var<private> scale: vec4<f32>;
-var<private> sum: vec4<f32>; // of this invocation's weights, each relative to row_max
-var<private> weighted: vec4<f32>; // of each times (score - row_max), for the entropy
+var<private> rows: Rows; // this invocation's row, four times
+var<private> scale: f32;
+var<private> sum: f32; // of this invocation's weights, each relative to row_max
+var<private> weighted: f32; // of each times (score - row_max), for the entropy
 
 @compute @workgroup_size(WORKGROUP)
 fn main(
@@ -52,18 +59,14 @@ fn main(
     let v_base = params.v_start + own_tile.batch * params.v_batch + own_tile.kv_head * params.v_head;
     tile = own_tile;
     take_place(local, subgroup, lane);
-    scale = row_scales(own_rows(0u)) * UNIT;
-    bring_queries();
+    rows = one_row_of(own_tile, own_tile.first + own * OWN_ROWS + row);
+    scale = row_scales(rows).x * UNIT;
 
-    take_steps(walk_of(own_tile, split * params.split_keys, (split + 1u) * params.split_keys), k_base, v_base);
+    let walk = walk_of(own_tile, split * params.split_keys, (split + 1u) * params.split_keys);
+    start_walk(walk, q_base(rows).x, k_base);
+    take_steps(walk, k_base, v_base);
 
-    write_rows(split);
-}
-
-// Four rows of this invocation, found again wherever they are asked for: kept, they would take 20 registers. `zero` is 0, of
-// which a compiler that would keep them must not know.
-fn own_rows(zero: u32) -> Rows {
-    return rows_of(tile, tile.first + 4u * y + zero);
+    write_row(split);
 }
 
 fn query_chunk(base: u32, c: u32) -> vec4<f32> {
@@ -80,43 +83,48 @@ fn value_chunk(base: u32, c: u32) -> vec4<f32> {
 
 // KEYS keys from j on, none past `last`. `edge`: some row does not see some of them.
 fn step(j: u32, last: u32, edge: bool, k_base: u32, v_base: u32) {
-    score_keys(j, last, k_base);
+    score_keys(j, last, edge, k_base, v_base);
 
-    // Scale, softcap, bias, and which of the keys each row sees; the largest score.
-    var s: array<vec4<f32>, OWN_KEYS>;
-    var largest = row_max;
-    for (var i = 0u; i < OWN_KEYS; i++) { // unroll if UNROLL
+    // Scale, softcap, bias, and which of the keys the row sees; the largest score.
+    var s: array<vec4<f32>, OWN_CHUNKS>;
+    var largest = vec4(HIDDEN);
+    for (var i = 0u; i < OWN_CHUNKS; i++) { // unroll if UNROLL
         var four = scores_of(i) * scale;
         if (SOFTCAP) {
             four = softcap(four);
         }
-        if (edge) {
-            four = bias_and_mask(own_rows(j >> 31u), four, j + own_key(i)).s;
-        }
         s[i] = four;
-        largest = max(largest, four);
+    }
+    if (edge) {
+        for (var i = 0u; i < OWN_CHUNKS; i++) { // unroll if UNROLL
+            s[i] = bias_and_mask_of(rows, s[i], vec4(j + own_key(i)) + vec4(0u, 1u, 2u, 3u)).s;
+        }
+    }
+    for (var i = 0u; i < OWN_CHUNKS; i++) { // unroll if UNROLL
+        largest = max(largest, s[i]);
     }
 
     // By how much what was summed so far shrinks.
-    let step_down = follow_maxima(largest);
-    let shrink = weight(step_down);
+    let step_down = follow_maximum(largest, j);
+    let shrink = weight(vec4(step_down)).x;
     sum *= shrink; // before the product with step_down, which might overflow
     weighted = shrink * weighted + step_down * sum;
 
-    // Weights; exactly 0 where a row does not see the key.
-    for (var i = 0u; i < OWN_KEYS; i++) { // unroll if UNROLL
+    // Weights; exactly 0 where the row does not see the key.
+    var added = vec4(0.0);
+    var added_weighted = vec4(0.0);
+    for (var i = 0u; i < OWN_CHUNKS; i++) { // unroll if UNROLL
         let below = s[i] - row_max;
-        var p = weight(below);
-        if (edge) {
-            p = select(p, vec4(0.0), s[i] == vec4(HIDDEN));
-        }
-        sum += p;
+        let p = weight(below);
+        added += p;
         if (ENTROPY) {
-            weighted += p * below;
+            added_weighted += p * below;
         }
         put_weights(i, p);
     }
-    add_values(shrink, j, last, edge, v_base);
+    sum += (added.x + added.y) + (added.z + added.w);
+    weighted += (added_weighted.x + added_weighted.y) + (added_weighted.z + added_weighted.w);
+    add_values(shrink, j);
 }
 
 // e to the power of a score below the largest.
@@ -127,26 +135,22 @@ fn weight(below: vec4<f32>) -> vec4<f32> {
     return exp2(below);
 }
 
-// The tile's results; what the invocations along WIDTH have summed each for itself is added up.
-fn write_rows(split: u32) {
-    let rows = own_rows(split >> 31u);
-    sum = sum_along_width(PerRow(sum))[0u];
+// The row's results; what its invocations have summed each for itself is added up.
+fn write_row(split: u32) {
+    sum = sum_of_row(sum);
     if (ENTROPY) {
-        weighted = sum_along_width(PerRow(weighted))[0u];
+        weighted = sum_of_row(weighted);
     }
-    for (var dims = 0u; dims < V_MATRICES; dims++) {
-        put_o_sums(dims);
-        for (var i = x; i < SIZE; i += WIDTH) {
-            let r = i / (SIZE / 4u);
-            let c = i % (SIZE / 4u);
-            if (tile.first + 4u * y + r <= tile.last && dims * (SIZE / 4u) + c < V_CHUNKS) {
-                finish_o(rows, r, split, dims * (SIZE / 4u) + c, o_of(r, c), sum[r]);
+    let is_there = tile.first + own * OWN_ROWS + row <= tile.last;
+    for (var panel = 0u; panel < V_PANELS; panel++) {
+        put_o_sums(panel);
+        for (var i = 0u; i < OWN_CHUNKS; i++) {
+            if (is_there && o_chunk(panel) + i < V_CHUNKS) {
+                finish_o(rows, 0u, split, o_chunk(panel) + i, scores_of(i), sum);
             }
         }
     }
-    for (var r = 0u; r < 4u; r++) { // unroll
-        if (x == 0u && tile.first + 4u * y + r <= tile.last) {
-            finish_row(rows, r, split, row_max[r] * (1.0 / UNIT), sum[r], weighted[r] * (1.0 / UNIT));
-        }
+    if (is_there && x == 0u) {
+        finish_row(rows, 0u, split, row_max * (1.0 / UNIT), sum, weighted * (1.0 / UNIT));
     }
 }

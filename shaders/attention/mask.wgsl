@@ -9,9 +9,9 @@ fn mask_byte(index: u32) -> bool {
     return ((mask[index / 4u] >> (8u * (index % 4u))) & 0xffu) != 0u;
 }
 
-// Which rows see key j; read only for rows that see it by position (`see`).
-fn mask_at(rows: Rows, j: u32, see: vec4<bool>) -> vec4<bool> {
-    let at = mask_base(rows) + vec4(j);
+// Which rows see their key j; read only for rows that see it by position (`see`).
+fn mask_at(rows: Rows, j: vec4<u32>, see: vec4<bool>) -> vec4<bool> {
+    let at = mask_base(rows) + j;
     var seen = vec4(false);
     if (see.x) { seen.x = mask_byte(at.x); }
     if (see.y) { seen.y = mask_byte(at.y); }
@@ -29,7 +29,7 @@ fn visible_keys(rows: Rows) -> vec4<u32> {
     let end = max(max(hi.x, hi.y), max(hi.z, hi.w));
     for (var j = begin; j < end; j++) {
         let see = (vec4(j) >= lo) & (vec4(j) < hi);
-        n += select(vec4(0u), vec4(1u), mask_at(rows, u32(j), see));
+        n += select(vec4(0u), vec4(1u), mask_at(rows, vec4(u32(j)), see));
     }
     return n;
 }

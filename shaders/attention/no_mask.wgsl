@@ -1,5 +1,5 @@
 // Optional operand, off: no boolean mask.
-fn mask_at(rows: Rows, j: u32, see: vec4<bool>) -> vec4<bool> {
+fn mask_at(rows: Rows, j: vec4<u32>, see: vec4<bool>) -> vec4<bool> {
     return see;
 }
 

@@ -15,7 +15,12 @@ fn row_scales(rows: Rows) -> vec4<f32> {
 
 // Adds the bias of key j to a score of each row, and says which rows see the key; the others' scores become HIDDEN.
 fn bias_and_mask(rows: Rows, s: vec4<f32>, j: u32) -> Scored {
-    var see = (vec4(i32(j)) >= rows.lo) & (vec4(i32(j)) < rows.hi);
+    return bias_and_mask_of(rows, s, vec4(j));
+}
+
+// The same where each has a key of its own.
+fn bias_and_mask_of(rows: Rows, s: vec4<f32>, j: vec4<u32>) -> Scored {
+    var see = (vec4<i32>(j) >= rows.lo) & (vec4<i32>(j) < rows.hi);
     see = see & mask_at(rows, j, see);
     var score = s;
     see = see & add_bias(&score, rows, j, see);

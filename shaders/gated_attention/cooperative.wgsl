@@ -10,7 +10,16 @@
 const SUBGROUP: u32 = 32u; // invocations in a subgroup
 const SUBGROUPS: u32 = 4u;
 const KEYS: u32 = 32u;
+const OWN_ROWS: u32 = 16u; // of a subgroup
+const VALUE_KEYS: u32 = 4u; // of each value that an invocation brings, in fours of dims
+const AHEAD: bool = true; // what is brought is fetched before a step's products: it is few
 const UNROLL: bool = true; // what an invocation has of a step's scores is few
+const UNROLL_VALUES: bool = true; // the matrices of a step's values are few
+const Q_F16: bool = false; // q is stored in f16, and is copied as it is
+const K_F16: bool = false;
+const V_F16: bool = false;
+alias KeyFour = vec4<f32>; // four dims of a key on their way: of f16, if it is stored so
+alias ValueFour = vec4<f32>;
 const KEY_DIM: u32 = 128u;
 const V_DIM: u32 = 1536u;
 const V_BLOCK: u32 = 32u;
@@ -26,14 +35,14 @@ const O_CHUNKS: u32 = (V_DIM + 3u) / 4u; // of a row of v and o
 const LOG2_E: f32 = 1.4426950408889634;
 const LN_2: f32 = 0.6931471805599453;
 const UNIT: f32 = LOG2_E; // of scores
-// The score of a key that a row does not see, and where its maximum starts: below every score, and from each by a finite
-// difference.
-const HIDDEN: f32 = 1.25 * LOWEST * UNIT;
+const POWER: f32 = select(2.0, 1.0, SOFTMAX);
+const LEAST: f32 = 1.1754944e-38; // what the square of is 0, as that of every score that is not positive
 const_assert KEY_DIM >= 1u && V_DIM >= 1u && V_BLOCK >= 1u && V_BLOCK <= O_CHUNKS;
 
 var<private> tile: Tile;
-var<private> scale: vec4<f32>;
-var<private> sum: vec4<f32>; // of this invocation's weights
+var<private> sees: vec2<i32>; // the first key that the row sees, and one past the last
+var<private> scale: f32; // of a softmax
+var<private> sum: f32; // of this invocation's weights
 var<private> v_first: u32; // the block's first chunk of value dims
 
 @compute @workgroup_size(WORKGROUP)
@@ -58,18 +67,21 @@ fn main(
     take_place(local, subgroup, lane);
     // The last block starts early enough to be whole.
     v_first = min(block * V_BLOCK, O_CHUNKS - V_BLOCK);
-    scale = row_scales(own_rows(0u));
-    bring_queries();
+    let rows = own_row(0u);
+    sees = vec2(rows.lo.x, rows.hi.x);
+    scale = row_scales(rows).x;
 
-    take_steps(walk_of(own_tile, first_key(own_tile, split), end_key(split)), k_base, v_base);
+    let walk = walk_of(own_tile, first_key(own_tile, split), end_key(split));
+    start_walk(walk, q_base(rows).x, k_base);
+    take_steps(walk, k_base, v_base);
 
-    write_rows(split, block * V_BLOCK);
+    write_row(split, block * V_BLOCK);
 }
 
-// Four rows of this invocation, found again wherever they are asked for: kept, they would take 20 registers. `zero` is 0, of
-// which a compiler that would keep them must not know.
-fn own_rows(zero: u32) -> Rows {
-    return rows_of(tile, tile.first + 4u * y + zero);
+// This invocation's row, four times, found again at the end: kept, it would take registers through the whole walk. `zero` is 0, of
+// which a compiler that would keep it must not know.
+fn own_row(zero: u32) -> Rows {
+    return one_row_of(tile, tile.first + own * OWN_ROWS + row + zero);
 }
 
 fn row_scales(rows: Rows) -> vec4<f32> {
@@ -82,10 +94,16 @@ fn row_scales(rows: Rows) -> vec4<f32> {
 
 // With maps, a head of k is one of q.
 fn query_chunk(base: u32, c: u32) -> vec4<f32> {
+    if (!MAPPED) {
+        return load_q(base, c);
+    }
     return load_q(base, c) * affine_gamma(Q_MAP, tile.kv_head, c) + affine_beta(Q_MAP, tile.kv_head, c);
 }
 
 fn key_chunk(base: u32, c: u32) -> vec4<f32> {
+    if (!MAPPED) {
+        return load_k(base, c);
+    }
     return load_k(base, c) * affine_gamma(K_MAP, tile.kv_head, c) + affine_beta(K_MAP, tile.kv_head, c);
 }
 
@@ -95,67 +113,60 @@ fn value_chunk(base: u32, c: u32) -> vec4<f32> {
 
 // KEYS keys from j on, none past `last`. `edge`: some row does not see some of them.
 fn step(j: u32, last: u32, edge: bool, k_base: u32, v_base: u32) {
-    score_keys(j, last, k_base);
+    score_keys(j, last, edge, k_base, v_base);
 
-    // Weights in units of log2; HIDDEN where they are 0.
-    var s: array<vec4<f32>, OWN_KEYS>;
-    var largest = row_max;
-    for (var i = 0u; i < OWN_KEYS; i++) { // unroll if UNROLL
-        var four = scores_of(i) * scale;
-        if (!SOFTMAX) {
-            let positive = four > vec4(0.0);
-            four = select(vec4(HIDDEN), 2.0 * log2(select(vec4(1.0), four, positive)), positive);
+    // Logarithms of the weights, or of their roots.
+    var s: array<vec4<f32>, OWN_CHUNKS>;
+    var largest = vec4(HIDDEN / POWER);
+    for (var i = 0u; i < OWN_CHUNKS; i++) { // unroll if UNROLL
+        if (SOFTMAX) {
+            s[i] = scores_of(i) * scale;
+        } else {
+            s[i] = log2(max(scores_of(i), vec4(LEAST)));
         }
-        if (edge) {
-            let rows = own_rows(j >> 31u);
-            let key = vec4(i32(j + own_key(i)));
-            four = select(vec4(HIDDEN), four, (key >= rows.lo) & (key < rows.hi));
+    }
+    if (edge) {
+        for (var i = 0u; i < OWN_CHUNKS; i++) { // unroll if UNROLL
+            let key = vec4<i32>(vec4(j + own_key(i)) + vec4(0u, 1u, 2u, 3u));
+            s[i] = select(vec4(HIDDEN / POWER), s[i], (key >= vec4(sees.x)) & (key < vec4(sees.y)));
         }
-        s[i] = four;
-        largest = max(largest, four);
+    }
+    for (var i = 0u; i < OWN_CHUNKS; i++) { // unroll if UNROLL
+        largest = max(largest, s[i]);
     }
 
     // By how much what was summed so far shrinks.
-    let shrink = exp2(follow_maxima(largest));
+    let shrink = exp2(follow_maximum(POWER * largest, j));
     sum *= shrink;
-    for (var i = 0u; i < OWN_KEYS; i++) { // unroll if UNROLL
-        let below = s[i] - row_max;
-        var p = exp2(below);
-        if (edge || !SOFTMAX) {
-            p = select(p, vec4(0.0), s[i] == vec4(HIDDEN));
-        }
-        sum += p;
+    var added = vec4(0.0);
+    for (var i = 0u; i < OWN_CHUNKS; i++) { // unroll if UNROLL
+        let p = exp2(fma(vec4(POWER), s[i], vec4(-row_max)));
+        added += p;
         put_weights(i, p);
     }
-    add_values(shrink, j, last, edge, v_base);
+    sum += (added.x + added.y) + (added.z + added.w);
+    add_values(shrink, j);
 }
 
-// The tile's results, of chunks from `first` on; those before it belong to the block before. What the invocations along WIDTH have
-// summed each for itself is added up.
-fn write_rows(split: u32, first: u32) {
-    let rows = own_rows(split >> 31u);
-    let n = visible_keys(rows);
-    sum = sum_along_width(PerRow(sum))[0u];
+// The row's results, of chunks from `first` on; those before it belong to the block before. What the row's invocations have summed each
+// for itself is added up.
+fn write_row(split: u32, first: u32) {
+    let rows = own_row(split >> 31u);
+    let n = visible_keys(rows).x;
+    sum = sum_of_row(sum);
     // Weights that are not divided by each other are told at their true size.
-    var unit = vec4(1.0);
-    if (!SOFTMAX) {
-        unit = exp2(row_max);
-    }
-    for (var dims = 0u; dims < V_MATRICES; dims++) {
-        put_o_sums(dims);
-        for (var i = x; i < SIZE; i += WIDTH) {
-            let r = i / (SIZE / 4u);
-            let c = i % (SIZE / 4u);
-            let own = dims * (SIZE / 4u) + c;
-            if (tile.first + 4u * y + r <= tile.last && own < V_CHUNKS && v_first + own >= first) {
-                let o4 = o_of(r, c) * unit[r];
-                finish_o(rows.batch, rows.head[r], rows.row[r], split, v_first + own, o4, n[r], sum[r] * unit[r]);
+    let unit = select(exp2(row_max), 1.0, SOFTMAX);
+    let is_there = tile.first + own * OWN_ROWS + row <= tile.last;
+    for (var panel = 0u; panel < V_PANELS; panel++) {
+        put_o_sums(panel);
+        for (var i = 0u; i < OWN_CHUNKS; i++) {
+            let c = o_chunk(panel) + i;
+            if (is_there && c < V_CHUNKS && v_first + c >= first) {
+                finish_o(rows.batch, rows.head.x, rows.row.x, split, v_first + c, scores_of(i) * unit, n, sum * unit);
             }
         }
     }
-    for (var r = 0u; r < 4u; r++) { // unroll
-        if (x == 0u && v_first == 0u && tile.first + 4u * y + r <= tile.last) {
-            finish_row(rows.batch, rows.head[r], rows.row[r], split, row_max[r] * LN_2, n[r], sum[r] * unit[r]);
-        }
+    if (is_there && x == 0u && v_first == 0u) {
+        finish_row(rows.batch, rows.head.x, rows.row.x, split, row_max * LN_2, n, sum * unit);
     }
 }

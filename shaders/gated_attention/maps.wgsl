@@ -1,4 +1,5 @@
 // The affine maps of z: the side's gamma and beta, four dims at a time.
+const MAPPED: bool = true;
 const Q_MAP: u32 = 0u;
 const K_MAP: u32 = 1u;
 const Q_LIN_MAP: u32 = 2u;

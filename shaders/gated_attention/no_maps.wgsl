@@ -1,4 +1,5 @@
 // The affine maps of z, off: queries and keys are given.
+const MAPPED: bool = false;
 const Q_MAP: u32 = 0u;
 const K_MAP: u32 = 1u;
 const Q_LIN_MAP: u32 = 2u;

@@ -4,8 +4,9 @@ var<private> left_edge: bool; // whether some row may see none of the step's fir
 
 fn take_steps(walk: Walk, k_base: u32, v_base: u32) {
     let last = u32(walk.end) - 1u;
+    let whole = u32(walk.whole_to - walk.whole_from);
     for (var t = 0; t < walk.steps; t++) {
         left_edge = t < walk.whole_from;
-        step(u32(walk.begin + t * i32(KEYS)), last, t < walk.whole_from || t >= walk.whole_to, k_base, v_base);
+        step(u32(walk.begin + t * i32(KEYS)), last, u32(t - walk.whole_from) >= whole, k_base, v_base);
     }
 }

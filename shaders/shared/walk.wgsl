@@ -40,6 +40,16 @@ fn rows_of(tile: Tile, first: u32) -> Rows {
     return Rows(tile.batch, tile.kv_head * params.group + at / params.q_len, row, lo, hi);
 }
 
+// One row of a tile, four times: for four of its keys.
+fn one_row_of(tile: Tile, own: u32) -> Rows {
+    let at = min(own, tile.last);
+    let row = at % params.q_len;
+    let lo = max(i32(row) + tile.diagonal - params.left, 0);
+    let hi = clamp(i32(row) + tile.diagonal + params.right + 1, 0, tile.len);
+    let head = tile.kv_head * params.group + at / params.q_len;
+    return Rows(tile.batch, vec4(head), vec4(row), vec4(lo), vec4(hi));
+}
+
 // Where four rows of q start.
 fn q_base(rows: Rows) -> vec4<u32> {
     return params.q_start + rows.batch * params.q_batch + rows.head * params.q_head + rows.row * params.q_row;

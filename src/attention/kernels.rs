@@ -4,6 +4,7 @@ use super::plan::{ALTERNATIVES, Choice, Kernel, Problem, TILES, Tile, can_shuffl
 use super::{Attention, AttentionConfig, AttentionShapes, Causal, Scale};
 use crate::adapter::Adapter;
 use crate::dispatch::Value;
+use crate::dtype::Storage;
 use crate::matrices::{MatrixTier, RowTile};
 use crate::wgsl::{self, Constant, Source, Specialization, source};
 
@@ -116,8 +117,10 @@ pub(super) fn walk(
             (source!("attention/rows"), rows(workgroup, workgroup / keys, true))
         }
         Kernel::Matrices(tile) => {
-            fragments.extend(tile.fragments());
-            (source!("attention/cooperative"), tile.constants())
+            let dims = [shapes.head_dim, shapes.v_dim];
+            fragments.extend(tile.fragments(dims));
+            let exact = ["q", "k", "v"].map(|name| problem.storage(name) == Storage::NativeF16);
+            (source!("attention/cooperative"), tile.constants(dims, exact))
         }
         Kernel::Own(few) => {
             fragments.extend(few.fragments(shuffle));

@@ -7,6 +7,7 @@ use super::shapes::GatedAttentionShapes;
 use super::tiles::{Choice, StateKernel, can_shuffle, tile_for, tiles_for, tiles_of};
 use crate::Causal;
 use crate::adapter::Adapter;
+use crate::dtype::Storage;
 use crate::matrices::{MatrixTier, RowTile};
 use crate::row_kernel::Kernel;
 use crate::tensor::Layout;
@@ -115,7 +116,7 @@ pub(super) fn walk(config: &GatedAttentionConfig, problem: &Problem, choice: &Ch
     }
     let (kernel, mut constants, own) = match choice.kernel {
         Kernel::Tiled(grid) => tiled(choice, grid, chunked),
-        Kernel::Matrices(tile) => cooperative(tile),
+        Kernel::Matrices(tile) => cooperative(problem, choice, tile),
         Kernel::Rows { workgroup, keys } => quadratic([workgroup, keys], false, choice.q_in_storage, chunked),
         Kernel::Subgroup { workgroup, keys } => quadratic([workgroup, keys], true, false, chunked),
         Kernel::Own(none) => match none {},
@@ -146,10 +147,15 @@ fn tiled(choice: &Choice, grid: Grid, chunked: bool) -> Parts {
     (source!("gated_attention/tiled"), grid.constants(choice.v_block), fragments)
 }
 
-fn cooperative(tile: RowTile) -> Parts {
-    let mut fragments = tile.fragments();
+fn cooperative(problem: &Problem, choice: &Choice, tile: RowTile) -> Parts {
+    // What is mapped is no longer as it is stored.
+    let mapped = problem.shapes.shared_z;
+    let exact = |name, mapped: bool| problem.storage(name) == Storage::NativeF16 && !mapped;
+    let exact = [exact("q", mapped), exact("k", mapped), exact("v", false)];
+    let dims = [problem.shapes.key_dim, 4 * choice.v_block];
+    let mut fragments = tile.fragments(dims);
     fragments.extend([source!("shared/walk"), source!("gated_attention/tiled_no_chunks")]);
-    (source!("gated_attention/cooperative"), tile.constants(), fragments)
+    (source!("gated_attention/cooperative"), tile.constants(dims, exact), fragments)
 }
 
 fn quadratic([workgroup, keys]: [u32; 2], subgroup: bool, q_in_storage: bool, chunked: bool) -> Parts {

@@ -4,6 +4,7 @@ use super::plan::{ALTERNATIVES, Kernel, Problem, TILES, Tile};
 use super::product::adding;
 use super::{Activation, MatMul, MatMulConfig, MatMulShapes};
 use crate::dispatch::Value;
+use crate::dtype::Storage;
 use crate::matrices::MatrixTier;
 use crate::tensor::Layout;
 use crate::wgsl::{self, Constant, Source, Specialization, source};
@@ -47,6 +48,10 @@ pub(super) fn kernel(config: &MatMulConfig, problem: &Problem, tile: &Tile, part
                 ("COLUMNS", Constant::U32(block[1])),
                 ("A_TRANSPOSED", Constant::Bool(a_transposed)),
                 ("B_TRANSPOSED", Constant::Bool(b_transposed)),
+                ("A_F16", Constant::Bool(is_f16(problem, "a"))),
+                ("B_F16", Constant::Bool(is_f16(problem, "b"))),
+                ("AFour", four_of(problem, "a")),
+                ("BFour", four_of(problem, "b")),
             ],
             tier.fragments().to_vec(),
         ),
@@ -70,6 +75,16 @@ pub(super) fn kernel(config: &MatMulConfig, problem: &Problem, tile: &Tile, part
     fragments.push(source!("matmul/params"));
     fragments.push(source!("shared/workgroup_index"));
     Specialization { kernel, constants, fragments, storage: Vec::new() }.of(problem, &[])
+}
+
+/// Whether a factor is stored in the f16 that matrices multiply.
+fn is_f16(problem: &Problem, name: &'static str) -> bool {
+    problem.storage(name) == Storage::NativeF16
+}
+
+/// What four numbers of it are.
+fn four_of(problem: &Problem, name: &'static str) -> Constant {
+    Constant::Type(if is_f16(problem, name) { "vec4<f16>" } else { "vec4<f32>" })
 }
 
 /// Whether a, and b, stand in memory as their transposes.

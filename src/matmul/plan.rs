@@ -113,7 +113,7 @@ impl Tile {
     fn needs(&self) -> [u32; 2] {
         let Kernel::Matrices { subgroups, tier, .. } = self.kernel else { return [0; 2] };
         let ([rows, columns], count) = (self.size(), subgroups[0] * subgroups[1]);
-        let bytes = 2 * (rows * (self.depth + 8) + self.depth * (columns + 8)) + 4 * tier.size * tier.size * count;
+        let bytes = 2 * (rows + columns) * (self.depth + 8) + 4 * tier.size * tier.size * count;
         [count * tier.subgroup, bytes]
     }
 
@@ -152,7 +152,7 @@ const ANY: u32 = u32::MAX;
 /// memory for 64 of them, in 64 accumulators; a 64 x 64 tile reads twice as much for each, but fills a GPU with a quarter
 /// of the work. Both use all 16 KiB.
 /// Matrices of 16 x 16, by subgroups of 32: one in 32 x 64 numbers of c reads 3 KiB of workgroup memory for 2^16 multiply-adds
-/// and keeps 64 sums in each invocation. The large tile takes 26.5 KiB, the small one 13.5.
+/// and keeps 64 sums in each invocation. The large tile takes 28 KiB, the small one 14.
 /// On a CPU, the more columns a workgroup has, the less often it reads a; 64 are worth their code on the newest llvmpipe. An
 /// invocation that reads for its subgroup saves seven bounds checks of eight, which doubles the speed of SwiftShader and of older llvmpipes.
 #[rustfmt::skip]
