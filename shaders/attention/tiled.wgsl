@@ -15,9 +15,6 @@ const HEAD_DIM: u32 = 64u;
 const V_DIM: u32 = 64u;
 const LOG_N: bool = false; // the scale depends on the row's number of visible keys
 const SOFTCAP: bool = false;
-// Scores are compared before the scale, which enters where the largest is subtracted: where it is all that is done to them, and
-// from 0 to MOST_LATE_SCALE of kernels.rs.
-const LATE_SCALE: bool = true;
 const ENTROPY: bool = false;
 const ROW_MASK: bool = false; // there is a bias or a mask: every step may hide a key from a row
 alias Elem = vec4<f32>; // f32 where a row starts or ends off a multiple of four
@@ -31,13 +28,12 @@ const LOG2_E: f32 = 1.4426950408889634;
 const NATURAL: bool = SOFTCAP || ROW_MASK;
 const UNIT: f32 = select(LOG2_E, 1.0, NATURAL);
 // The score of a key that a row does not see, and where its maximum starts: below every score, and from each by a finite
-// difference, in units of the exponent as well.
-const HIDDEN: f32 = select(1.25 * LOWEST * UNIT, -3.4028234e38, LATE_SCALE);
+// difference.
+const HIDDEN: f32 = 1.25 * LOWEST * UNIT;
 // A row's weights may be so many units above 1, before what was summed so far is made relative to its new maximum.
 const HEADROOM: f32 = 8.0;
 
 // Of each row, as registers are what a step has least of: written by the invocation at x = 0.
-var<workgroup> scale: array<array<vec4<f32>, HEIGHT>, GROUPS>;
 var<workgroup> row_max: array<array<vec4<f32>, HEIGHT>, GROUPS>; // the largest score so far, but for HEADROOM
 var<workgroup> first_visible: array<array<vec4<i32>, HEIGHT>, GROUPS>; // the first key that each row sees by position,
 var<workgroup> past_visible: array<array<vec4<i32>, HEIGHT>, GROUPS>; // and one past the last
@@ -45,7 +41,9 @@ var<workgroup> past_visible: array<array<vec4<i32>, HEIGHT>, GROUPS>; // and one
 var<private> tile: Tile;
 var<private> sum: PerRow; // of this invocation's weights, each relative to row_max
 var<private> weighted: PerRow; // of each times (score - row_max), for the entropy
-var<private> q_at: array<vec4<u32>, LEFT_PARTS>; // where the rows of q start that this invocation brings to workgroup memory
+// Of the rows of q that this invocation brings to workgroup memory: where they start, and the scale of their scores.
+var<private> q_at: array<vec4<u32>, LEFT_PARTS>;
+var<private> scale: array<vec4<f32>, LEFT_PARTS>;
 
 @compute @workgroup_size(WORKGROUP)
 fn main(
@@ -67,14 +65,15 @@ fn main(
     for (var g = 0u; g < GROUPS; g++) { // unroll
         if (x == 0u) {
             let rows = own_rows(g, 0u);
-            scale[g][y] = row_scales(rows) * UNIT;
             row_max[g][y] = vec4(HIDDEN);
             first_visible[g][y] = rows.lo;
             past_visible[g][y] = rows.hi;
         }
     }
     for (var part = 0u; part < LEFT_PARTS; part++) { // unroll
-        q_at[part] = q_base(rows_of(tile, tile.first + 4u * left_group(part)));
+        let rows = rows_of(tile, tile.first + 4u * left_group(part));
+        q_at[part] = q_base(rows);
+        scale[part] = row_scales(rows) * UNIT;
     }
     start_keys();
 
@@ -91,7 +90,13 @@ fn own_rows(g: u32, zero: u32) -> Rows {
 
 fn queries(part: u32, c: u32) -> mat4x4<f32> {
     let at = q_at[part];
-    return transpose(mat4x4(load_q(at.x, c), load_q(at.y, c), load_q(at.z, c), load_q(at.w, c)));
+    let factor = scale[part];
+    return transpose(mat4x4(
+        load_q(at.x, c) * factor.x,
+        load_q(at.y, c) * factor.y,
+        load_q(at.z, c) * factor.z,
+        load_q(at.w, c) * factor.w,
+    ));
 }
 
 fn key_chunk(base: u32, c: u32) -> vec4<f32> {
@@ -106,14 +111,11 @@ fn value_chunk(base: u32, c: u32) -> vec4<f32> {
 fn step(j: u32, last: u32, edge: bool, k_base: u32, v_base: u32) {
     var s = scores(j, last, k_base);
 
-    // Scale and softcap; bias, and which of the keys each row sees.
-    if (!LATE_SCALE) {
+    // Softcap; bias, and which of the keys each row sees.
+    if (SOFTCAP) {
         for (var g = 0u; g < GROUPS; g++) { // unroll
             for (var i = 0u; i < OWN_KEYS; i++) { // unroll
-                s[i][g] *= scale[g][y];
-                if (SOFTCAP) {
-                    s[i][g] = softcap(s[i][g]);
-                }
+                s[i][g] = softcap(s[i][g]);
             }
         }
     }
@@ -155,7 +157,7 @@ fn weigh(s: ptr<function, PerScore>, top: PerRow, edge: bool) {
     for (var g = 0u; g < GROUPS; g++) { // unroll
         for (var i = 0u; i < OWN_KEYS; i++) { // unroll
             let score = (*s)[i][g];
-            let below = relative(score, top[g], g);
+            let below = score - top[g];
             var weights = weight(below);
             if (edge) {
                 weights = select(weights, vec4(0.0), score == vec4(HIDDEN));
@@ -193,7 +195,7 @@ fn hide(s: ptr<function, PerScore>, g: u32, j: u32) {
 // The maxima of group g, raised where a row has met a score more than HEADROOM above its own, which is rare after its first step:
 // what was summed so far shrinks.
 fn followed(top: vec4<f32>, largest: vec4<f32>, g: u32) -> vec4<f32> {
-    let growth = relative(largest, top, g);
+    let growth = largest - top;
     let grown = growth > vec4(HEADROOM);
     if (!any(grown)) {
         return top;
@@ -214,27 +216,12 @@ fn followed(top: vec4<f32>, largest: vec4<f32>, g: u32) -> vec4<f32> {
     return raised;
 }
 
-// By how much scores lie above `top`, in units of the exponent.
-fn relative(score: vec4<f32>, top: vec4<f32>, g: u32) -> vec4<f32> {
-    if (LATE_SCALE) {
-        return fma(score, scale[g][y], -top * scale[g][y]);
-    }
-    return score - top;
-}
-
 // e to the power of a score below the maximum, or not much above.
 fn weight(below: vec4<f32>) -> vec4<f32> {
     if (NATURAL) {
         return exp(below);
     }
     return exp2(below);
-}
-
-fn largest_score(g: u32) -> vec4<f32> {
-    if (LATE_SCALE) {
-        return row_max[g][y] * scale[g][y];
-    }
-    return row_max[g][y];
 }
 
 // The tile's results; what the invocations along WIDTH have summed each for itself is added up.
@@ -253,7 +240,7 @@ fn write_rows(split: u32) {
                     }
                 }
                 if (x == 0u) {
-                    finish_row(rows, r, split, largest_score(g)[r] * (1.0 / UNIT), sum[g][r], weighted[g][r] * (1.0 / UNIT));
+                    finish_row(rows, r, split, row_max[g][y][r] * (1.0 / UNIT), sum[g][r], weighted[g][r] * (1.0 / UNIT));
                 }
             }
         }

@@ -104,9 +104,7 @@ pub(super) fn walk(
             let along_width =
                 pick(shuffle, source!("shared/along_width_subgroup"), source!("shared/along_width_memory"));
             fragments.extend([source!("shared/tile"), source!("shared/tile_keys"), along_width]);
-            let mut constants = grid.constants(shapes.v_dim.div_ceil(4));
-            constants.push(("LATE_SCALE", Constant::Bool(scales_late(config, shapes))));
-            (source!("attention/tiled"), constants)
+            (source!("attention/tiled"), grid.constants(shapes.v_dim.div_ceil(4)))
         }
         Kernel::Rows { workgroup, .. } => {
             fragments.extend([block, source!("shared/keys_uniform"), source!("attention/follow_steps")]);
@@ -137,19 +135,6 @@ pub(super) fn walk(
         ("Elem", Constant::Type(if vec4 { "vec4<f32>" } else { "f32" })),
     ]);
     Specialization { kernel: source, constants, fragments, storage: Vec::new() }.of(problem, &[])
-}
-
-/// The largest scale that may wait until the largest score is subtracted: log2(e) times as much times f32's largest number, and a
-/// score, which the caller keeps below 1e38, add up to one that f32 holds.
-const MOST_LATE_SCALE: f64 = 0.39;
-
-/// Whether the scale is all that is done to a score, and certainly from 0 to [`MOST_LATE_SCALE`].
-fn scales_late(config: &AttentionConfig, shapes: &AttentionShapes) -> bool {
-    let scale = config.scale.terms(shapes.head_dim);
-    let log_n = f64::from(shapes.kv_len.max(scale.floor).max(1)).ln().max(scale.least);
-    let most = if scale.log_n { scale.factor * log_n } else { scale.factor };
-    let plain = config.softcap.is_none() && !shapes.bias && !shapes.mask && !shapes.row_scale;
-    plain && (0.0..=MOST_LATE_SCALE).contains(&most)
 }
 
 /// The kernel that combines partial rows.
