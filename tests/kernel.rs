@@ -200,13 +200,14 @@ fn every_option_changes_the_plan() {
         assert!(subgroups.lines().next().unwrap().ends_with(told), "{subgroups}");
         assert!(made_of(&subgroups).contains("shared/along_width_subgroup"), "{subgroups}");
     }
-    // Sixteen invocations share a row: of four they are no part.
+    // Eight invocations share a row: of four they are no part.
     let small = on_gpu(&["attention", "--subgroup", "4..64"]);
     assert_eq!((kernel(&small), made_of(&small)), (kernel(&plain), made_of(&plain)));
 
-    let large = on_gpu(&["attention", "--workgroup-kib", "32"]);
+    let wide = |kib| on_gpu(&["attention", "{}", r#"{"v_dim": 256}"#, "--workgroup-kib", kib]);
+    let large = wide("32");
     assert!(large.contains("32 KiB of workgroup memory, no subgroups"), "{large}");
-    assert_ne!(kernel(&large), kernel(&plain));
+    assert_ne!(kernel(&large), kernel(&wide("16")));
     assert_eq!(kernel(&on_gpu(&["attention", "--workgroup-kib", "16"])), kernel(&plain));
 }
 
