@@ -61,7 +61,7 @@ impl Grid {
     pub fn fits(self, chunks: u32, granted: u32) -> bool {
         let (width, groups) = (self.width(chunks), self.height * self.groups);
         let right = self.columns(chunks).max(self.own_keys / 4) * width;
-        // Beside both factors, four numbers for each row.
+        // Beside both factors, up to four numbers for each row.
         let bytes = 16 * (self.slab.max(width) * groups + self.slab * right + 4 * groups + 1);
         self.keys(chunks).is_multiple_of(self.slab) && self.slab / 4 * self.groups <= 2 * width && bytes <= granted
     }
