@@ -45,6 +45,12 @@ impl Grid {
         self.own_keys * self.width(chunks)
     }
 
+    /// Whether the invocations that share a row lie in one subgroup, whatever its size.
+    pub fn can_shuffle(self, chunks: u32, least_subgroup: u32) -> bool {
+        let width = self.width(chunks);
+        width.is_power_of_two() && least_subgroup.is_multiple_of(width)
+    }
+
     pub fn constants(self, chunks: u32) -> Vec<(&'static str, Constant)> {
         vec![
             ("WIDTH", Constant::U32(self.width(chunks))),

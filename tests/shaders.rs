@@ -3,6 +3,8 @@
 
 #[path = "shaders/divisions.rs"]
 mod divisions;
+#[path = "../examples/kernel/languages.rs"]
+mod languages;
 #[path = "shaders/plans.rs"]
 mod plans;
 #[path = "../examples/kernel/translate.rs"]
@@ -202,7 +204,7 @@ fn check(specialization: &Specialization) -> Result<usize, String> {
     ensure(main.name == "main", format_args!("has the entry point `{}`, not `main`", main.name))?;
     let invocations: u32 = main.workgroup_size.iter().product();
     ensure(invocations <= INVOCATIONS, format_args!("has {invocations} invocations in a workgroup"))?;
-    let bytes = translate::workgroup_bytes(&module)?;
+    let bytes = languages::workgroup_bytes(&module)?;
     let large = specialization.fragments.iter().any(|source| source.path == "shared/tile");
     let granted = match (matrices, large) {
         (true, _) => MATRICES_WORKGROUP_BYTES,
@@ -217,10 +219,10 @@ fn check(specialization: &Specialization) -> Result<usize, String> {
     divisions::check(&module, &info, &interface.divisors)?;
     translate::spirv(&module, &info, (1, 6), [Restrict, Unchecked])?;
     if !matrices {
-        translate::hlsl(&module, &info, native(specialization))?;
+        languages::hlsl(&module, &info, native(specialization))?;
     }
     if !matrices || is_metals(specialization) {
-        let found = costs(&translate::msl(&module, &info, false)?);
+        let found = costs(&languages::msl(&module, &info, false)?);
         ensure(found.is_empty(), format_args!("naga puts in: {found:?}"))?;
     }
     Ok(module.global_variables.iter().filter(|(_, variable)| is_storage(variable.space)).count())
@@ -232,7 +234,7 @@ fn a_default_device_gets_no_more_workgroup_memory_than_it_grants() {
     let mut tiles = 0;
     for specialization in &picked {
         let (module, _) = parse(specialization, &specialization.wgsl()).expect("valid WGSL");
-        let bytes = translate::workgroup_bytes(&module).expect("a layout");
+        let bytes = languages::workgroup_bytes(&module).expect("a layout");
         assert!(bytes <= WORKGROUP_BYTES, "{specialization}: {bytes} bytes");
         tiles += u32::from(bytes > WORKGROUP_BYTES / 2);
     }
@@ -303,7 +305,7 @@ fn what_naga_may_put_in_is_found() {
             o[at.x] = tile[at.y];
         }";
     let (module, info) = translate::parse(text, Capabilities::empty()).expect("valid WGSL");
-    let write = |costly| translate::msl(&module, &info, costly).expect("MSL");
+    let write = |costly| languages::msl(&module, &info, costly).expect("MSL");
     assert_eq!(costs(&write(true)), COSTS.map(|(_, cost)| cost));
     assert_eq!(costs(&write(false)), [""; 0]);
 }
@@ -346,7 +348,7 @@ fn write_every_specialization() {
             write("1.3.spv", bytemuck::cast_slice(&spirv((1, 3), Restrict)));
             write(
                 "hlsl",
-                translate::hlsl(&module, &info, native(specialization)).expect("the other tests pass").as_bytes(),
+                languages::hlsl(&module, &info, native(specialization)).expect("the other tests pass").as_bytes(),
             );
         }
     });

@@ -45,8 +45,9 @@ pub fn kernels(only: &str) -> Result<Vec<Kernel>> {
             "bf16" => DType::BF16,
             _ => bail!("calls.txt: {stored} is no type"),
         };
-        let plan = Call::new(op, config, sizes).and_then(|call| call.plan(context, dtype));
-        let plan = plan.with_context(|| name.to_owned())?;
+        let call = Call::new(op, config, sizes).with_context(|| name.to_owned())?;
+        let plan = call.plan(context, dtype);
+        let plan = plan.with_context(|| format!("{name}: {op} {} {}", call.config, call.shapes))?;
         let own = of(&plan, name, &mut seen)?;
         kernels.extend(own.into_iter().filter(|kernel| kernel.name.contains(only)));
     }

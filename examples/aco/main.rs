@@ -14,17 +14,14 @@
 mod calls;
 mod clamps;
 #[path = "../kernel/device.rs"]
-#[allow(dead_code, reason = "the example `kernel` also looks for adapters")]
 mod device;
 mod driver;
 mod listing;
 #[path = "../kernel/ops.rs"]
-#[allow(dead_code, reason = "the example `kernel` also prints calls")]
 mod ops;
 mod steps;
 mod table;
 #[path = "../kernel/translate.rs"]
-#[allow(dead_code, reason = "other languages")]
 mod translate;
 mod wave;
 

@@ -4,6 +4,10 @@
 mod device;
 #[path = "../compare/harness/dtype.rs"]
 mod dtype;
+#[path = "found.rs"]
+mod found;
+#[path = "languages.rs"]
+mod languages;
 #[path = "ops.rs"]
 pub mod ops;
 #[path = "source.rs"]

@@ -1,11 +1,11 @@
-//! The device that a plan is made on: the machine's, or one of wgpu's that computes nothing and has what is asked for.
+//! A device that a plan is made on: one of wgpu's that computes nothing and has what is asked for; `found` has the machine's.
 
 use std::fmt;
 use std::str::FromStr;
 
 use anyhow::{Result, ensure};
 use clap::ValueEnum;
-use wgpu_attention::{Context, ContextOptions, Error, MatrixSizes, wgpu};
+use wgpu_attention::{Context, ContextOptions, MatrixSizes, wgpu};
 
 /// What a device that is not there is taken for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -44,27 +44,10 @@ const BUFFER: u64 = (2 << 30) - 4;
 /// A context, and what of its device plans go by, by its `Display`.
 pub struct Device {
     pub context: Context,
-    name: String,
+    pub(super) name: String,
 }
 
 impl Device {
-    /// The adapter whose name contains `name`, or the first that fits; where there is none at all, a GPU is assumed.
-    pub fn found(name: Option<&str>) -> Result<Self> {
-        let name = name.map(str::to_owned).or_else(|| std::env::var("WGPU_ADAPTER_NAME").ok()).unwrap_or_default();
-        // With matrices where the adapter has them: the config may ask for them.
-        match Context::headless_with_matrices(&name, ContextOptions::default()) {
-            Ok(context) => {
-                let info = context.device().adapter_info();
-                Ok(Self { name: format!("{} ({:?})", info.name, info.backend), context })
-            }
-            Err(Error::NoDevice(_)) if name.is_empty() => {
-                let assumed = Self::assumed(Assume::Gpu, None, None, false)?;
-                Ok(Self { name: format!("{}, as there is no adapter", assumed.name), ..assumed })
-            }
-            Err(error) => Err(error.into()),
-        }
-    }
-
     /// wgpu's device that computes nothing. `matrices`: it has cooperative matrices of 16 x 16.
     #[expect(unsafe_code, reason = "wgpu asks so for an experimental feature")]
     pub fn assumed(

@@ -8,7 +8,7 @@ use naga::valid::{Capabilities, ModuleInfo};
 use wgpu_attention::Plan;
 use wgpu_attention::introspect::{Source, Specialization, Storage};
 
-use super::translate;
+use super::{languages, translate};
 
 /// What source is written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,12 +57,12 @@ impl Kernel {
             Language::Msl if self.sources().any(|source| source.path == "shared/matrices_16") => {
                 bail!("MSL: Metal has cooperative matrices of 8 x 8 alone")
             }
-            Language::Msl => translate::msl(module, info, false).map_err(Error::msg)?,
+            Language::Msl => languages::msl(module, info, false).map_err(Error::msg)?,
             // It would panic.
             Language::Hlsl if specialization.uses_matrices() => bail!("HLSL: naga has no cooperative matrices for it"),
             Language::Hlsl => {
                 let native = specialization.storage.iter().any(|(_, storage)| *storage == Storage::NativeF16);
-                translate::hlsl(module, info, native).map_err(Error::msg)?
+                languages::hlsl(module, info, native).map_err(Error::msg)?
             }
         };
         Ok(format!("\n// {specialization}\n{text}").into_bytes())
@@ -96,7 +96,7 @@ impl fmt::Display for Kernel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { specialization, module, dispatches, .. } = self;
         let invocations: u32 = module.entry_points[0].workgroup_size.iter().product();
-        let bytes = translate::workgroup_bytes(module).map_err(|_| fmt::Error)?;
+        let bytes = languages::workgroup_bytes(module).map_err(|_| fmt::Error)?;
         let plural = if *dispatches == 1 { "" } else { "es" };
         writeln!(f, "{specialization}")?;
         writeln!(

@@ -28,11 +28,6 @@ alias Elem = vec4<f32>; // f32 where a row starts or ends off a multiple of four
 
 const HEAD_CHUNKS: u32 = (HEAD_DIM + 3u) / 4u;
 const V_CHUNKS: u32 = (V_DIM + 3u) / 4u;
-const LOG2_E: f32 = 1.4426950408889634;
-// Scores are in units of log2, the factor being part of the scale. Where more follows the scale they stay natural until the
-// largest is subtracted: a large score, as a bias makes it, would be rounded once more by the factor.
-const NATURAL: bool = SOFTCAP || ROW_MASK;
-const UNIT: f32 = select(LOG2_E, 1.0, NATURAL);
 
 var<private> tile: Tile;
 var<private> rows: Rows; // this invocation's row, four times
@@ -125,14 +120,6 @@ fn step(j: u32, last: u32, edge: bool, k_base: u32, v_base: u32) {
     sum += (added.x + added.y) + (added.z + added.w);
     weighted += (added_weighted.x + added_weighted.y) + (added_weighted.z + added_weighted.w);
     add_values(shrink, j);
-}
-
-// e to the power of a score below the largest.
-fn weight(below: vec4<f32>) -> vec4<f32> {
-    if (NATURAL) {
-        return exp(below);
-    }
-    return exp2(below);
 }
 
 // The row's results; what its invocations have summed each for itself is added up.

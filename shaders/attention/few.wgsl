@@ -30,10 +30,6 @@ const HEAD_COLUMNS: u32 = (HEAD_CHUNKS + WIDTH - 1u) / WIDTH; // chunks of an in
 const V_COLUMNS: u32 = (V_CHUNKS + WIDTH - 1u) / WIDTH;
 const_assert WORKGROUP % WIDTH == 0u && TOLD <= HEIGHT && OF_QUAD * QUADS == ROWS && ROWS % TOLD == 0u;
 
-const LOG2_E: f32 = 1.4426950408889634;
-// Scores are in units of log2, the factor being part of the scale, and that of q; but where more follows: see tiled.wgsl.
-const NATURAL: bool = SOFTCAP || ROW_MASK;
-const UNIT: f32 = select(LOG2_E, 1.0, NATURAL);
 // The score of a key that a row does not see, and where its maximum starts: below every score, and from each by a finite
 // difference.
 const HIDDEN: f32 = 1.25 * LOWEST * UNIT;
@@ -246,14 +242,6 @@ fn weigh(s: ptr<function, PerRow>, edge: bool) {
             weighted[r] += (terms.x + terms.y) + (terms.z + terms.w);
         }
     }
-}
-
-// e to the power of a score below the maximum, or not much above.
-fn weight(below: vec4<f32>) -> vec4<f32> {
-    if (NATURAL) {
-        return exp(below);
-    }
-    return exp2(below);
 }
 
 // Whether some value is not finite, by its bits.

@@ -22,11 +22,6 @@ alias Elem = vec4<f32>; // f32 where a row starts or ends off a multiple of four
 const HEAD_CHUNKS: u32 = (HEAD_DIM + 3u) / 4u;
 const HEAD_SLABS: u32 = (HEAD_DIM + SLAB - 1u) / SLAB;
 const V_CHUNKS: u32 = (V_DIM + 3u) / 4u;
-const LOG2_E: f32 = 1.4426950408889634;
-// Scores are in units of log2, the factor being part of the scale. Where more follows the scale they stay natural until the
-// largest is subtracted: a large score, as a bias makes it, would be rounded once more by the factor.
-const NATURAL: bool = SOFTCAP || ROW_MASK;
-const UNIT: f32 = select(LOG2_E, 1.0, NATURAL);
 // The score of a key that a row does not see, and where its maximum starts: below every score, and from each by a finite
 // difference.
 const HIDDEN: f32 = 1.25 * LOWEST * UNIT;
@@ -214,14 +209,6 @@ fn followed(top: vec4<f32>, largest: vec4<f32>, g: u32) -> vec4<f32> {
         row_max[g][y] = raised;
     }
     return raised;
-}
-
-// e to the power of a score below the maximum, or not much above.
-fn weight(below: vec4<f32>) -> vec4<f32> {
-    if (NATURAL) {
-        return exp(below);
-    }
-    return exp2(below);
 }
 
 // The tile's results; what the invocations along WIDTH have summed each for itself is added up.

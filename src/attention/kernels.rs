@@ -6,7 +6,7 @@ use crate::adapter::Adapter;
 use crate::dispatch::Value;
 use crate::dtype::Storage;
 use crate::matrices::{MatrixTier, RowTile};
-use crate::wgsl::{self, Constant, Source, Specialization, source};
+use crate::wgsl::{self, Constant, Source, Specialization, pick, source};
 
 /// A workgroup of the combine kernel, and how many of its invocations share four dims of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +65,6 @@ pub(super) fn walk(
 ) -> Specialization {
     let shapes = &problem.shapes;
     let (vec4, keys) = (is_vec4(problem), keys_per_step(problem, kernel));
-    let pick = |on: bool, yes, no| if on { yes } else { no };
     let mut fragments = vec![
         source!("attention/params"),
         source!("shared/walk"),
@@ -89,6 +88,9 @@ pub(super) fn walk(
     let slow_arrays = adapter == Adapter::SlowArrays;
     let together = matches!(kernel, Kernel::Tiled(_) | Kernel::Matrices(_) | Kernel::Own(_));
     fragments.push(pick(together, source!("shared/steps_together"), source!("shared/steps_apart")));
+    if together {
+        fragments.push(source!("attention/units"));
+    }
     let block = pick(slow_arrays, source!("attention/block_storage"), source!("attention/block_private"));
     let follow = pick(slow_arrays, source!("attention/follow_steps"), source!("attention/follow_growth_subgroup"));
     let rows = |workgroup, span, unroll| {
@@ -157,7 +159,6 @@ pub(super) fn combine(problem: &Problem, shared: Combine) -> Specialization {
 
 /// The files by which a kernel writes o, lse and entropy.
 fn output_fragments(problem: &Problem) -> Vec<&'static Source> {
-    let pick = |on: bool, yes, no| if on { yes } else { no };
     vec![
         pick(problem.is_vec4(&["o"]), source!("shared/store_vec4"), source!("shared/store_scalar")),
         pick(problem.shapes.lse, source!("attention/lse"), source!("attention/no_lse")),

@@ -354,10 +354,7 @@ fn split_keys(
 /// Whether the invocations of a tile that share a row, or a key, lie in one subgroup, whatever its size.
 pub(super) fn can_shuffle(least_subgroup: u32, kernel: Kernel, shapes: &AttentionShapes) -> bool {
     match kernel {
-        Kernel::Tiled(grid) => {
-            let width = grid.width(shapes.v_dim.div_ceil(4));
-            width.is_power_of_two() && least_subgroup.is_multiple_of(width)
-        }
+        Kernel::Tiled(grid) => grid.can_shuffle(shapes.v_dim.div_ceil(4), least_subgroup),
         Kernel::Own(few) => few.can_shuffle(chunks(shapes), least_subgroup),
         Kernel::Rows { .. } | Kernel::Subgroup { .. } | Kernel::Matrices(_) => true,
     }

@@ -197,9 +197,7 @@ pub(super) fn device(capabilities: &Capabilities) -> (Adapter, Option<u32>, u32)
 /// Whether rows have something in common, and the invocations that share one lie in one subgroup, whatever its size.
 pub(super) fn can_shuffle(config: &GatedAttentionConfig, least_subgroup: u32, kernel: Kernel, v_block: u32) -> bool {
     let Kernel::Tiled(grid) = kernel else { return false };
-    let width = grid.width(v_block);
-    let row_sums = Weighing::new(config, 1).divides_by_sum();
-    row_sums && width.is_power_of_two() && least_subgroup.is_multiple_of(width)
+    Weighing::new(config, 1).divides_by_sum() && grid.can_shuffle(v_block, least_subgroup)
 }
 
 /// Keys that the state kernel, and at most the quadratic kernel, take in one step.

@@ -2,7 +2,7 @@
 
 use super::plan::Problem;
 use super::{Merge, MergeConfig, MergeShapes};
-use crate::wgsl::{self, Constant, Specialization, source};
+use crate::wgsl::{self, Constant, Specialization, pick, source};
 
 pub(super) const WORKGROUP: u32 = 64;
 
@@ -15,7 +15,6 @@ pub(super) fn lanes(v_dim: u32) -> u32 {
 pub(super) fn kernel(config: &MergeConfig, problem: &Problem) -> Specialization {
     let shapes = &problem.shapes;
     let vec4 = problem.is_vec4(&["o_parts", "o"]);
-    let pick = |on: bool, yes, no| if on { yes } else { no };
     Specialization {
         kernel: source!("merge/merge"),
         constants: vec![
