@@ -23,7 +23,9 @@ const DEPTH_BLOCKS: u32 = DEPTH / 4u;
 const A_BLOCKS: u32 = A_CHUNKS * DEPTH_BLOCKS;
 const B_BLOCKS: u32 = B_CHUNKS * DEPTH_BLOCKS;
 const_assert A_BLOCKS + B_BLOCKS <= WORKGROUP;
-const_assert A_CHUNKS % min(A_CHUNKS, 8u) == 0u && B_CHUNKS % min(B_CHUNKS, 8u) == 0u;
+const A_SIDE: u32 = min(A_CHUNKS, 8u); // neighbours that carry different chunks at one k
+const B_SIDE: u32 = min(B_CHUNKS, 8u);
+const_assert A_CHUNKS % A_SIDE == 0u && B_CHUNKS % B_SIDE == 0u;
 
 // What an index reaches that is known when the kernel is compiled is an axis of its own, so that a compiler finds the bounds and the
 // place of the others once for all.
@@ -58,7 +60,7 @@ fn main(
     // Neighbours carry what lies side by side in memory, but for eight: these carry different chunks at one k, and meet in no bank of
     // workgroup memory, of which eight vec4s fill all.
     let along_k = select(B_TRANSPOSED, !A_TRANSPOSED, carries_a);
-    let side = min(chunks, 8u);
+    let side = select(B_SIDE, A_SIDE, carries_a);
     let chunk = select(index % chunks, index / side / DEPTH_BLOCKS * side + index % side, along_k);
     let depth_block = select(index / chunks, index / side % DEPTH_BLOCKS, along_k);
     let a_base = params.a_start + batch * params.a_batch + head * params.a_head;

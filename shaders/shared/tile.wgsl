@@ -43,19 +43,21 @@ fn row_of(g: u32) -> u32 {
     return 4u * (g * HEIGHT + y);
 }
 
-// Invocations share out `groups` groups by SLAB_CHUNKS chunks of a slab, to bring four terms of a group each: so many neighbours take
-// one chunk of different groups. Eight meet in no bank, of which eight vec4s fill all, and all read what lies side by side.
-fn side(groups: u32) -> u32 {
-    return min(groups & (~groups + 1u), 8u); // its largest power of two
+// Invocations share out `groups` groups by SLAB_CHUNKS chunks of a slab, to bring four terms of a group each: neighbours take one chunk
+// of different groups, so many as the largest power of two that divides them, at most eight. Eight meet in no bank, of which eight
+// vec4s fill all, and all read what lies side by side.
+fn log_side(groups: u32) -> u32 {
+    return min(countTrailingZeros(groups), 3u);
 }
 
 // The chunk of the i-th, and the group.
 fn chunk_at(i: u32, groups: u32) -> u32 {
-    return i / side(groups) % SLAB_CHUNKS;
+    return (i >> log_side(groups)) % SLAB_CHUNKS;
 }
 
 fn group_at(i: u32, groups: u32) -> u32 {
-    return i / side(groups) / SLAB_CHUNKS * side(groups) + i % side(groups);
+    let shift = log_side(groups);
+    return (((i >> shift) / SLAB_CHUNKS) << shift) + (i & ((1u << shift) - 1u));
 }
 
 // What this invocation brings to `left`, of each of its LEFT_PARTS.
