@@ -6,10 +6,11 @@ use bytemuck::Pod;
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
+use crate::context::Capabilities;
 use crate::dispatch::Prepared;
 use crate::dtype::{DType, Element};
 use crate::host::HostView;
-use crate::matrices::{MatrixSizes, MatrixTier};
+use crate::matrices::{MatrixSizes, MatrixSubgroups, MatrixTier};
 use crate::quirks;
 use crate::{Context, ContextOptions, Error, Result, TensorView};
 
@@ -84,13 +85,14 @@ impl Context {
     }
 
     /// As [`headless_with`](Self::headless_with), with what [`Matrices::F16`](crate::Matrices) needs, as far as the adapter has
-    /// it; `options.matrix_sizes` is filled in.
+    /// it; `options.matrix_sizes` is filled in. Where the adapter has subgroups of several sizes, so is `options.matrix_subgroups`, if it
+    /// says nothing: by [`matrix_subgroups`](Self::matrix_subgroups), which takes a few compilations.
     ///
     /// Cooperative matrices are an experimental feature of wgpu, which is why nothing else asks for them.
     ///
     /// # Errors
     /// [`Error::NoDevice`]; that the adapter has no cooperative matrices is no error here, but one of the plans that ask for
-    /// them.
+    /// them. Those of [`matrix_subgroups`](Self::matrix_subgroups).
     #[allow(unsafe_code, reason = "wgpu asks for a word that its experimental features are known to be that")]
     pub fn headless_with_matrices(name: &str, options: ContextOptions) -> Result<Self> {
         let wanted = wgpu::Features::TIMESTAMP_QUERY | MatrixTier::FEATURES;
@@ -98,7 +100,14 @@ impl Context {
         // device and uses it too: they load and store matrices in workgroup memory only, at places that depend on constants and
         // on the subgroup's number (`shaders/*/cooperative.wgsl`).
         let experimental = unsafe { wgpu::ExperimentalFeatures::enabled() };
-        Self::headless_device(name, options, wanted, experimental)
+        let context = Self::headless_device(name, options, wanted, experimental)?;
+        let Capabilities { subgroup_size, options, .. } = context.capabilities().clone();
+        let asked = options.matrix_sizes.is_empty() || options.matrix_subgroups != MatrixSubgroups::default();
+        if subgroup_size.is_some() || asked {
+            return Ok(context);
+        }
+        let options = ContextOptions { matrix_subgroups: context.matrix_subgroups()?, ..options };
+        Ok(Self::with_options(context.device().clone(), context.queue().clone(), options))
     }
 
     fn headless_device(

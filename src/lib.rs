@@ -134,6 +134,8 @@ pub mod multilabel_softmax;
 pub mod op;
 mod operand;
 mod pipelines;
+#[cfg(feature = "blocking")]
+mod probe;
 mod quirks;
 mod reduction;
 pub mod reference;
@@ -182,7 +184,7 @@ pub use margin_softmax::{
     MarginSoftmaxConfig, MarginSoftmaxGradients, MarginSoftmaxInputs, MarginSoftmaxOutputs, MarginSoftmaxShapes,
 };
 pub use matmul::{Activation, MatMul, MatMulConfig, MatMulInputs, MatMulOutputs, MatMulShapes};
-pub use matrices::{Matrices, MatrixSizes};
+pub use matrices::{Matrices, MatrixSizes, MatrixSubgroups};
 pub use merge::{Merge, MergeConfig, MergeInputs, MergeOutputs, MergeShapes};
 #[doc(hidden)]
 pub use multilabel_softmax::backward as multilabel_softmax_backward;

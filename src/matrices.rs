@@ -62,6 +62,35 @@ impl MatrixSizes {
     }
 }
 
+/// Invocations in a subgroup of each op's kernels with [`Matrices::F16`], for [`ContextOptions`](crate::ContextOptions).
+///
+/// Most GPUs have subgroups of one size. Those of AMD and Intel have several, and which of them a kernel gets, its compiled pipeline alone
+/// knows. Hence an app that runs on them says it: what [`Context::matrix_subgroups`](crate::Context::matrix_subgroups) has found, on the
+/// same driver. A kernel that finds itself with subgroups of another size fills its outputs with NaN.
+///
+/// ```
+/// let of_all = wgpu_attention::MatrixSubgroups::all(64);
+/// assert_eq!(of_all.matmul, Some(64));
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct MatrixSubgroups {
+    /// Of [`Attention`](crate::Attention).
+    pub attention: Option<u32>,
+    /// Of [`GatedAttention`](crate::GatedAttention).
+    pub gated_attention: Option<u32>,
+    /// Of [`MatMul`](crate::MatMul).
+    pub matmul: Option<u32>,
+}
+
+impl MatrixSubgroups {
+    /// The same for every op.
+    #[must_use]
+    pub const fn all(size: u32) -> Self {
+        Self { attention: Some(size), gated_attention: Some(size), matmul: Some(size) }
+    }
+}
+
 /// The matrices of a device: as large as it has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct MatrixTier {
@@ -81,8 +110,9 @@ impl MatrixTier {
         .union(wgpu::Features::SHADER_F16)
         .union(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX);
 
-    /// What the device has, or everything that it lacks.
-    pub fn of(capabilities: &Capabilities) -> Result<Self> {
+    /// What an op's kernels find on the device, or everything that it lacks. `told`: the size of their subgroups, if the caller has
+    /// said it.
+    pub fn of(capabilities: &Capabilities, told: impl Fn(MatrixSubgroups) -> Option<u32>) -> Result<Self> {
         let mut reasons = Vec::new();
         let missing = Self::FEATURES - capabilities.features;
         if !missing.is_empty() {
@@ -96,16 +126,25 @@ impl MatrixTier {
                     .into(),
             );
         }
-        match capabilities.subgroup_size {
+        match told(capabilities.options.matrix_subgroups).or(capabilities.subgroup_size) {
+            Some(subgroup) if !subgroup.is_power_of_two() || subgroup > 128 => {
+                reasons.push(format!(
+                    "matrices: no device has subgroups of {subgroup}, as ContextOptions::matrix_subgroups says"
+                ));
+            }
             Some(subgroup) if subgroup >= 8 && reasons.is_empty() => {
                 let size = if sizes.sixteen && (subgroup >= 16 || !sizes.eight) { 16 } else { 8 };
                 return Ok(Self { size, subgroup });
             }
             Some(subgroup) if subgroup < 8 => {
-                reasons.push(format!("matrices: f16 needs subgroups of at least 8, the device's are of {subgroup}"));
+                reasons.push(format!("matrices: f16 needs subgroups of at least 8, these are of {subgroup}"));
             }
             None if missing.is_empty() => {
-                reasons.push("matrices: f16 needs subgroups of one size, and the device's vary".into());
+                reasons.push(
+                    "matrices: f16 needs to know the size of subgroups, and the device has several: which of them kernels get is told \
+                     in ContextOptions::matrix_subgroups"
+                        .into(),
+                );
             }
             _ => {}
         }

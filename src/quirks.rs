@@ -42,6 +42,20 @@ pub(crate) fn subgroup_size(info: &wgpu::AdapterInfo) -> Option<u32> {
     Some(info.subgroup_min_size).filter(|&least| least == info.subgroup_max_size)
 }
 
+/// Whether an invocation has at most 128 registers of 32 bits: past them a compiler puts sums into memory. Intel has 128 of 32 bytes for 8
+/// invocations and more, Apple 256 halves, Arm 64; Qualcomm, Imagination and Broadcom tell nothing, and their GPUs are as small. None of them
+/// has run the kernels: the tiles for them are judged by the registers that AMD's compiler takes.
+pub(crate) fn few_registers(info: &wgpu::AdapterInfo) -> bool {
+    const INTEL: u32 = 0x8086;
+    const APPLE: u32 = 0x106b;
+    const ARM: u32 = 0x13b5;
+    const QUALCOMM: u32 = 0x5143;
+    const IMAGINATION: u32 = 0x1010;
+    const BROADCOM: u32 = 0x14e4;
+    // Of Metal, wgpu tells the name alone.
+    [INTEL, APPLE, ARM, QUALCOMM, IMAGINATION, BROADCOM].contains(&info.vendor) || info.name.starts_with("Apple")
+}
+
 /// llvmpipe with vectors of four lanes lists cooperative matrices but has not the Vulkan feature (Mesa 26.2.6); wgpu 30 goes by the
 /// list, and panics when a device is asked for.
 #[cfg(feature = "blocking")]

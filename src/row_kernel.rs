@@ -41,6 +41,14 @@ pub(crate) enum Kernel<Own = Infallible> {
 }
 
 impl<Own: OwnKernel> Kernel<Own> {
+    /// As a GPU with or without registers for large tiles takes it.
+    pub fn with_registers(self, few: bool) -> Self {
+        match self {
+            Self::Tiled(grid) => Self::Tiled(grid.with_registers(few)),
+            _ => self,
+        }
+    }
+
     /// Rows that a workgroup owns.
     pub fn rows(self) -> u32 {
         match self {

@@ -25,6 +25,15 @@ pub(crate) const fn grid([height, groups, own_keys, columns]: [u32; 4], slab: u3
 }
 
 impl Grid {
+    /// For a GPU of few registers: 8 by 4 of each product in place of 8 by 8, of wide values 4 by 8.
+    pub fn with_registers(self, few: bool) -> Self {
+        match self.columns {
+            2 if few && self.own_keys == 8 => Self { own_keys: 4, columns: 1, ..self },
+            4 if few && self.height > 4 => Self { height: 8, groups: 1, own_keys: 4, columns: 2, ..self },
+            _ => self,
+        }
+    }
+
     /// Rows that a workgroup owns.
     pub fn rows(self) -> u32 {
         4 * self.height * self.groups

@@ -6,9 +6,10 @@ mod common;
 
 use common::{context, matrices, with_matrices};
 use wgpu_attention::{
-    Attention, AttentionConfig, AttentionInputs, AttentionOutputs, AttentionShapes, Causal, Context, ContextOptions,
-    DType, Error, GatedAttention, GatedAttentionConfig, GatedAttentionShapes, GauMode, MatMul, MatMulConfig,
-    MatMulInputs, MatMulOutputs, MatMulShapes, Matrices, TensorView,
+    Activation, Attention, AttentionConfig, AttentionInputs, AttentionOutputs, AttentionShapes, AutotuneOptions,
+    Causal, Context, ContextOptions, DType, Error, GatedAttention, GatedAttentionConfig, GatedAttentionInputs,
+    GatedAttentionOutputs, GatedAttentionShapes, GauMode, MatMul, MatMulConfig, MatMulInputs, MatMulOutputs,
+    MatMulShapes, Matrices, MatrixSizes, MatrixSubgroups, TensorView,
 };
 
 /// The reasons of a refusal.
@@ -147,4 +148,115 @@ fn what_is_stored_in_f16_is_multiplied_as_it_is() {
         assert!(plain.iter().all(|x| x.is_finite()));
         common::assert_same_bits("matmul", &stored, &plain);
     }
+}
+
+/// A device that computes nothing, with 16 x 16 matrices and subgroups of 32 to 64, as AMD's GPUs have them.
+#[allow(unsafe_code, reason = "wgpu asks so for an experimental feature")]
+fn of_several_sizes(matrix_subgroups: MatrixSubgroups) -> Context {
+    use wgpu::CooperativeScalarType::{F16, F32};
+    let features =
+        wgpu::Features::SUBGROUP | wgpu::Features::SHADER_F16 | wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
+    let noop = wgpu::NoopBackendOptions {
+        features: Some(features),
+        subgroup_min_size: Some(32),
+        subgroup_max_size: Some(64),
+        ..wgpu::NoopBackendOptions::enabled()
+    };
+    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
+        backends: wgpu::Backends::NOOP,
+        backend_options: wgpu::BackendOptions { noop, ..Default::default() },
+        ..wgpu::InstanceDescriptor::new_without_display_handle()
+    });
+    let descriptor = wgpu::DeviceDescriptor {
+        required_features: features,
+        // SAFETY: nothing runs on this device.
+        experimental_features: unsafe { wgpu::ExperimentalFeatures::enabled() },
+        ..Default::default()
+    };
+    let (device, queue) = pollster::block_on(async {
+        let adapter = instance.request_adapter(&wgpu::RequestAdapterOptions::default()).await.unwrap();
+        adapter.request_device(&descriptor).await.unwrap()
+    });
+    let matrix_sizes = MatrixSizes::new(&[wgpu::CooperativeMatrixProperties {
+        m_size: 16,
+        n_size: 16,
+        k_size: 16,
+        ab_type: F16,
+        cr_type: F32,
+        saturating_accumulation: false,
+    }]);
+    Context::with_options(device, queue, ContextOptions { matrix_sizes, matrix_subgroups, ..Default::default() })
+}
+
+#[test]
+fn where_subgroups_vary_the_caller_tells_the_size_of_each_op() {
+    let reasons = refusal(plan_of_a_product(&of_several_sizes(MatrixSubgroups::default())));
+    assert!(reasons.contains("several") && reasons.contains("ContextOptions::matrix_subgroups"), "{reasons}");
+    for size in [32, 64] {
+        let told = MatrixSubgroups { matmul: Some(size), ..Default::default() };
+        let context = of_several_sizes(told);
+        let plan = plan_of_a_product(&context).unwrap();
+        assert!(plan.contains(&format!("subgroups of {size}")), "{plan}");
+        let attention = Attention::new(&context, AttentionConfig::new().matrices(Matrices::F16)).unwrap();
+        refusal(attention.plan(&AttentionShapes::new(1, 1, 70, 16), DType::F32));
+    }
+    for size in [4, 48, 256] {
+        let reasons = refusal(plan_of_a_product(&of_several_sizes(MatrixSubgroups::all(size))));
+        assert!(reasons.contains(&format!("of {size}")), "{reasons}");
+    }
+}
+
+/// Told of a size that the driver's subgroups have not, kernels write NaN to every number of every output, whatever comes after them.
+#[test]
+fn subgroups_of_another_size_give_nan_and_no_number() {
+    let Some(right) = matrices() else { return };
+    let wrong = if right.capabilities().subgroup_size == Some(16) { 8 } else { 16 };
+    let options = right.capabilities().options;
+    let (device, queue) = (right.device().clone(), right.queue().clone());
+    // In ranges of keys too, which another kernel combines.
+    for max_keys_per_split in [None, Some(64)] {
+        let matrix_subgroups = MatrixSubgroups::all(wrong);
+        let options = ContextOptions { max_keys_per_split, matrix_subgroups, ..options };
+        let context = Context::with_options(device.clone(), queue.clone(), options);
+        let shape = [1, 2, 150, 12];
+        let x = uploaded(&context, 2 * 150 * 12, 1, DType::F32);
+        let view = TensorView::f32(&x, shape);
+        let [o, lse, entropy] = [2 * 150 * 12, 2 * 150, 2 * 150].map(|count| context.allocate(count));
+        let mut outputs = AttentionOutputs::new(TensorView::f32(&o, shape));
+        outputs.lse = Some(TensorView::f32(&lse, [1, 2, 150]));
+        outputs.entropy = Some(TensorView::f32(&entropy, [1, 2, 150]));
+        let all_nan = |what: &str, buffer: &wgpu::Buffer| {
+            let numbers = context.download(buffer).unwrap();
+            assert!(numbers.iter().all(|x| x.is_nan()), "{what} with {max_keys_per_split:?}: {numbers:?}");
+        };
+        let op = Attention::new(&context, AttentionConfig::new().matrices(Matrices::F16)).unwrap();
+        context.run(&op.prepare(AttentionInputs::new(view, view, view), outputs).unwrap()).unwrap();
+        for (what, buffer) in [("o", &o), ("lse", &lse), ("entropy", &entropy)] {
+            all_nan(what, buffer);
+        }
+        let op = GatedAttention::new(&context, GatedAttentionConfig::new().matrices(Matrices::F16)).unwrap();
+        let o = context.allocate(2 * 150 * 12);
+        let outputs = GatedAttentionOutputs::new(TensorView::f32(&o, shape));
+        context.run(&op.prepare(GatedAttentionInputs::new(view, view, view), outputs).unwrap()).unwrap();
+        all_nan("gated attention", &o);
+    }
+    let options = ContextOptions { matrix_subgroups: MatrixSubgroups::all(wrong), ..options };
+    let context = Context::with_options(device, queue, options);
+    // All of k at once, and in ranges; a maximum with 0 must not hide it.
+    for k in [40, 5000] {
+        let a = uploaded(&context, 70 * k, 1, DType::F32);
+        let c = context.allocate(70 * 70);
+        let a = TensorView::f32(&a, [1, 1, 70, k as u32]);
+        let config = MatMulConfig::new().matrices(Matrices::F16).activation(Activation::Relu);
+        let outputs = MatMulOutputs { c: TensorView::f32(&c, [1, 1, 70, 70]) };
+        let op = MatMul::new(&context, config).unwrap();
+        context.run(&op.prepare(MatMulInputs::new(a, a.swap_axes(2, 3)), outputs).unwrap()).unwrap();
+        let numbers = context.download(&c).unwrap();
+        assert!(numbers.iter().all(|x| x.is_nan()), "{k}: {numbers:?}");
+    }
+    // What measures sees that no kernel runs, and keeps none.
+    let cases = [(AttentionConfig::new().matrices(Matrices::F16), AttentionShapes::new(1, 1, 64, 8)).into()];
+    let tuning = context.autotune(&cases, &AutotuneOptions::default(), |_| {}).unwrap();
+    let (_, case) = tuning.cases().next().unwrap();
+    assert!(case.kernel.is_none() && case.measured == 0 && case.wrong > 0, "{case:?}");
 }

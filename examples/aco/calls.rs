@@ -8,7 +8,7 @@ use naga::valid::Capabilities;
 use wgpu_attention::introspect::Specialization;
 use wgpu_attention::{Context, DType, Plan};
 
-use super::device::{Assume, Device};
+use super::device::{Assume, Device, Granted};
 use super::ops::Call;
 use super::translate;
 
@@ -33,7 +33,7 @@ pub struct Kernel {
 pub fn kernels(only: &str) -> Result<Vec<Kernel>> {
     let mut seen = HashSet::new();
     let mut kernels = Vec::new();
-    let devices = ["portable", "subgroups", "32 KiB", "matrices"].map(|name| (name, context(name)));
+    let devices = ["portable", "subgroups", "32 KiB", "few registers", "matrices"].map(|name| (name, context(name)));
     for line in CALLS.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
         let fields: Vec<_> = line.split(" | ").collect();
         let [name, op, config, sizes, stored, device] = fields[..] else { bail!("calls.txt: six fields, not {line}") };
@@ -59,11 +59,16 @@ fn context(name: &str) -> Result<Context> {
     let (subgroup, kib) = match name {
         "portable" => (None, 16),
         "32 KiB" => (Some("32..64"), 32),
-        "matrices" => (Some("64"), 64),
+        "matrices" => (Some("32..64"), 64),
         _ => (Some("32..64"), 16),
     };
-    let subgroup = subgroup.map(str::parse).transpose()?;
-    Ok(Device::assumed(Assume::Gpu, subgroup, Some(kib), name == "matrices")?.context)
+    let granted = Granted {
+        subgroup: subgroup.map(str::parse).transpose()?,
+        workgroup_kib: Some(kib),
+        matrices: name == "matrices",
+        few_registers: name == "few registers",
+    };
+    Ok(Device::assumed(Assume::Gpu, &granted)?.context)
 }
 
 /// Those of a plan that none had before.

@@ -23,7 +23,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Parser;
-use device::{Assume, Device, Subgroup};
+use device::{Assume, Device, Granted};
 use dtype::Stored;
 use ops::Call;
 use source::{Kernel, Language};
@@ -51,15 +51,8 @@ struct Args {
     /// what is said below
     #[arg(long, value_enum, conflicts_with = "adapter")]
     assume: Option<Assume>,
-    /// The assumed device has subgroup operations, and subgroups of so many invocations: one number, or the fewest and the most
-    #[arg(long, value_name = "MIN..MAX", requires = "assume")]
-    subgroup: Option<Subgroup>,
-    /// The assumed device grants so much workgroup memory. Default: 16
-    #[arg(long, value_name = "KIB", requires = "assume", value_parser = clap::value_parser!(u32).range(16..=1024))]
-    workgroup_kib: Option<u32>,
-    /// The assumed device has cooperative matrices of 16 x 16, for configs that ask for them
-    #[arg(long, requires = "subgroup")]
-    matrices: bool,
+    #[command(flatten)]
+    granted: Granted,
     #[command(flatten)]
     language: Flags,
     /// Of several kernels, only the one of this number
@@ -129,7 +122,7 @@ fn execute(args: &Args, out: &mut dyn Write, terminal: bool) -> Result<()> {
     }
     let call = Call::new(&args.op, &args.config, &args.shapes)?;
     let device = match args.assume {
-        Some(assume) => Device::assumed(assume, args.subgroup, args.workgroup_kib, args.matrices)?,
+        Some(assume) => Device::assumed(assume, &args.granted)?,
         None => Device::found(args.adapter.as_deref())?,
     };
     let dtype = DType::from(args.dtype);

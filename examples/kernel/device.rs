@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use anyhow::{Result, ensure};
 use clap::ValueEnum;
-use wgpu_attention::{Context, ContextOptions, MatrixSizes, wgpu};
+use wgpu_attention::{Context, ContextOptions, MatrixSizes, MatrixSubgroups, wgpu};
 
 /// What a device that is not there is taken for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -37,6 +37,23 @@ impl FromStr for Subgroup {
     }
 }
 
+/// What an assumed device has beyond WebGPU's defaults.
+#[derive(Clone, Copy, Debug, Default, clap::Args)]
+pub struct Granted {
+    /// The assumed device has subgroup operations, and subgroups of so many invocations: one number, or the fewest and the most
+    #[arg(long, value_name = "MIN..MAX", requires = "assume")]
+    pub subgroup: Option<Subgroup>,
+    /// The assumed device grants so much workgroup memory. Default: 16
+    #[arg(long, value_name = "KIB", requires = "assume", value_parser = clap::value_parser!(u32).range(16..=1024))]
+    pub workgroup_kib: Option<u32>,
+    /// The assumed device has cooperative matrices of 16 x 16, for configs that ask for them, and multiplies them by its largest subgroups
+    #[arg(long, requires = "subgroup")]
+    pub matrices: bool,
+    /// The assumed device has at most 128 registers for an invocation
+    #[arg(long, requires = "assume")]
+    pub few_registers: bool,
+}
+
 /// The largest buffer of an assumed device, in bytes, which is all that wgpu allows: with the 128 MiB that WebGPU promises, long calls
 /// would be refused that GPUs take.
 const BUFFER: u64 = (2 << 30) - 4;
@@ -48,14 +65,10 @@ pub struct Device {
 }
 
 impl Device {
-    /// wgpu's device that computes nothing. `matrices`: it has cooperative matrices of 16 x 16.
+    /// wgpu's device that computes nothing.
     #[expect(unsafe_code, reason = "wgpu asks so for an experimental feature")]
-    pub fn assumed(
-        assume: Assume,
-        subgroup: Option<Subgroup>,
-        workgroup_kib: Option<u32>,
-        matrices: bool,
-    ) -> Result<Self> {
+    pub fn assumed(assume: Assume, granted: &Granted) -> Result<Self> {
+        let Granted { subgroup, workgroup_kib, matrices, few_registers } = *granted;
         let mut features = if subgroup.is_some() { wgpu::Features::SUBGROUP } else { wgpu::Features::empty() };
         if matrices {
             features |= wgpu::Features::SHADER_F16 | wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
@@ -98,7 +111,14 @@ impl Device {
         let sixteen =
             wgpu::CooperativeMatrixProperties { m_size, n_size, k_size, ab_type, cr_type, saturating_accumulation };
         let matrix_sizes = if matrices { MatrixSizes::new(&[sixteen]) } else { MatrixSizes::default() };
-        let options = ContextOptions { assume_gpu: assume == Assume::Gpu, matrix_sizes, ..Default::default() };
+        let matrix_subgroups = subgroup.map_or_else(Default::default, |sizes| MatrixSubgroups::all(sizes.max));
+        let options = ContextOptions {
+            assume_gpu: assume == Assume::Gpu,
+            few_registers: Some(few_registers),
+            matrix_sizes,
+            matrix_subgroups,
+            ..Default::default()
+        };
         let name = if assume == Assume::Gpu { "an assumed GPU" } else { "an assumed CPU" };
         Ok(Self { context: Context::with_options(device, queue, options), name: name.into() })
     }

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use wgpu_attention::{Context, ContextOptions, Error};
 
-use super::device::{Assume, Device};
+use super::device::{Assume, Device, Granted};
 
 impl Device {
     /// The adapter whose name contains `name`, or the first that fits; where there is none at all, a GPU is assumed.
@@ -16,7 +16,7 @@ impl Device {
                 Ok(Self { name: format!("{} ({:?})", info.name, info.backend), context })
             }
             Err(Error::NoDevice(_)) if name.is_empty() => {
-                let assumed = Self::assumed(Assume::Gpu, None, None, false)?;
+                let assumed = Self::assumed(Assume::Gpu, &Granted::default())?;
                 Ok(Self { name: format!("{}, as there is no adapter", assumed.name), ..assumed })
             }
             Err(error) => Err(error.into()),

@@ -42,6 +42,8 @@ fn main(
     @builtin(local_invocation_index) local: u32,
     @builtin(subgroup_id) subgroup: u32,
     @builtin(subgroup_invocation_id) lane: u32,
+    @builtin(subgroup_size) size: u32,
+    @builtin(num_subgroups) count: u32,
 ) {
     let workgroup = workgroup_index(workgroup_id, num_workgroups);
     if (workgroup >= params.end_workgroup) {
@@ -53,6 +55,12 @@ fn main(
     let k_base = params.k_start + own_tile.batch * params.k_batch + own_tile.kv_head * params.k_head;
     let v_base = params.v_start + own_tile.batch * params.v_batch + own_tile.kv_head * params.v_head;
     tile = own_tile;
+    if (!subgroups_are_whole(local, size, count)) {
+        for (var i = local; i < (own_tile.last - own_tile.first + 1u) * V_CHUNKS; i += WORKGROUP) {
+            write_nan(one_row_of(own_tile, own_tile.first + i / V_CHUNKS), split, i % V_CHUNKS, not_a_number(size));
+        }
+        return;
+    }
     take_place(local, subgroup, lane);
     rows = one_row_of(own_tile, own_tile.first + own * OWN_ROWS + row);
     scale = row_scales(rows).x * UNIT;
@@ -120,6 +128,14 @@ fn step(j: u32, last: u32, edge: bool, k_base: u32, v_base: u32) {
     sum += (added.x + added.y) + (added.z + added.w);
     weighted += (added_weighted.x + added_weighted.y) + (added_weighted.z + added_weighted.w);
     add_values(shrink, j);
+}
+
+// Four dims of a row, with the first its statistics, of a workgroup whose subgroups are of another size.
+fn write_nan(rows: Rows, split: u32, c: u32, nan: f32) {
+    finish_o(rows, 0u, split, c, vec4(nan), 1.0);
+    if (c == 0u) {
+        finish_row(rows, 0u, split, 0.0, nan, nan);
+    }
 }
 
 // The row's results; what its invocations have summed each for itself is added up.

@@ -52,6 +52,8 @@ fn main(
     @builtin(local_invocation_index) local: u32,
     @builtin(subgroup_id) subgroup: u32,
     @builtin(subgroup_invocation_id) lane: u32,
+    @builtin(subgroup_size) size: u32,
+    @builtin(num_subgroups) count: u32,
 ) {
     let workgroup = workgroup_index(workgroup_id, num_workgroups);
     if (workgroup >= params.end_workgroup) {
@@ -64,9 +66,18 @@ fn main(
     let k_base = params.k_start + own_tile.batch * params.k_batch + own_tile.kv_head * params.k_head;
     let v_base = params.v_start + own_tile.batch * params.v_batch + own_tile.kv_head * params.v_head;
     tile = own_tile;
-    take_place(local, subgroup, lane);
     // The last block starts early enough to be whole.
     v_first = min(block * V_BLOCK, O_CHUNKS - V_BLOCK);
+    if (!subgroups_are_whole(local, size, count)) {
+        for (var i = local; i < (own_tile.last - own_tile.first + 1u) * V_CHUNKS; i += WORKGROUP) {
+            let c = v_first + i % V_CHUNKS;
+            if (c >= block * V_BLOCK) {
+                write_nan(one_row_of(own_tile, own_tile.first + i / V_CHUNKS), split, c, not_a_number(size));
+            }
+        }
+        return;
+    }
+    take_place(local, subgroup, lane);
     let rows = own_row(0u);
     sees = vec2(rows.lo.x, rows.hi.x);
     scale = row_scales(rows).x;
@@ -146,6 +157,14 @@ fn step(j: u32, last: u32, edge: bool, k_base: u32, v_base: u32) {
     }
     sum += (added.x + added.y) + (added.z + added.w);
     add_values(shrink, j);
+}
+
+// Four dims of a row, with the first its statistics, of a workgroup whose subgroups are of another size.
+fn write_nan(rows: Rows, split: u32, c: u32, nan: f32) {
+    finish_o(rows.batch, rows.head.x, rows.row.x, split, c, vec4(nan), 1.0, 1.0);
+    if (c == 0u) {
+        finish_row(rows.batch, rows.head.x, rows.row.x, split, 0.0, 1.0, nan);
+    }
 }
 
 // The row's results, of chunks from `first` on; those before it belong to the block before. What the row's invocations have summed each

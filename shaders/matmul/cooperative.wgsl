@@ -22,7 +22,8 @@ const B_F16: bool = false;
 alias AFour = vec4<f32>; // four numbers on their way from a: of f16, if it is stored so
 alias BFour = vec4<f32>;
 
-const WORKGROUP: u32 = SUBGROUP * SUBGROUPS_M * SUBGROUPS_N;
+const SUBGROUPS: u32 = SUBGROUPS_M * SUBGROUPS_N;
+const WORKGROUP: u32 = SUBGROUP * SUBGROUPS;
 const TILE_M: u32 = ROWS * SUBGROUPS_M;
 const TILE_N: u32 = COLUMNS * SUBGROUPS_N;
 const ROW_MATRICES: u32 = ROWS / SIZE;
@@ -38,7 +39,7 @@ const_assert ROWS % SIZE == 0u && COLUMNS % SIZE == 0u && DEPTH % SIZE == 0u && 
 // Nested, so that a compiler sees that a matrix starts at a multiple of 16 bytes.
 var<workgroup> a_tile: array<array<array<f16, 4>, STRIDE / 4u>, TILE_M>; // [row, k]
 var<workgroup> b_tile: array<array<array<f16, 4>, STRIDE / 4u>, TILE_N>; // [column, k]
-var<workgroup> c_tile: array<array<array<array<f32, 4>, SIZE / 4u>, SIZE>, SUBGROUPS_M * SUBGROUPS_N>; // a matrix of each subgroup
+var<workgroup> c_tile: array<array<array<array<f32, 4>, SIZE / 4u>, SIZE>, SUBGROUPS>; // a matrix of each subgroup
 
 @compute @workgroup_size(WORKGROUP)
 fn main(
@@ -47,6 +48,8 @@ fn main(
     @builtin(local_invocation_index) invocation: u32,
     @builtin(subgroup_id) subgroup: u32,
     @builtin(subgroup_invocation_id) lane: u32,
+    @builtin(subgroup_size) size: u32,
+    @builtin(num_subgroups) count: u32,
 ) {
     let workgroup = workgroup_index(workgroup_id, num_workgroups);
     if (workgroup >= params.end_workgroup) {
@@ -59,6 +62,13 @@ fn main(
     let end_k = min(first_k + params.range_k, params.k);
     let first_row = workgroup % params.row_tiles * TILE_M;
     let first_column = workgroup / params.row_tiles % params.column_tiles * TILE_N;
+    if (!subgroups_are_whole(invocation, size, count)) {
+        for (var i = invocation; i < TILE_M * TILE_N / 4u; i += WORKGROUP) {
+            let column = first_column + 4u * (i % (TILE_N / 4u));
+            write_sums(slice, first_row + i / (TILE_N / 4u), column, vec4(not_a_number(size)));
+        }
+        return;
+    }
     let own_row = subgroup / SUBGROUPS_N * ROWS; // of this subgroup, in the tile
     let own_column = subgroup % SUBGROUPS_N * COLUMNS;
     let a_base = params.a_start + batch * params.a_batch + head * params.a_head;
@@ -134,6 +144,15 @@ fn main(
         let row = first_row + own_row + i / COLUMN_MATRICES * SIZE;
         write_matrix(slice, row, first_column + own_column + i % COLUMN_MATRICES * SIZE, subgroup, lane);
     }
+}
+
+// A word of workgroup memory for what the invocations ask of each other before the first step.
+fn first_word() -> f32 {
+    return workgroupUniformLoad(&c_tile[0][0][0][0]);
+}
+
+fn put_first_word(word: f32) {
+    c_tile[0][0][0][0] = word;
 }
 
 // Row or column (x) and k (y) in the tile of block `index`. Neighbours bring what lies side by side in memory: along k, or eight `across`

@@ -84,6 +84,15 @@ fn take_place(local: u32, subgroup: u32, lane: u32) {
     }
 }
 
+// A word of workgroup memory for what the invocations ask of each other before the first step.
+fn first_word() -> f32 {
+    return workgroupUniformLoad(&s_tile[0][0].owner[0][0][0]);
+}
+
+fn put_first_word(word: f32) {
+    s_tile[0][0].owner[0][0][0] = word;
+}
+
 // Before the first step: q, and the first keys to workgroup memory.
 fn start_walk(walk: Walk, q_base: u32, k_base: u32) {
     if (invocation == 0u) {

@@ -229,7 +229,8 @@ pub fn specializations() -> Vec<Specialization> {
                 // What only a tuning takes: not in every combination.
                 let slabs = if few { slabs(tile.kernel, 32 << 10, v_dim) } else { Vec::new() };
                 let table = [16 << 10, 32 << 10].map(|granted| within(tile.kernel, granted, v_dim));
-                for kernel in table.into_iter().chain(slabs) {
+                let few_registers = (few || flags.is_power_of_two()).then(|| table[0].with_registers(true));
+                for kernel in table.into_iter().chain(few_registers).chain(slabs) {
                     for adapter in [Adapter::Llvmpipe, Adapter::SlowArrays] {
                         for shuffle in [false, can_shuffle(64, kernel, &shapes)] {
                             found.push(walk(&config, &problem, kernel, adapter, shuffle, bits(flags, 8)));

@@ -143,7 +143,8 @@ const ANY: u32 = u32::MAX;
 /// Above, a workgroup of 128 holds 128 rows by 64 keys, or 64 by 128: of each product an invocation computes 8 by 8 numbers
 /// from 16 that it reads from workgroup memory, and keeps 128 of them. v_dim above 128 takes 4 by 16. Tiles of the same v_dim, above 16
 /// rows, add in the same order. Slabs set how often the invocations wait for each other, and for memory; twice
-/// as large ones, which a tuning may take, cost a compiler registers, and a device workgroups that share a multiprocessor.
+/// as large ones, which a tuning may take, cost a compiler registers, and a device workgroups that share a multiprocessor. A GPU of few
+/// registers gets 8 by 4.
 #[rustfmt::skip]
 pub(super) const TILES: &[Tile] = &[
     Tile { adapter: Adapter::Llvmpipe,    rows: [64, ANY],     keys: 2048,  dims: 112, kernel: Kernel::Subgroup { workgroup: 8, keys: 4 } },
@@ -171,7 +172,7 @@ pub(super) const TILES: &[Tile] = &[
     Tile { adapter: Adapter::Gpu,         rows: [17, ANY],     keys: ANY,   dims: ANY, kernel: Kernel::Tiled(grid([16, 1, 8, 4], 16)) },
 ];
 
-/// What the table never picks, but a tuning may: wider steps, smaller tiles, and 8 by 4 scores for GPUs of few registers.
+/// What a tuning may take on other adapters than those for which the plan does: wider steps, and what takes few registers.
 #[rustfmt::skip]
 pub(super) const ALTERNATIVES: &[Tile] = &[
     Tile { adapter: Adapter::Llvmpipe,   rows: [0, ANY], keys: ANY,  dims: 64,  kernel: Kernel::Subgroup { workgroup: 8, keys: 8 } },
@@ -180,9 +181,9 @@ pub(super) const ALTERNATIVES: &[Tile] = &[
     Tile { adapter: Adapter::Cpu,        rows: [0, ANY], keys: ANY,  dims: ANY, kernel: Kernel::Rows { workgroup: 8, keys: 64 } },
     Tile { adapter: Adapter::Gpu,        rows: [0, ANY], keys: ANY,  dims: 64,  kernel: Kernel::Tiled(grid([16, 2, 8, 2], 32)) },
     Tile { adapter: Adapter::Gpu,        rows: [0, ANY], keys: ANY,  dims: 128, kernel: Kernel::Tiled(grid([8, 2, 8, 2], 32)) },
-    Tile { adapter: Adapter::Gpu,        rows: [0, ANY], keys: ANY,  dims: 128, kernel: Kernel::Tiled(grid([16, 2, 4, 2], 32)) },
-    Tile { adapter: Adapter::Gpu,        rows: [0, ANY], keys: ANY,  dims: 128, kernel: Kernel::Tiled(grid([8, 2, 4, 2], 32)) },
-    Tile { adapter: Adapter::Gpu,        rows: [0, ANY], keys: ANY,  dims: ANY, kernel: Kernel::Tiled(grid([8, 1, 4, 4], 32)) },
+    Tile { adapter: Adapter::Gpu,        rows: [0, ANY], keys: ANY,  dims: 64,  kernel: Kernel::Tiled(grid([16, 2, 4, 1], 32)) },
+    Tile { adapter: Adapter::Gpu,        rows: [0, ANY], keys: ANY,  dims: 128, kernel: Kernel::Tiled(grid([8, 2, 4, 1], 32)) },
+    Tile { adapter: Adapter::Gpu,        rows: [0, ANY], keys: ANY,  dims: ANY, kernel: Kernel::Tiled(grid([8, 1, 4, 2], 32)) },
 ];
 
 /// Workgroups that occupy the adapter, and the fewest keys that each of them then walks: fewer workgroups split the keys.
@@ -219,7 +220,7 @@ pub(super) fn matrix_kernels(
     if config.matrices == Matrices::None {
         return Ok(Vec::new());
     }
-    let tier = MatrixTier::of(capabilities)?;
+    let tier = MatrixTier::of(capabilities, |told| told.attention)?;
     let (rows, dims) = (rows_per_kv_head(shapes), [shapes.head_dim, shapes.v_dim]);
     Ok(RowTile::list(tier, rows, dims, &capabilities.limits)?.into_iter().map(Kernel::Matrices).collect())
 }
@@ -302,7 +303,8 @@ fn table(adapter: Adapter, shapes: &AttentionShapes, capabilities: &Capabilities
         tile.adapter == adapter && tile.kernel.runs_with(capabilities.subgroup_size) && tile.takes(shapes)
     };
     let tile = TILES.iter().find(applies).unwrap_or(&TILES[TILES.len() - 1]);
-    within(tile.kernel, capabilities.limits.max_compute_workgroup_storage_size, shapes.v_dim)
+    let kernel = tile.kernel.with_registers(capabilities.few_registers);
+    within(kernel, capabilities.limits.max_compute_workgroup_storage_size, shapes.v_dim)
 }
 
 /// The most keys of a workgroup where as many tiles of rows are to occupy the adapter, as far as there is room for their results.
@@ -475,6 +477,20 @@ mod tests {
         assert_eq!(picks(24 << 10, Some(8), 128), ("16u".into(), false), "16 invocations share a row");
         assert_eq!([16, 24].map(|kib| picks(kib << 10, None, 256).0), ["8u", "16u"]);
         assert_eq!(picks(64 << 10, Some(32), 96), ("16u".into(), false), "12 invocations share a row");
+    }
+
+    #[test]
+    fn a_gpu_of_few_registers_gets_tiles_that_a_tuning_offers_to_others() {
+        let capabilities = Capabilities { few_registers: true, ..Capabilities::plain() };
+        for dim in [32, 64, 80, 128, 256] {
+            let shapes = AttentionShapes::new(1, 8, 4096, dim);
+            let Kernel::Tiled(grid) = table(Adapter::Gpu, &shapes, &capabilities) else { panic!("{dim}") };
+            let chunks = dim.div_ceil(4);
+            let sums = 4 * grid.groups * (grid.own_keys + 4 * grid.columns(chunks));
+            assert!(sums <= 64 && grid.width(chunks) * grid.height <= 256, "{dim}: {grid}");
+            let offered = ALTERNATIVES.iter().flat_map(|tile| slabs(tile.kernel, 32 << 10, dim));
+            assert!(offered.into_iter().any(|kernel| kernel == Kernel::Tiled(grid)), "{dim}: {grid}");
+        }
     }
 
     #[test]

@@ -177,6 +177,11 @@ const ABSOLUTE: f64 = 4e-6;
 /// A single number may be off by more.
 const WORST: f64 = 16.0;
 
+/// Whether a kernel has refused its subgroups: nothing that goes in is NaN.
+pub(super) fn has_nan(results: &[Output]) -> bool {
+    results.iter().any(|(_, numbers)| numbers.iter().any(|number| number.is_nan()))
+}
+
 /// Whether a candidate's results are the default's, up to rounding.
 pub(super) fn agree(in_f16: bool, default: &[Output], candidate: &[Output]) -> bool {
     let same = |((dtype, want), (_, got)): (&Output, &Output)| tensor_agrees(granted(in_f16, *dtype), want, got);

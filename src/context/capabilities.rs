@@ -1,6 +1,6 @@
 //! What a device can do, as far as plans ask, and what the caller lets them.
 
-use crate::matrices::MatrixSizes;
+use crate::matrices::{MatrixSizes, MatrixSubgroups};
 use crate::quirks;
 
 /// Bounds on what a plan may do and a context may keep, for [`Context::with_options`](crate::Context::with_options).
@@ -19,8 +19,13 @@ pub struct ContextOptions {
     pub max_pipelines: usize,
     /// Plan as if the adapter were a GPU. Software drivers have kernels of their own; this runs the others on them, slowly.
     pub assume_gpu: bool,
+    /// Whether the GPU has at most 128 registers for an invocation, so that tiles are smaller. Default: by its vendor.
+    pub few_registers: Option<bool>,
     /// The adapter's cooperative matrices, for configs that ask for [`Matrices::F16`](crate::Matrices). Default: none known.
     pub matrix_sizes: MatrixSizes,
+    /// The size of the subgroups that multiply them, where the adapter has several or reports a wrong one. Default: none is told, and
+    /// it is the device's if it has one size.
+    pub matrix_subgroups: MatrixSubgroups,
 }
 
 impl Default for ContextOptions {
@@ -31,7 +36,9 @@ impl Default for ContextOptions {
             max_keys_per_split: None,
             max_pipelines: 128,
             assume_gpu: false,
+            few_registers: None,
             matrix_sizes: MatrixSizes::default(),
+            matrix_subgroups: MatrixSubgroups::default(),
         }
     }
 }
@@ -50,6 +57,8 @@ pub struct Capabilities {
     pub slow_arrays: bool,
     /// The driver is llvmpipe, whose reads of private arrays cost more than the arithmetic on them.
     pub is_llvmpipe: bool,
+    /// An invocation of the GPU has at most 128 registers.
+    pub few_registers: bool,
     /// Invocations in a subgroup, where the device grants subgroups and they have one size.
     pub subgroup_size: Option<u32>,
     /// The fewest invocations in a subgroup, where the device grants subgroups. All sizes are powers of two.
@@ -68,6 +77,7 @@ impl Capabilities {
             loop_cap: quirks::loop_cap(&info),
             slow_arrays: quirks::slow_arrays(&info),
             is_llvmpipe: quirks::is_llvmpipe(&info) && !options.assume_gpu,
+            few_registers: options.few_registers.unwrap_or_else(|| quirks::few_registers(&info)),
             subgroup_size: min_subgroup_size.and_then(|_| quirks::subgroup_size(&info)),
             min_subgroup_size,
             options,
@@ -92,6 +102,7 @@ impl Capabilities {
             loop_cap: None,
             slow_arrays: false,
             is_llvmpipe: false,
+            few_registers: false,
             subgroup_size: None,
             min_subgroup_size: None,
             options: ContextOptions::default(),

@@ -342,6 +342,7 @@ pub fn specializations() -> Vec<Specialization> {
                 let tile = || tile_for(adapter, &shapes, config.chunk().map(|_| len), subgroup, granted);
                 (!skip).then(tile)
             });
+            let table = table.flat_map(|tile| [Some(tile), few.then(|| tile.with_registers(true))]).flatten();
             // What only a tuning takes: not in every combination.
             let offered = ALL_DEVICES.into_iter().filter(|_| few && key_dim == 64);
             let offered = offered.flat_map(|device| tiles_for(config, &shapes, device));

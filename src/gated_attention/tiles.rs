@@ -27,7 +27,7 @@ const ANY: u32 = u32::MAX;
 /// | GPU | more | 128 | 64, 128 | both products compute 8 by 8 numbers from 16 |
 /// | GPU | more | 128 | 256 | 8 by 4 and 8 by 16: every block of value dims computes the scores again |
 ///
-/// A slab is halved where the device's workgroup memory does not hold it.
+/// A slab is halved where the device's workgroup memory does not hold it; a GPU of few registers computes 8 by 4 numbers where others 8 by 8.
 #[rustfmt::skip]
 pub(super) const TILES: &[Tile] = &[
     Tile { adapter: Adapter::SlowArrays, rows: [256, ANY],  dims: [112, 112], v_chunks: 28,  kernel: Kernel::Subgroup { workgroup: 8, keys: 4 } },
@@ -54,8 +54,9 @@ const ANYWHERE: Tile =
 #[rustfmt::skip]
 pub(super) const ALTERNATIVES: &[Tile] = &[
     Tile { adapter: Adapter::Llvmpipe,   rows: [0, ANY],  dims: [64, 64],   v_chunks: 16,  kernel: Kernel::Subgroup { workgroup: 8, keys: 8 } },
-    Tile { adapter: Adapter::Gpu,        rows: [0, ANY],  dims: [ANY, 128], v_chunks: 32,  kernel: Kernel::Tiled(grid([16, 2, 4, 2], 32)) },
-    Tile { adapter: Adapter::Gpu,        rows: [0, ANY],  dims: [ANY, 128], v_chunks: 32,  kernel: Kernel::Tiled(grid([8, 2, 4, 2], 16)) },
+    Tile { adapter: Adapter::Gpu,        rows: [0, ANY],  dims: [ANY, 64],  v_chunks: 16,  kernel: Kernel::Tiled(grid([16, 2, 4, 1], 32)) },
+    Tile { adapter: Adapter::Gpu,        rows: [0, ANY],  dims: [ANY, 128], v_chunks: 32,  kernel: Kernel::Tiled(grid([8, 2, 4, 1], 16)) },
+    Tile { adapter: Adapter::Gpu,        rows: [0, ANY],  dims: [ANY, ANY], v_chunks: 64,  kernel: Kernel::Tiled(grid([8, 1, 4, 2], 16)) },
 ];
 
 /// Workgroups that occupy a GPU; fewer split the keys, but into no ranges below the least.
@@ -92,6 +93,11 @@ impl Tile {
     fn runs(&self, shapes: &GatedAttentionShapes, subgroup: Option<u32>, granted: u32) -> bool {
         self.kernel.runs_with(subgroup)
             && !matches!(self.kernel, Kernel::Tiled(grid) if !grid.fits(self.v_block(shapes), granted))
+    }
+
+    /// As a GPU with or without registers for large tiles takes it.
+    pub fn with_registers(self, few: bool) -> Self {
+        Self { kernel: self.kernel.with_registers(few), ..self }
     }
 
     /// With its slab, and with half of it: at least two chunks.
@@ -171,7 +177,7 @@ pub(super) fn matrix_tiles(
     if config.matrices == Matrices::None {
         return Ok(Vec::new());
     }
-    let tier = MatrixTier::of(capabilities)?;
+    let tier = MatrixTier::of(capabilities, |told| told.gated_attention)?;
     let rows = shapes.q_len.saturating_mul(shapes.q_heads / shapes.kv_heads.max(1));
     tiles_of(tier, rows, shapes, &capabilities.limits)
 }
@@ -272,7 +278,8 @@ pub(super) fn select(
     let (adapter, subgroup, granted) = device(capabilities);
     let by_matrices = matrix_tiles(config, shapes, capabilities)?;
     let adapter = if by_matrices.is_empty() { adapter } else { Adapter::Gpu };
-    let table = || tile_for(adapter, shapes, config.chunk(), subgroup, granted);
+    let table =
+        || tile_for(adapter, shapes, config.chunk(), subgroup, granted).with_registers(capabilities.few_registers);
     let tile = offer.map(|offer| offer.tile).or(by_matrices.first().copied()).unwrap_or_else(table);
     let kernel = tile.kernel;
     let v_block = tile.v_block(shapes);

@@ -204,7 +204,7 @@ pub(super) struct Choice {
 /// Whose rows of the table are for this device and config, and the device's matrices, if the config asks for them.
 pub(super) fn adapter_of(config: &MatMulConfig, capabilities: &Capabilities) -> Result<(Adapter, Option<MatrixTier>)> {
     if config.matrices == Matrices::F16 {
-        return Ok((Adapter::Gpu, Some(MatrixTier::of(capabilities)?)));
+        return Ok((Adapter::Gpu, Some(MatrixTier::of(capabilities, |told| told.matmul)?)));
     }
     Ok((Adapter::of(capabilities), None))
 }
