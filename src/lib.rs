@@ -149,8 +149,11 @@ mod top_k;
 mod tuning;
 mod wgsl;
 
+#[doc(hidden)]
+pub use attention::backward as attention_backward;
 pub use attention::{
-    Attention, AttentionConfig, AttentionInputs, AttentionOutputs, AttentionShapes, Causal, Scale, Window,
+    Attention, AttentionBackward, AttentionBackwardInputs, AttentionBackwardShapes, AttentionConfig,
+    AttentionGradients, AttentionInputs, AttentionOutputs, AttentionShapes, Causal, Scale, Window,
 };
 #[cfg(feature = "blocking")]
 pub use autotune::{AutotuneOptions, AutotuneProgress, TuningCase};
