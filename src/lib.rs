@@ -96,6 +96,7 @@ macro_rules! for_all_ops {
     ($then:ident) => {
         $then! {
             attention: Attention(AttentionConfig, AttentionShapes),
+            attention_backward: AttentionBackward(AttentionConfig, AttentionBackwardShapes),
             gated_attention: GatedAttention(GatedAttentionConfig, GatedAttentionShapes),
             gumbel_softmax: GumbelSoftmax(GumbelSoftmaxConfig, GumbelSoftmaxShapes),
             gumbel_softmax_backward: GumbelSoftmaxBackward(GumbelSoftmaxConfig, GumbelSoftmaxBackwardShapes),

@@ -1,9 +1,12 @@
 //! The gradients of softmax attention.
 
+mod kernels;
 mod plan;
 pub mod reference;
 mod shapes;
 
+#[doc(hidden)]
+pub use kernels::specializations;
 pub use shapes::AttentionBackwardShapes;
 
 use super::AttentionConfig;
