@@ -1,5 +1,6 @@
 //! Softmax attention: o = softmax(scale · q kᵀ + bias) v, tiled, with an online softmax, log-sum-exp and row entropy.
 
+pub mod backward;
 mod config;
 mod few;
 mod kernels;
@@ -8,6 +9,7 @@ mod plan;
 pub mod reference;
 mod shapes;
 
+pub use backward::{AttentionBackward, AttentionBackwardInputs, AttentionBackwardShapes, AttentionGradients};
 pub use config::{AttentionConfig, Causal, Scale, Window};
 pub(crate) use config::{ScaleTerms, UNBOUNDED, Visibility, config_error};
 #[doc(hidden)]

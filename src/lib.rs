@@ -96,6 +96,7 @@ macro_rules! for_all_ops {
     ($then:ident) => {
         $then! {
             attention: Attention(AttentionConfig, AttentionShapes),
+            attention_backward: AttentionBackward(AttentionConfig, AttentionBackwardShapes),
             gated_attention: GatedAttention(GatedAttentionConfig, GatedAttentionShapes),
             gumbel_softmax: GumbelSoftmax(GumbelSoftmaxConfig, GumbelSoftmaxShapes),
             gumbel_softmax_backward: GumbelSoftmaxBackward(GumbelSoftmaxConfig, GumbelSoftmaxBackwardShapes),
@@ -151,8 +152,11 @@ mod top_k;
 mod tuning;
 mod wgsl;
 
+#[doc(hidden)]
+pub use attention::backward as attention_backward;
 pub use attention::{
-    Attention, AttentionConfig, AttentionInputs, AttentionOutputs, AttentionShapes, Causal, Scale, Window,
+    Attention, AttentionBackward, AttentionBackwardInputs, AttentionBackwardShapes, AttentionConfig,
+    AttentionGradients, AttentionInputs, AttentionOutputs, AttentionShapes, Causal, Scale, Window,
 };
 #[cfg(feature = "blocking")]
 pub use autotune::{AutotuneOptions, AutotuneProgress, TuningCase};

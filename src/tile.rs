@@ -14,6 +14,8 @@ pub(crate) struct Grid {
     pub own_keys: u32,
     /// The most chunks of four value dims of an invocation.
     pub columns: u32,
+    /// Invocations along the width, before each owns a second chunk.
+    pub narrow: u32,
     /// Dims or keys in workgroup memory at a time.
     pub slab: u32,
 }
@@ -21,7 +23,7 @@ pub(crate) struct Grid {
 /// The rows and the keys of a step of which an invocation computes the scores, and the chunks of four value dims that it owns of
 /// as many rows.
 pub(crate) const fn grid([height, groups, own_keys, columns]: [u32; 4], slab: u32) -> Grid {
-    Grid { height, groups, own_keys, columns, slab }
+    Grid { height, groups, own_keys, columns, narrow: 64 / own_keys, slab }
 }
 
 impl Grid {
@@ -44,9 +46,9 @@ impl Grid {
         chunks.div_ceil(self.columns(chunks)).next_multiple_of(4).max(8)
     }
 
-    /// Chunks that each of them owns: one, before they are more than 16 invocations, or 8 of many keys.
+    /// Chunks that each of them owns: one, before they are more than 16 invocations, or 8 of many keys, or as the grid has it.
     pub fn columns(self, chunks: u32) -> u32 {
-        chunks.div_ceil(64 / self.own_keys).clamp(1, self.columns)
+        chunks.div_ceil(self.narrow).clamp(1, self.columns)
     }
 
     /// Keys of a step.
@@ -94,7 +96,7 @@ impl Grid {
 impl fmt::Display for Grid {
     /// As tunings name it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { height, groups, own_keys, columns, slab } = self;
+        let Self { height, groups, own_keys, columns, slab, .. } = self;
         write!(f, "tiled height={height} groups={groups} keys={own_keys} columns={columns} slab={slab}")
     }
 }

@@ -103,6 +103,17 @@ impl Scale {
         }
     }
 
+    /// The derivative of the scale by its number, as the scale of a row has it; of one without a number, by a factor before it.
+    pub(crate) fn slope(self, head_dim: u32) -> ScaleTerms {
+        let of_one = match self {
+            Self::Fixed(_) => Self::Fixed(1.0),
+            Self::KappaLogN { .. } => Self::KappaLogN { kappa: 1.0 },
+            Self::ScalableSoftmax { inv_sqrt_dim, .. } => Self::ScalableSoftmax { s: 1.0, inv_sqrt_dim },
+            other => other,
+        };
+        of_one.terms(head_dim)
+    }
+
     pub(crate) fn check(self) -> Result<()> {
         let finite = |option, value: f32| {
             if value.is_finite() { Ok(()) } else { Err(config_error(option, "a finite number", value)) }

@@ -1,6 +1,6 @@
 //! The CPU twin of softmax attention: plain loops over the formula.
 
-use super::AttentionConfig;
+use super::{AttentionConfig, AttentionShapes};
 use crate::reference::{Real, SumOrder, check_row};
 use crate::{Result, Scale};
 
@@ -81,36 +81,8 @@ pub fn attention_row<T: Real>(
 ) -> Result<Row<T>> {
     let shapes = inputs.shapes(config)?;
     check_row([b, h, i], ["batch", "q_heads", "q_len"], [shapes.batch, shapes.q_heads, shapes.q_len])?;
-    let HostInputs { q, k, v, .. } = inputs;
-    let (q_len, kv_len) = (shapes.q_len as usize, shapes.kv_len as usize);
+    let ScoredRow::<T> { keys, scores, .. } = ScoredRow::new(config, &shapes, inputs, [b, h, i], order);
     let kv_head = h / (shapes.q_heads / shapes.kv_heads) as usize;
-    let real = |value: f32| T::new(value.into());
-
-    // The keys the row sees: by position, then by mask. Their number is the n of log n.
-    let len = inputs.kv_lens.map_or(kv_len, |lens| (lens.at([b]) as usize).min(kv_len));
-    let visible = |j: &usize| inputs.mask.is_none_or(|mask| mask.at([b, h, i, *j]) != 0);
-    let mut keys: Vec<usize> = config.visibility().range(i, q_len, len).filter(visible).collect();
-    let scale = match inputs.row_scale {
-        Some(scales) if config.scale == Scale::PerRow => real(scales.at([b, h, i])),
-        _ => T::new(config.scale.terms(shapes.head_dim).at(keys.len())),
-    };
-    // A bias of minus infinity hides its key, but counts it in n.
-    keys.retain(|&j| inputs.bias.is_none_or(|bias| bias.at([b, h, i, j]) != f32::NEG_INFINITY));
-
-    // Scale, softcap, bias.
-    let dims = order.indices(shapes.head_dim as usize);
-    let score = |j: usize| {
-        let mut dot = T::new(0.0);
-        for &c in &dims {
-            dot += real(q.at([b, h, i, c])) * real(k.at([b, kv_head, j, c]));
-        }
-        let mut s = scale * dot;
-        if let Some(cap) = config.softcap {
-            s = real(cap) * (s / real(cap)).tanh();
-        }
-        inputs.bias.map_or(s, |bias| (s + real(bias.at([b, h, i, j]))).max(T::new(LOWEST_SCORE)))
-    };
-    let scores: Vec<T> = keys.iter().map(|&j| score(j)).collect();
 
     // Softmax.
     let mut o = vec![T::new(0.0); shapes.v_dim as usize];
@@ -123,11 +95,76 @@ pub fn attention_row<T: Real>(
         sum += weight;
         weighted += weight * (scores[index] - max);
         for (c, o) in o.iter_mut().enumerate() {
-            *o += weight * real(v.at([b, kv_head, keys[index], c]));
+            *o += weight * T::new(inputs.v.at([b, kv_head, keys[index], c]).into());
         }
     }
     for o in &mut o {
         *o = *o / sum;
     }
     Ok(Row { o, lse: max + sum.ln(), entropy: sum.ln() - weighted / sum })
+}
+
+/// The scores of a row, of the keys that it sees.
+pub(super) struct ScoredRow<T> {
+    pub keys: Vec<usize>,
+    /// How many there are for the scale, which counts what a bias hides.
+    pub n: usize,
+    pub scale: T,
+    /// q·k.
+    pub dots: Vec<T>,
+    /// Behind scale, softcap and bias.
+    pub scores: Vec<T>,
+    /// The derivative of the score by what the softcap takes.
+    pub slopes: Vec<T>,
+    /// Whether the score is that of scale and bias, and not [`LOWEST_SCORE`].
+    pub moves: Vec<bool>,
+}
+
+impl<T: Real> ScoredRow<T> {
+    pub fn new(
+        config: &AttentionConfig,
+        shapes: &AttentionShapes,
+        inputs: &HostInputs,
+        [b, h, i]: [usize; 3],
+        order: SumOrder,
+    ) -> Self {
+        let HostInputs { q, k, .. } = inputs;
+        let (q_len, kv_len) = (shapes.q_len as usize, shapes.kv_len as usize);
+        let kv_head = h / (shapes.q_heads / shapes.kv_heads) as usize;
+        let real = |value: f32| T::new(value.into());
+
+        // The keys the row sees: by position, then by mask. Their number is the n of log n.
+        let len = inputs.kv_lens.map_or(kv_len, |lens| (lens.at([b]) as usize).min(kv_len));
+        let visible = |j: &usize| inputs.mask.is_none_or(|mask| mask.at([b, h, i, *j]) != 0);
+        let mut keys: Vec<usize> = config.visibility().range(i, q_len, len).filter(visible).collect();
+        let n = keys.len();
+        let scale = match inputs.row_scale {
+            Some(scales) if config.scale == Scale::PerRow => real(scales.at([b, h, i])),
+            _ => T::new(config.scale.terms(shapes.head_dim).at(n)),
+        };
+        // A bias of minus infinity hides its key, but counts it in n.
+        keys.retain(|&j| inputs.bias.is_none_or(|bias| bias.at([b, h, i, j]) != f32::NEG_INFINITY));
+
+        // Scale, softcap, bias.
+        let dims = order.indices(shapes.head_dim as usize);
+        let mut row = Self { n, scale, dots: vec![], scores: vec![], slopes: vec![], moves: vec![], keys };
+        for &j in &row.keys {
+            let mut dot = T::new(0.0);
+            for &c in &dims {
+                dot += real(q.at([b, h, i, c])) * real(k.at([b, kv_head, j, c]));
+            }
+            let (mut s, mut slope) = (scale * dot, T::new(1.0));
+            if let Some(cap) = config.softcap {
+                let t = (s / real(cap)).tanh();
+                (s, slope) = (real(cap) * t, (slope - t) * (slope + t));
+            }
+            let biased = inputs.bias.map(|bias| s + real(bias.at([b, h, i, j])));
+            let score = biased.map_or(s, |biased| biased.max(T::new(LOWEST_SCORE)));
+            row.moves.push(biased.is_none() || score != T::new(LOWEST_SCORE));
+            row.dots.push(dot);
+            row.scores.push(score);
+            row.slopes.push(slope);
+        }
+        row
+    }
 }

@@ -1,0 +1,10 @@
+// Output: four numbers of a row of a gradient that starts at any element; nothing past the row's end.
+@group(0) @binding(14) var<storage, read_write> gradient: array<f32>; // [batch, heads, len, dim]
+
+fn store_gradient(base: u32, chunk: u32, value: vec4<f32>) {
+    let c = 4u * chunk;
+    gradient[base + c] = value.x;
+    if (c + 1u < params.dim) { gradient[base + c + 1u] = value.y; }
+    if (c + 2u < params.dim) { gradient[base + c + 2u] = value.z; }
+    if (c + 3u < params.dim) { gradient[base + c + 3u] = value.w; }
+}

@@ -1,0 +1,532 @@
+//! In what dispatches gradients flow back.
+
+use super::super::config::ScaleTerms;
+use super::super::{AttentionConfig, Causal, Scale};
+use super::{AttentionBackward, AttentionBackwardShapes, OPERANDS, kernels};
+use crate::context::Capabilities;
+use crate::dispatch::{Plan, PlanBuilder, Value, View};
+use crate::op::{self, GivenNames, Kernels, Operand};
+use crate::tensor::{MAX_RANK, product};
+use crate::tile::{Grid, grid};
+use crate::tuning::NoOffer;
+use crate::wgsl::Specialization;
+use crate::{Error, Matrices, Result};
+
+pub(super) type Problem = op::Problem<AttentionBackwardShapes>;
+
+impl Kernels for AttentionBackward {
+    const NAME: &'static str = "attention_backward";
+    const OPERANDS: &'static [Operand] = OPERANDS;
+    type Config = AttentionConfig;
+    type Shapes = AttentionBackwardShapes;
+    type Offer = NoOffer;
+
+    fn check_config(config: &AttentionConfig) -> Result<()> {
+        config.check()
+    }
+
+    fn check(_: &AttentionConfig, shapes: &AttentionBackwardShapes) -> Result<()> {
+        shapes.check()
+    }
+
+    fn refuses(config: &AttentionConfig, given: &GivenNames, row: &Operand) -> Option<&'static str> {
+        let per_row = config.scale == Scale::PerRow;
+        let comes_in = ["dout", "dlse", "dentropy"].iter().any(|name| given.input(name));
+        let asked = given.on_host || OPERANDS.iter().any(|row| given.output(row.name));
+        match (row.name, given.has(row)) {
+            ("dout", false) if !comes_in => Some("is missing, and so are dlse and dentropy: no gradient comes in"),
+            ("dq", false) if !asked => Some("is missing, and so are all others: no gradient is asked for"),
+            ("dentropy", true) if !given.input("entropy") => Some("is given, but entropy is not"),
+            ("row_scale", true) if !per_row => Some("is given, but the scale is not per_row"),
+            ("row_scale", false) if per_row => Some("the per_row scale needs it"),
+            ("dbias", true) if !given.input("bias") => Some("is given, but bias is not"),
+            ("drow_scale", true) if !per_row => Some("is given, but the scale is not per_row"),
+            ("dscale", true) if per_row => Some("is given, but the scale is per_row, of which there is a drow_scale"),
+            _ => None,
+        }
+    }
+
+    fn build(plan: PlanBuilder<'_>, config: &AttentionConfig, problem: &Problem, _: Option<&NoOffer>) -> Result<Plan> {
+        if config.matrices == Matrices::F16 {
+            let reason = "matrices: f16: attention's gradients have no kernels on cooperative matrices; with none \
+                          they are those of f32 products";
+            return Err(Error::Unsupported { reasons: vec![reason.into()] });
+        }
+        build(plan, config, problem)
+    }
+}
+
+/// How a workgroup shares a tile, and the fours of dims that it sums.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Tiles {
+    pub grid: Grid,
+    pub chunks: u32,
+}
+
+impl Tiles {
+    /// Of queries: of each product an invocation computes 8 by 8 numbers, and keeps 192 of them; past 128 dims, 4 by 8 and 4 by 16.
+    pub fn of_queries(shapes: &AttentionBackwardShapes, granted: u32) -> Self {
+        let chunks = shapes.head_dim.div_ceil(4);
+        let most = match chunks {
+            0..=16 => grid([16, 2, 8, 2], 16),
+            17..=32 => grid([8, 2, 8, 2], 16),
+            _ => grid([16, 1, 8, 4], 16),
+        };
+        Self::within(most, chunks, granted)
+    }
+
+    /// Of keys, of which two gradients are summed: pairs are 8 by 4, sums 8 by 8 and 8 by 8, and an invocation keeps 192 as well.
+    pub fn of_keys(shapes: &AttentionBackwardShapes, granted: u32) -> Self {
+        let chunks = shapes.head_dim.max(shapes.v_dim).div_ceil(4);
+        let most = match chunks {
+            0..=16 => Grid { narrow: 8, ..grid([16, 2, 4, 2], 16) },
+            17..=32 => grid([8, 2, 4, 2], 16),
+            _ => grid([16, 1, 4, 4], 16),
+        };
+        Self::within(most, chunks, granted)
+    }
+
+    /// Of the bias, whose pairs themselves are summed.
+    pub fn of_bias(granted: u32) -> Self {
+        Self::within(grid([16, 2, 8, 1], 16), 1, granted)
+    }
+
+    fn within(most: Grid, chunks: u32, granted: u32) -> Self {
+        let grid = if most.fits(chunks, granted) { most } else { Grid { slab: 8, ..most } };
+        Self { grid, chunks }
+    }
+
+    fn rows(self) -> u32 {
+        self.grid.rows()
+    }
+
+    fn keys(self) -> u32 {
+        self.grid.keys(self.chunks)
+    }
+
+    /// The most loop iterations of a step that sums `sums` times, counting one more for the exit of each run of a loop.
+    fn iterations(self, shapes: &AttentionBackwardShapes, sums: u32) -> u32 {
+        let slab = self.grid.slab;
+        let products = shapes.head_dim.div_ceil(slab) + shapes.v_dim.div_ceil(slab);
+        // Guarded, terms are added one by one.
+        products * (slab / 4 + 2) + sums * self.keys().div_ceil(slab) * (slab + 2) + 8
+    }
+}
+
+/// What one kernel over pairs walks.
+struct Walk {
+    /// Workgroups, were nothing split.
+    tiles: u64,
+    /// Keys, queries, or tiles of pairs, and as many as go in one step.
+    length: u32,
+    step: u32,
+    /// The fewest steps that are worth a workgroup of their own.
+    least: u32,
+    /// Of a step, operations of a workgroup and loop iterations of an invocation.
+    flops: u64,
+    iterations: u32,
+    /// Numbers that each range leaves to be summed.
+    left: u64,
+}
+
+impl Walk {
+    /// How much of it a workgroup takes, in whole steps: as occupies the adapter, and as the workspace, the driver and the caller's own
+    /// bounds allow.
+    fn range(&self, device: &Capabilities, most: Option<u32>, used_bytes: u64) -> u32 {
+        let enough = if device.is_cpu { 8 } else { 256 };
+        let steps = u64::from(self.length.div_ceil(self.step));
+        let occupying = if self.tiles >= enough { steps } else { (steps * self.tiles / enough).max(self.least.into()) };
+        let room = (device.workspace_room() / 2).saturating_sub(used_bytes);
+        let ranges = (room / self.left.saturating_mul(4).max(1)).max(1);
+        let mut range = occupying.max(steps.div_ceil(ranges));
+        range = range.min(device.options.max_flops_per_dispatch / self.flops.max(1));
+        range = range.min(most.map_or(u64::MAX, |most| u64::from(most / self.step)));
+        range = range.min(device.loop_cap.map_or(u64::MAX, |cap| u64::from(cap.saturating_sub(512) / self.iterations)));
+        range.clamp(1, steps.max(1)) as u32 * self.step
+    }
+}
+
+/// What all dispatches of a plan are given.
+struct Backward<'p> {
+    config: &'p AttentionConfig,
+    problem: &'p Problem,
+    shapes: AttentionBackwardShapes,
+    /// Of the attention matrix, over all sequences and heads.
+    rows: u32,
+    facts: View,
+}
+
+/// What a pass costs, and why it is as it is.
+type Told = (u64, String);
+type Pass<'p> = fn(&Backward<'p>, &mut PlanBuilder<'_>) -> Result<Told>;
+
+/// Names of numbers in the kernels' uniforms that not all of them use.
+const UNUSED: [&str; 13] = [
+    "tiles",
+    "key_tiles",
+    "splits",
+    "split_keys",
+    "split_heads",
+    "split_rows",
+    "row_splits",
+    "bias_batches",
+    "bias_heads",
+    "sum_batches",
+    "sum_heads",
+    "sum_tiles",
+    "split_terms",
+];
+
+fn build(mut plan: PlanBuilder<'_>, config: &AttentionConfig, problem: &Problem) -> Result<Plan> {
+    let shapes = problem.shapes;
+    let rows = product([shapes.batch, shapes.q_heads, shapes.q_len]);
+    let facts = plan.workspace("numbers of rows", 16 * (rows + u64::from(shapes.batch)).max(1))?;
+    let backward = Backward { config, problem, shapes, rows: rows as u32, facts };
+    backward.write_facts(&mut plan)?;
+    // Queries last, as scales then give way to their own derivatives.
+    let passes: [(bool, Pass<'_>); 3] = [
+        (shapes.dk || shapes.dv, Backward::keys),
+        (shapes.dbias, Backward::bias),
+        (shapes.dq || shapes.drow_scale || shapes.dscale, Backward::queries),
+    ];
+    let (mut flops, mut reasons) = (0_u64, Vec::new());
+    for (_, pass) in passes.into_iter().filter(|(asked, _)| *asked) {
+        let (own, reason) = plan.in_passing(|plan| pass(&backward, plan))?;
+        flops = flops.saturating_add(own);
+        reasons.push(reason);
+    }
+    plan.finish(flops, problem.bytes(), reasons.join("; "))
+}
+
+impl Backward<'_> {
+    fn values(&self, own: &[(&'static str, u32)]) -> Vec<(&'static str, Value)> {
+        let (config, shapes) = (self.config, &self.shapes);
+        let visibility = config.visibility();
+        let mut values: Vec<(&'static str, Value)> = own.iter().map(|&(name, number)| (name, number.into())).collect();
+        values.extend([
+            ("rows", self.rows.into()),
+            ("heads", shapes.q_heads.into()),
+            ("len", shapes.q_len.into()),
+            ("group", self.group().into()),
+            ("offset", visibility.fixed_offset(shapes.kv_len).into()),
+            ("align_end", (config.causal == Causal::BottomRight).into()),
+            ("left", visibility.left().into()),
+            ("right", visibility.right().into()),
+            ("softcap", config.softcap.unwrap_or(1.0).into()),
+        ]);
+        values
+    }
+
+    fn group(&self) -> u32 {
+        self.shapes.q_heads / self.shapes.kv_heads
+    }
+
+    /// Of all visible pairs, so many multiply-adds each.
+    fn flops(&self, products: u32) -> u64 {
+        self.shapes.forward().visible_pairs(self.config).saturating_mul(2 * u64::from(products))
+    }
+
+    fn view(&self, name: &str) -> View {
+        self.problem.view(name).unwrap_or(View::NOWHERE)
+    }
+
+    fn write_facts(&self, plan: &mut PlanBuilder<'_>) -> Result<()> {
+        if self.rows == 0 {
+            return Ok(());
+        }
+        let terms = self.config.scale.terms(self.shapes.head_dim);
+        let mut values = self.values(&[]);
+        values.push(("scale", (terms.factor as f32).into()));
+        let views = [("facts", self.facts), ("x", self.view("o"))];
+        let flops = u64::from(kernels::ROWS * self.shapes.v_dim);
+        let workgroups = self.rows.div_ceil(kernels::ROWS).into();
+        plan.dispatch(&kernels::rows(self.problem), workgroups, flops, &values, &views)?;
+        self.write_scales(plan, terms, true)
+    }
+
+    /// Scales as these terms have them, and lengths, where there are any of their own.
+    fn write_scales(&self, plan: &mut PlanBuilder<'_>, terms: ScaleTerms, lens: bool) -> Result<()> {
+        let Some(kernel) = kernels::scales(self.config, self.problem, lens) else { return Ok(()) };
+        let tiles = (u64::from(self.group()) * u64::from(self.shapes.q_len)).div_ceil(4) as u32;
+        let mut values = self.values(&[("row_tiles", tiles), ("scale_floor", terms.floor)]);
+        values.extend([("scale", Value::from(terms.factor as f32)), ("scale_least", (terms.least as f32).into())]);
+        let own = kernels::scale_tiles(self.config, self.problem);
+        let counted = if own == 1 { self.shapes.kv_len } else { 0 };
+        plan.expect_loops("counting the visible keys of a mask", u64::from(counted / kernels::WORKGROUP) + 32)?;
+        let workgroups = product([self.shapes.batch, self.shapes.kv_heads, tiles]).div_ceil(own.into());
+        plan.dispatch(&kernel, workgroups, u64::from(counted) + 64, &values, &[("facts", self.facts)])
+    }
+
+    /// Dispatches a kernel over pairs, `partials` if it leaves its results there.
+    fn walk(
+        &self,
+        plan: &mut PlanBuilder<'_>,
+        kernel: &Specialization,
+        (workgroups, flops): (u64, u64),
+        own: &[(&'static str, u32)],
+        partials: Option<View>,
+    ) -> Result<()> {
+        let mut values = self.values(own);
+        values.extend(UNUSED.map(|name| (name, 1_u32.into())));
+        values.extend([
+            ("scale", Value::from(1.0_f32)),
+            ("scale_floor", 1_u32.into()),
+            ("scale_least", 0.0_f32.into()),
+        ]);
+        let mut views = vec![("facts", self.facts)];
+        views.extend(partials.map(|view| ("partials", view)));
+        plan.dispatch(kernel, workgroups, flops / workgroups.max(1), &values, &views)
+    }
+
+    /// Room for what `splits` ranges leave, if it is to be summed.
+    fn partials(plan: &mut PlanBuilder<'_>, partial: bool, splits: u32, left: u64) -> Result<Option<View>> {
+        if !partial {
+            return Ok(None);
+        }
+        let bytes = left.saturating_mul(4).saturating_mul(splits.into());
+        if bytes / 16 > u64::from(u32::MAX) {
+            let what = "partial gradients".into();
+            return Err(Error::LimitExceeded { what, needed: bytes / 16, limit: u32::MAX.into() });
+        }
+        Ok(Some(plan.workspace("partial gradients", bytes.max(16))?))
+    }
+
+    /// Sums what ranges have left of a gradient of so many rows, if it is asked for.
+    fn combine(
+        &self,
+        plan: &mut PlanBuilder<'_>,
+        name: &'static str,
+        partials: View,
+        [batch, heads, len, dim]: [u32; 4],
+        [splits, record, first_chunk]: [u32; 3],
+        scaled: bool,
+    ) -> Result<()> {
+        let Some((layout, view)) = self.problem.output(name).zip(self.problem.output_view(name)) else { return Ok(()) };
+        let (rows, chunks) = (product([batch, heads, len]), dim.div_ceil(4));
+        let own = [
+            ("rows", rows as u32),
+            ("heads", heads.max(1)),
+            ("len", len.max(1)),
+            ("splits", splits),
+            ("record", record),
+            ("first_chunk", first_chunk),
+            ("chunks", chunks.max(1)),
+            ("dim", dim),
+        ];
+        plan.expect_loops(format_args!("{name}: partial gradients"), u64::from(splits) + 32)?;
+        let workgroups = rows.saturating_mul(chunks.into()).div_ceil(kernels::WORKGROUP.into());
+        let flops = product([4, kernels::WORKGROUP, splits.max(1)]);
+        let views = [("partials", partials), ("facts", self.facts), ("gradient", view)];
+        plan.dispatch(&kernels::combine(layout, scaled), workgroups, flops, &self.values(&own), &views)
+    }
+
+    /// The gradients of keys and values.
+    fn keys(&self, plan: &mut PlanBuilder<'_>) -> Result<Told> {
+        let AttentionBackwardShapes { batch, kv_heads, kv_len, q_len, head_dim, v_dim, dout, dk, dv, .. } = self.shapes;
+        let device = plan.device();
+        let tiles = Tiles::of_keys(&self.shapes, device.limits.max_compute_workgroup_storage_size);
+        let key_tiles = kv_len.div_ceil(tiles.rows());
+        let record = head_dim.div_ceil(4) + v_dim.div_ceil(4);
+        let of_out = u32::from(dout) * v_dim;
+        let products = head_dim + u32::from(dk) * (head_dim + of_out) + u32::from(dv) * of_out;
+        let walk = Walk {
+            tiles: product([batch, kv_heads, key_tiles]),
+            length: self.group().saturating_mul(q_len),
+            step: tiles.keys(),
+            least: 4,
+            flops: 2 * product([products, tiles.rows(), tiles.keys()]),
+            iterations: tiles.iterations(&self.shapes, 2),
+            left: 4 * product([batch, kv_heads, kv_len, record]),
+        };
+        let range = walk.range(device, device.options.max_keys_per_split, plan.workspace_bytes());
+        // Some heads, or some queries of one. Without a gradient of o there is none of v, whatever is walked.
+        let (split_heads, split_rows) = match range / q_len.max(1) {
+            0 => (1, range),
+            heads => (heads.min(self.group()), q_len.max(1)),
+        };
+        let row_splits = if dk || dout { q_len.div_ceil(split_rows) } else { 0 };
+        let splits = self.group().div_ceil(split_heads) * row_splits;
+        let bound = [true, true, true, true, dout, self.shapes.mask, self.shapes.bias_rows.is_some(), dk, dv];
+        let bound = bound.map(u32::from).iter().sum::<u32>();
+        let crowded = bound > device.limits.max_storage_buffers_per_shader_stage;
+
+        let partial = splits != 1 || crowded;
+        let partials = Self::partials(plan, partial, splits, walk.left)?;
+        let kernel = kernels::keys(self.config, self.problem, tiles, partial);
+        let own = [
+            ("tiles", key_tiles),
+            ("splits", splits),
+            ("split_heads", split_heads),
+            ("split_rows", split_rows),
+            ("row_splits", row_splits),
+        ];
+        let workgroups = walk.tiles * u64::from(splits);
+        if workgroups > 0 {
+            self.walk(plan, &kernel, (workgroups, self.flops(products)), &own, partials)?;
+        }
+        if let Some(partials) = partials {
+            let rows = [batch, kv_heads, kv_len];
+            for (name, dim, first) in [("dk", head_dim, 0), ("dv", v_dim, head_dim.div_ceil(4))] {
+                let [batch, heads, len] = rows;
+                self.combine(plan, name, partials, [batch, heads, len, dim], [splits, record, first], false)?;
+            }
+        }
+        let reason = tell("keys", tiles, "queries", (splits, walk.length));
+        Ok((
+            self.flops(products),
+            if crowded { reason + ", combined as nine buffers are more than bound" } else { reason },
+        ))
+    }
+
+    /// That of the bias.
+    fn bias(&self, plan: &mut PlanBuilder<'_>) -> Result<Told> {
+        let AttentionBackwardShapes { batch, q_heads, q_len, kv_len, head_dim, v_dim, dout, .. } = self.shapes;
+        let whole = [batch, q_heads, q_len];
+        let own = [self.shapes.bias_batches, self.shapes.bias_heads, self.shapes.bias_rows].map(|own| own.unwrap_or(0));
+        let device = plan.device();
+        let tiles = Tiles::of_bias(device.limits.max_compute_workgroup_storage_size);
+        let (row_tiles, key_tiles) = (q_len.div_ceil(tiles.rows()), kv_len.div_ceil(tiles.keys()));
+        let [sum_batches, sum_heads] = [0, 1].map(|axis| if own[axis] == 1 { whole[axis] } else { 1 });
+        let (own_tiles, sum_tiles) = if kernels::sums_rows(&self.shapes) { (1, row_tiles) } else { (row_tiles, 1) };
+        let products = head_dim + u32::from(dout) * v_dim;
+        let chunks = kv_len.div_ceil(4);
+        let terms = product([sum_batches, sum_heads, sum_tiles]);
+        let walk = Walk {
+            tiles: product([own[0], own[1], own_tiles, key_tiles]),
+            length: u32::try_from(terms).unwrap_or(u32::MAX),
+            step: 1,
+            least: 1,
+            flops: 2 * product([products, tiles.rows(), tiles.keys()]),
+            iterations: tiles.iterations(&self.shapes, 0),
+            left: 4 * product([own[0], own[1], own[2], chunks]),
+        };
+        let split_terms = walk.range(device, None, plan.workspace_bytes());
+        let splits = walk.length.div_ceil(split_terms);
+
+        let partials = Self::partials(plan, splits != 1, splits, walk.left)?;
+        let kernel = kernels::bias(self.config, self.problem, tiles, splits != 1);
+        let numbers = [
+            ("tiles", own_tiles),
+            ("key_tiles", key_tiles),
+            ("splits", splits),
+            ("bias_batches", own[0]),
+            ("bias_heads", own[1]),
+            ("sum_batches", sum_batches),
+            ("sum_heads", sum_heads),
+            ("sum_tiles", sum_tiles),
+            ("split_terms", split_terms),
+        ];
+        let workgroups = walk.tiles.saturating_mul(splits.into());
+        if workgroups > 0 {
+            self.walk(plan, &kernel, (workgroups, self.flops(products)), &numbers, partials)?;
+        }
+        if let Some(partials) = partials {
+            let [batches, heads, rows] = own;
+            self.combine(plan, "dbias", partials, [batches, heads, rows, kv_len], [splits, chunks, 0], false)?;
+        }
+        Ok((self.flops(products), tell("bias", tiles, "tiles of pairs", (splits, walk.length))))
+    }
+
+    /// Those of queries and scales.
+    fn queries(&self, plan: &mut PlanBuilder<'_>) -> Result<Told> {
+        let AttentionBackwardShapes { batch, q_heads, kv_heads, q_len, kv_len, head_dim, v_dim, dout, .. } =
+            self.shapes;
+        let of_scales = self.shapes.drow_scale || self.shapes.dscale;
+        let device = plan.device();
+        let tiles = Tiles::of_queries(&self.shapes, device.limits.max_compute_workgroup_storage_size);
+        let row_tiles = (u64::from(self.group()) * u64::from(q_len)).div_ceil(tiles.rows().into()) as u32;
+        let products = 2 * head_dim + u32::from(dout) * v_dim;
+        let walk = Walk {
+            tiles: product([batch, kv_heads, row_tiles]),
+            length: kv_len,
+            step: tiles.keys(),
+            least: 4,
+            flops: 2 * product([products, tiles.rows(), tiles.keys()]),
+            iterations: tiles.iterations(&self.shapes, 1),
+            left: 4 * product([self.rows, tiles.chunks]),
+        };
+        let split_keys = walk.range(device, device.options.max_keys_per_split, plan.workspace_bytes());
+        let splits = kv_len.div_ceil(split_keys);
+
+        let partial = splits != 1 || of_scales;
+        let partials = Self::partials(plan, partial, splits, walk.left)?;
+        let kernel = kernels::queries(self.config, self.problem, tiles, partial);
+        let own = [("tiles", row_tiles), ("splits", splits), ("split_keys", split_keys)];
+        let workgroups = walk.tiles * u64::from(splits);
+        if workgroups > 0 {
+            self.walk(plan, &kernel, (workgroups, self.flops(products)), &own, partials)?;
+        }
+        if let Some(partials) = partials {
+            self.combine(plan, "dq", partials, [batch, q_heads, q_len, head_dim], [splits, tiles.chunks, 0], true)?;
+            if of_scales {
+                self.scale_gradients(plan, partials, splits)?;
+            }
+        }
+        Ok((self.flops(products), tell("queries", tiles, "keys", (splits, walk.length))))
+    }
+
+    /// From what is left of dq before its scale.
+    fn scale_gradients(&self, plan: &mut PlanBuilder<'_>, partials: View, splits: u32) -> Result<()> {
+        let AttentionBackwardShapes { batch, q_heads, q_len, head_dim, .. } = self.shapes;
+        let whole = [batch, q_heads, q_len];
+        let (name, own) = match self.shapes.dscale {
+            true => ("dscale", [1, q_heads, 1]),
+            false => {
+                let extents = [self.shapes.scale_batches, self.shapes.scale_heads, self.shapes.scale_rows];
+                ("drow_scale", extents.map(|extent| extent.unwrap_or(0)))
+            }
+        };
+        let gradient = self.problem.output_view(name).unwrap_or(View::NOWHERE);
+        let mut slopes = gradient;
+        if own != whole || self.shapes.dscale {
+            slopes = plan.workspace("gradients of rows", (4 * u64::from(self.rows)).max(16))?;
+            (slopes.strides, slopes.names) = ([0; MAX_RANK], [""; MAX_RANK]);
+            slopes.strides[..3].copy_from_slice(&[q_heads.saturating_mul(q_len), q_len, 1]);
+            slopes.names[..3].copy_from_slice(&["batch", "head", "row"]);
+        }
+        // By what number: a factor of all rows, or what takes the place of their scales.
+        let terms = self.config.scale.slope(head_dim);
+        if terms.log_n && self.rows > 0 {
+            self.write_scales(plan, terms, false)?;
+        }
+        let factor = if terms.log_n { 1.0 } else { terms.factor as f32 };
+        if self.rows > 0 {
+            let mut values = self.values(&[("splits", splits)]);
+            values.push(("factor", factor.into()));
+            let views = [("partials", partials), ("facts", self.facts), ("x", self.view("q")), ("slopes", slopes)];
+            let flops = product([2, kernels::ROWS, head_dim, splits.max(1)]);
+            let workgroups = self.rows.div_ceil(kernels::ROWS).into();
+            plan.dispatch(&kernels::slopes(self.problem, terms.log_n), workgroups, flops, &values, &views)?;
+        }
+        if own == whole && !self.shapes.dscale {
+            return Ok(());
+        }
+        let [sum_batches, sum_heads, sum_rows] =
+            std::array::from_fn(|axis| if own[axis] == whole[axis] && own[axis] != 1 { 1 } else { whole[axis] });
+        let count = product([sum_batches, sum_heads, sum_rows]) as u32;
+        let mut numbers = vec![
+            ("own_heads", own[1].max(1)),
+            ("own_rows", own[2].max(1)),
+            ("count", count),
+            ("sum_heads", sum_heads.max(1)),
+            ("sum_rows", sum_rows.max(1)),
+        ];
+        numbers.extend(match self.shapes.dscale {
+            true => ["sums_batch", "sums_head", "sums_row"].map(|name| (name, 0)).to_vec(),
+            false => vec![("sums_stride", 0)],
+        });
+        let views = [("slopes", slopes), ("sums", gradient)];
+        plan.expect_loops(format_args!("{name}: rows"), u64::from(count / 256) + 16)?;
+        plan.dispatch(&kernels::sums(), product(own), count.into(), &self.values(&numbers), &views)
+    }
+}
+
+fn tell(what: &str, tiles: Tiles, walked: &str, (splits, length): (u32, u32)) -> String {
+    let Tiles { grid, .. } = tiles;
+    let ranges = match splits {
+        0 => "none to walk".into(),
+        1 => format!("all {walked} in one range"),
+        _ => format!("{length} {walked} in {splits} ranges, then combined"),
+    };
+    format!("{what}: tiles of {} by {}, {ranges}", grid.rows(), tiles.keys())
+}
