@@ -244,6 +244,11 @@ impl GatedAttentionConfig {
         Ok(())
     }
 
+    /// Whether a row's weights add up to one, or nearly so: each depends on all of its products then.
+    pub(crate) fn adds_up(&self) -> bool {
+        !matches!(self.weights, GauWeights::SquaredRelu(divisor) if !matches!(divisor, Divisor::RowSum { .. }))
+    }
+
     pub(crate) fn visibility(&self) -> Visibility {
         Visibility { causal: self.causal, window: self.window }
     }

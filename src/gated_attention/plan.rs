@@ -33,24 +33,7 @@ impl Kernels for GatedAttention {
     }
 
     fn refuses(config: &GatedAttentionConfig, given: &GivenNames, row: &Operand) -> Option<&'static str> {
-        let (has, z, chunks) = (given.has(row), given.input("z"), config.chunk().is_some());
-        let linear = row.name.ends_with("_lin");
-        let unused = "is given, but only the mode mixed_chunk has a use for it";
-        match row.name {
-            "z" if !z && !given.input("q") && !given.input("k") => Some("either z or q and k must be given"),
-            "q" if !z && !has => Some("k is given without it"),
-            "k" if !z && !has => Some("q is given without it"),
-            "q_lin" | "k_lin" if has && !chunks => Some(unused),
-            "q_lin" | "k_lin" if !has && !z && chunks => Some("the mode mixed_chunk needs it, or z in its place"),
-            "q" | "k" | "q_lin" | "k_lin" if has && z => Some("is given, but z takes its place"),
-            name if name.starts_with("gamma_") || name.starts_with("beta_") => match (has, z) {
-                (true, false) => Some("is given, but z, which it maps, is not"),
-                (true, true) if linear && !chunks => Some(unused),
-                (false, true) if name.starts_with("gamma_") && (chunks || !linear) => Some("z needs it"),
-                _ => None,
-            },
-            _ => None,
-        }
+        refuses(config, given, row)
     }
 
     fn has(config: &GatedAttentionConfig, shapes: &GatedAttentionShapes, row: &Operand) -> bool {
@@ -100,6 +83,28 @@ impl Kernels for GatedAttention {
     #[cfg(feature = "blocking")]
     fn in_f16(config: &GatedAttentionConfig) -> bool {
         config.matrices == crate::Matrices::F16
+    }
+}
+
+/// What is wrong with an input being given, or missing, forward and backward.
+pub(super) fn refuses(config: &GatedAttentionConfig, given: &GivenNames, row: &Operand) -> Option<&'static str> {
+    let (has, z, chunks) = (given.has(row), given.input("z"), config.chunk().is_some());
+    let linear = row.name.ends_with("_lin");
+    let unused = "is given, but only the mode mixed_chunk has a use for it";
+    match row.name {
+        "z" if !z && !given.input("q") && !given.input("k") => Some("either z or q and k must be given"),
+        "q" if !z && !has => Some("k is given without it"),
+        "k" if !z && !has => Some("q is given without it"),
+        "q_lin" | "k_lin" if has && !chunks => Some(unused),
+        "q_lin" | "k_lin" if !has && !z && chunks => Some("the mode mixed_chunk needs it, or z in its place"),
+        "q" | "k" | "q_lin" | "k_lin" if has && z => Some("is given, but z takes its place"),
+        name if name.starts_with("gamma_") || name.starts_with("beta_") => match (has, z) {
+            (true, false) => Some("is given, but z, which it maps, is not"),
+            (true, true) if linear && !chunks => Some(unused),
+            (false, true) if name.starts_with("gamma_") && (chunks || !linear) => Some("z needs it"),
+            _ => None,
+        },
+        _ => None,
     }
 }
 
