@@ -3,6 +3,8 @@
 #[path = "gated_attention_backward/case.rs"]
 mod case;
 mod common;
+#[path = "gated_attention_backward/gradients.rs"]
+mod gradients;
 #[path = "gated_attention_backward/twin.rs"]
 mod twin;
 
@@ -21,3 +23,17 @@ const WEIGHTS: [GauWeights; 7] = [
     GauWeights::SOFTMAX_LOG_N,
     GauWeights::SoftmaxLogN { base: 64.0, floor: 16 },
 ];
+
+#[test]
+fn every_weight_mask_source_and_gate() {
+    for weights in WEIGHTS {
+        for causal in [Causal::None, Causal::BottomRight] {
+            for source in [Source::Given, Source::Shared, Source::GammaOnly] {
+                let config = GatedAttentionConfig::new().weights(weights).causal(causal);
+                let case = Case::new(config, source, [2, 2, 2, 37, 37, 8, 8]);
+                case.check("plain");
+                case.gated().with_lens(&[37, 11]).check("gate and lengths");
+            }
+        }
+    }
+}

@@ -1,8 +1,10 @@
 //! The gradients of gated attention.
 
+mod kernels;
 mod plan;
 pub mod reference;
 mod shapes;
+mod tiles;
 
 pub use shapes::GatedAttentionBackwardShapes;
 

@@ -253,6 +253,15 @@ impl GatedAttentionConfig {
         Visibility { causal: self.causal, window: self.window }
     }
 
+    /// Whether the linear part of mixed chunks is divided by the tokens in it, and else by what.
+    pub(crate) fn linear_divisor(&self) -> (bool, f32) {
+        match self.mode {
+            GauMode::MixedChunk { linear: LinearDivisor::Fixed(divisor), .. } => (false, divisor),
+            GauMode::MixedChunk { chunk, linear: LinearDivisor::Chunk, .. } => (false, chunk as f32),
+            GauMode::MixedChunk { linear: LinearDivisor::Tokens, .. } | GauMode::Full => (true, 1.0),
+        }
+    }
+
     /// Tokens per chunk, if there are chunks.
     pub(crate) fn chunk(&self) -> Option<u32> {
         match self.mode {
