@@ -37,3 +37,33 @@ fn every_weight_mask_source_and_gate() {
         }
     }
 }
+
+/// Chunks of eight tokens.
+fn mixed(quadratic: QuadraticDivisor, linear: LinearDivisor) -> GatedAttentionConfig {
+    GatedAttentionConfig::new().mode(GauMode::MixedChunk { chunk: 8, quadratic, linear })
+}
+
+#[test]
+fn mixed_chunks() {
+    for (at, (quadratic, linear)) in [
+        (QuadraticDivisor::ChunkDim, LinearDivisor::Tokens),
+        (QuadraticDivisor::Fixed(7.0), LinearDivisor::Chunk),
+        (QuadraticDivisor::ChunkDim, LinearDivisor::Fixed(0.3)),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        for causal in [Causal::None, Causal::TopLeft, Causal::BottomRight] {
+            for source in [Source::Given, Source::Shared, Source::GammaOnly] {
+                let kv_heads = if source == Source::Given { 1 } else { 2 };
+                let config = mixed(quadratic, linear).causal(causal);
+                let case = Case::new(config, source, [2, 2, kv_heads, 37, 37, 8, 8]);
+                let case = if at == 0 { case.gated() } else { case };
+                case.check_own("mixed");
+                if causal != Causal::BottomRight {
+                    case.with_lens(&[37, 11]).check_own("lengths");
+                }
+            }
+        }
+    }
+}

@@ -511,7 +511,10 @@ impl<'a, 'c> Pass<'a, 'c> {
         let sweep = self.sweep(of);
         let held = states.chunks.len() as u32;
         let mut values = self.numbers(&sweep, Some(states));
-        values.extend([("partial_first", self.places[side].0.into())]);
+        values.extend(
+            [("partial_first", self.places[side].0), ("first_block", 0), ("blocks", 1)]
+                .map(|(name, value)| (name, value.into())),
+        );
         let mut views = self.views.clone();
         views.extend(self.problem.view("v").map(|view| ("values", view)));
         views.push(("gradient", View::NOWHERE));
