@@ -372,6 +372,11 @@ impl<'c> PlanBuilder<'c> {
         self.context.capabilities()
     }
 
+    /// What kernels call by the name of an operand of the plan's own op.
+    pub fn operand(&self, name: &str) -> Option<View> {
+        self.names.named(name)
+    }
+
     /// Refuses loops of an invocation that the driver would silently end too early.
     pub fn expect_loops(&self, what: impl Display, needed: u64) -> Result<()> {
         match self.device().loop_cap {

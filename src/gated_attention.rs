@@ -1,6 +1,7 @@
 //! Gated attention: o = u ⊙ (A v) with squared-relu or softmax weights A of two affine maps of one z, fused; and FLASH's
 //! mixed chunks.
 
+pub mod backward;
 mod config;
 mod kernels;
 mod offers;
@@ -9,6 +10,9 @@ pub mod reference;
 mod shapes;
 mod tiles;
 
+pub use backward::{
+    GatedAttentionBackward, GatedAttentionBackwardInputs, GatedAttentionBackwardShapes, GatedAttentionGradients,
+};
 pub use config::{Divisor, GatedAttentionConfig, GauMode, GauWeights, LinearDivisor, QuadraticDivisor};
 #[doc(hidden)]
 pub use kernels::specializations;

@@ -166,8 +166,11 @@ pub use context::{Context, ContextOptions};
 pub use dispatch::{Plan, Prepared, Workspace};
 pub use dtype::{DType, Element};
 pub use error::{Error, Result};
+#[doc(hidden)]
+pub use gated_attention::backward as gated_attention_backward;
 pub use gated_attention::{
-    Divisor, GatedAttention, GatedAttentionConfig, GatedAttentionInputs, GatedAttentionOutputs, GatedAttentionShapes,
+    Divisor, GatedAttention, GatedAttentionBackward, GatedAttentionBackwardInputs, GatedAttentionBackwardShapes,
+    GatedAttentionConfig, GatedAttentionGradients, GatedAttentionInputs, GatedAttentionOutputs, GatedAttentionShapes,
     GauMode, GauWeights, LinearDivisor, QuadraticDivisor,
 };
 #[doc(hidden)]

@@ -5,6 +5,11 @@ const K_MAP: u32 = 1u;
 const Q_LIN_MAP: u32 = 2u;
 const K_LIN_MAP: u32 = 3u;
 
+// Four dims of what a map makes of z, rounded once: kernels that weigh a pair agree on its score to the last bit.
+fn affine(z: vec4<f32>, map: u32, head: u32, chunk: u32) -> vec4<f32> {
+    return fma(z, affine_gamma(map, head, chunk), affine_beta(map, head, chunk));
+}
+
 fn affine_gamma(map: u32, head: u32, chunk: u32) -> vec4<f32> {
     return maps[(map * params.q_heads + head) * 2u * KEY_CHUNKS + chunk];
 }

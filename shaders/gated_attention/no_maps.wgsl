@@ -5,6 +5,10 @@ const K_MAP: u32 = 1u;
 const Q_LIN_MAP: u32 = 2u;
 const K_LIN_MAP: u32 = 3u;
 
+fn affine(given: vec4<f32>, map: u32, head: u32, chunk: u32) -> vec4<f32> {
+    return given;
+}
+
 fn affine_gamma(map: u32, head: u32, chunk: u32) -> vec4<f32> {
     return vec4(1.0);
 }

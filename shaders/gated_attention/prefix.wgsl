@@ -1,10 +1,11 @@
-// Sums the states of mixed chunks over the chunks, in place: causal, each place becomes the sum of the states before it;
-// else the first place becomes the sum of all.
+// Sums the states of mixed chunks over the chunks, in place: causal, each place becomes the sum of the states before it, or, in the
+// backward pass, of those behind it; else the first place becomes the sum of all.
 //
-// One invocation owns four numbers of the states of one (batch, kv head) and walks the chunks in order.
+// One invocation owns four numbers of the states of one (batch, kv head) and walks the chunks in order, or back.
 // Workgroup memory: none. Features: none.
 const WORKGROUP: u32 = 64u;
 const CAUSAL: bool = true;
+const BACK: bool = false;
 
 struct Params {
     first_workgroup: u32, // of this dispatch
@@ -31,7 +32,7 @@ fn main(
     let first = index / params.size * params.chunks * params.size + index % params.size;
     var sum = vec4(0.0);
     for (var chunk = 0u; chunk < params.chunks; chunk++) {
-        let at = first + chunk * params.size;
+        let at = first + select(chunk, params.chunks - 1u - chunk, BACK) * params.size;
         let state = states[at];
         if (CAUSAL) {
             states[at] = sum;

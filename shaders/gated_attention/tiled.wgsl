@@ -113,18 +113,16 @@ fn row_scales(rows: Rows) -> vec4<f32> {
 fn queries(part: u32, c: u32) -> mat4x4<f32> {
     let at = q_at[part];
     let factor = scale[part];
-    let gamma = affine_gamma(Q_MAP, tile.kv_head, c);
-    let beta = affine_beta(Q_MAP, tile.kv_head, c);
     return transpose(mat4x4(
-        (load_q(at.x, c) * gamma + beta) * factor.x,
-        (load_q(at.y, c) * gamma + beta) * factor.y,
-        (load_q(at.z, c) * gamma + beta) * factor.z,
-        (load_q(at.w, c) * gamma + beta) * factor.w,
+        affine(load_q(at.x, c), Q_MAP, tile.kv_head, c) * factor.x,
+        affine(load_q(at.y, c), Q_MAP, tile.kv_head, c) * factor.y,
+        affine(load_q(at.z, c), Q_MAP, tile.kv_head, c) * factor.z,
+        affine(load_q(at.w, c), Q_MAP, tile.kv_head, c) * factor.w,
     ));
 }
 
 fn key_chunk(base: u32, c: u32) -> vec4<f32> {
-    return load_k(base, c) * affine_gamma(K_MAP, tile.kv_head, c) + affine_beta(K_MAP, tile.kv_head, c);
+    return affine(load_k(base, c), K_MAP, tile.kv_head, c);
 }
 
 fn value_chunk(base: u32, c: u32) -> vec4<f32> {

@@ -26,9 +26,7 @@ fn key_of(i: u32) -> u32 {
 fn scores(j: u32, last: u32, k_base: u32) -> PerScore {
     var keys_at: array<vec4<u32>, KEY_PARTS>;
     for (var part = 0u; part < KEY_PARTS; part++) { // unroll
-        let group = group_at(key_part(part), KEYS / 4u);
-        let key = j + 4u * WIDTH * (group / WIDTH) + group % WIDTH;
-        keys_at[part] = k_base + min(vec4(key) + WIDTH * vec4(0u, 1u, 2u, 3u), vec4(last)) * params.k_row;
+        keys_at[part] = k_base + min(keys_of(part, j), vec4(last)) * params.k_row;
     }
     var s: PerScore;
     for (var slab = 0u; slab < HEAD_SLABS; slab++) {
@@ -38,18 +36,25 @@ fn scores(j: u32, last: u32, k_base: u32) -> PerScore {
             bring_keys(slab, part, keys_at[part]);
         }
         workgroupBarrier();
-        for (var c = 0u; c < SLAB_CHUNKS; c++) {
-            for (var d = 0u; d < 4u; d++) { // unroll
-                var query: PerRow;
-                for (var g = 0u; g < GROUPS; g++) { // unroll
-                    query[g] = left[c][d][g][y];
-                }
-                for (var m = 0u; m < OWN_KEYS / 4u; m++) { // unroll
-                    let keys = right[c][d][m][x];
-                    for (var i = 0u; i < 4u; i++) { // unroll
-                        for (var g = 0u; g < GROUPS; g++) { // unroll
-                            s[4u * m + i][g] = fma(query[g], vec4(keys[i]), s[4u * m + i][g]);
-                        }
+        s = add_scores(s);
+    }
+    return s;
+}
+
+// s + left right, over a slab of the dims of rows and keys.
+fn add_scores(sums: PerScore) -> PerScore {
+    var s = sums;
+    for (var c = 0u; c < SLAB_CHUNKS; c++) {
+        for (var d = 0u; d < 4u; d++) { // unroll
+            var query: PerRow;
+            for (var g = 0u; g < GROUPS; g++) { // unroll
+                query[g] = left[c][d][g][y];
+            }
+            for (var m = 0u; m < OWN_KEYS / 4u; m++) { // unroll
+                let keys = right[c][d][m][x];
+                for (var i = 0u; i < 4u; i++) { // unroll
+                    for (var g = 0u; g < GROUPS; g++) { // unroll
+                        s[4u * m + i][g] = fma(query[g], vec4(keys[i]), s[4u * m + i][g]);
                     }
                 }
             }
@@ -117,22 +122,41 @@ fn key_part(part: u32) -> u32 {
     return (part + 1u) * WORKGROUP - 1u - invocation;
 }
 
+// Its four keys of a step from key j on.
+fn keys_of(part: u32, j: u32) -> vec4<u32> {
+    let group = group_at(key_part(part), KEYS / 4u);
+    return vec4(j + 4u * WIDTH * (group / WIDTH) + group % WIDTH) + WIDTH * vec4(0u, 1u, 2u, 3u);
+}
+
+// Its chunk of a slab.
+fn key_chunk_of(part: u32) -> u32 {
+    return chunk_at(key_part(part), KEYS / 4u);
+}
+
+// Whether this invocation has such a part.
+fn has_keys(part: u32) -> bool {
+    return (part + 1u) * WORKGROUP <= KEY_CHUNKS_BROUGHT || key_part(part) < KEY_CHUNKS_BROUGHT;
+}
+
+// Four dims of four keys.
+fn put_keys(part: u32, dims: mat4x4<f32>) {
+    let group = group_at(key_part(part), KEYS / 4u);
+    for (var d = 0u; d < 4u; d++) { // unroll
+        right[key_chunk_of(part)][d][group / WIDTH][group % WIDTH] = dims[d];
+    }
+}
+
 // The same of four keys by where they start.
 fn bring_keys(slab: u32, part: u32, at: vec4<u32>) {
-    let i = key_part(part);
-    if ((part + 1u) * WORKGROUP <= KEY_CHUNKS_BROUGHT || i < KEY_CHUNKS_BROUGHT) {
-        let c = chunk_at(i, KEYS / 4u);
-        let group = group_at(i, KEYS / 4u);
-        let chunk = SLAB_CHUNKS * slab + c;
+    if (has_keys(part)) {
+        let chunk = SLAB_CHUNKS * slab + key_chunk_of(part);
         var dims = mat4x4<f32>();
         if (HEAD_SLABS * SLAB_CHUNKS == HEAD_CHUNKS || chunk < HEAD_CHUNKS) {
             dims = transpose(
                 mat4x4(key_chunk(at.x, chunk), key_chunk(at.y, chunk), key_chunk(at.z, chunk), key_chunk(at.w, chunk)),
             );
         }
-        for (var d = 0u; d < 4u; d++) { // unroll
-            right[c][d][group / WIDTH][group % WIDTH] = dims[d];
-        }
+        put_keys(part, dims);
     }
 }
 

@@ -244,8 +244,22 @@ impl GatedAttentionConfig {
         Ok(())
     }
 
+    /// Whether a row's weights add up to one, or nearly so: each depends on all of its products then.
+    pub(crate) fn adds_up(&self) -> bool {
+        !matches!(self.weights, GauWeights::SquaredRelu(divisor) if !matches!(divisor, Divisor::RowSum { .. }))
+    }
+
     pub(crate) fn visibility(&self) -> Visibility {
         Visibility { causal: self.causal, window: self.window }
+    }
+
+    /// Whether the linear part of mixed chunks is divided by the tokens in it, and else by what.
+    pub(crate) fn linear_divisor(&self) -> (bool, f32) {
+        match self.mode {
+            GauMode::MixedChunk { linear: LinearDivisor::Fixed(divisor), .. } => (false, divisor),
+            GauMode::MixedChunk { chunk, linear: LinearDivisor::Chunk, .. } => (false, chunk as f32),
+            GauMode::MixedChunk { linear: LinearDivisor::Tokens, .. } | GauMode::Full => (true, 1.0),
+        }
     }
 
     /// Tokens per chunk, if there are chunks.

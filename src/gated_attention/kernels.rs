@@ -75,8 +75,8 @@ impl Weighing {
     }
 }
 
-/// The kernel that walks the keys.
-pub(super) fn walk(config: &GatedAttentionConfig, problem: &Problem, choice: &Choice) -> Specialization {
+/// The kernel that walks the keys; `partial`, for another that combines ranges of them.
+pub(super) fn walk(config: &GatedAttentionConfig, problem: &Problem, choice: &Choice, partial: bool) -> Specialization {
     let shapes = &problem.shapes;
     let weighing = Weighing::new(config, shapes.key_dim);
     let chunked = config.chunk().is_some();
@@ -100,7 +100,7 @@ pub(super) fn walk(config: &GatedAttentionConfig, problem: &Problem, choice: &Ch
         source!("gated_attention/divisor"),
         source!("shared/workgroup_index"),
     ];
-    fragments.extend(map_fragments(problem, choice.splits > 1));
+    fragments.extend(map_fragments(problem.shapes.shared_z, partial));
     if chunked {
         fragments.push(match (shapes.shared_z, vec4_keys) {
             (true, _) => source!("gated_attention/q_lin_is_q"),
@@ -108,7 +108,7 @@ pub(super) fn walk(config: &GatedAttentionConfig, problem: &Problem, choice: &Ch
             (false, false) => source!("gated_attention/q_lin_scalar"),
         });
     }
-    if choice.splits > 1 {
+    if partial {
         fragments.push(source!("gated_attention/write_partial"));
     } else {
         fragments.push(source!("gated_attention/write_result"));
@@ -176,8 +176,8 @@ fn quadratic([workgroup, keys]: [u32; 2], subgroup: bool, q_in_storage: bool, ch
 }
 
 /// The files by which a kernel reads the affine maps of z, if there is a z.
-fn map_fragments(problem: &Problem, writes_workspace: bool) -> Vec<&'static Source> {
-    match (problem.shapes.shared_z, writes_workspace) {
+pub(super) fn map_fragments(shared_z: bool, writes_workspace: bool) -> Vec<&'static Source> {
+    match (shared_z, writes_workspace) {
         (false, _) => vec![source!("gated_attention/no_maps")],
         (true, false) => vec![source!("gated_attention/maps"), source!("gated_attention/bind_maps")],
         (true, true) => vec![source!("gated_attention/maps"), source!("gated_attention/bind_maps_read_write")],
@@ -187,13 +187,17 @@ fn map_fragments(problem: &Problem, writes_workspace: bool) -> Vec<&'static Sour
 /// The files by which a kernel gates and writes o.
 fn output_fragments(problem: &Problem) -> [&'static Source; 2] {
     [
-        match problem.get("u").map(Layout::is_vec4) {
-            Some(true) => source!("gated_attention/gate_vec4"),
-            Some(false) => source!("gated_attention/gate_scalar"),
-            None => source!("gated_attention/no_gate"),
-        },
+        gate(problem.get("u")),
         pick(problem.is_vec4(&["o"]), source!("shared/store_vec4"), source!("shared/store_scalar")),
     ]
+}
+
+pub(super) fn gate(u: Option<&Layout>) -> &'static Source {
+    match u.map(Layout::is_vec4) {
+        Some(true) => source!("gated_attention/gate_vec4"),
+        Some(false) => source!("gated_attention/gate_scalar"),
+        None => source!("gated_attention/no_gate"),
+    }
 }
 
 pub(super) fn combine(config: &GatedAttentionConfig, problem: &Problem) -> Specialization {
@@ -248,7 +252,7 @@ pub(super) fn chunk_state(problem: &Problem, choice: &Choice) -> Specialization 
         pick(shapes.kv_lens, source!("shared/kv_lens"), source!("shared/no_kv_lens")),
         source!("shared/workgroup_index"),
     ];
-    fragments.extend(map_fragments(problem, true));
+    fragments.extend(map_fragments(shapes.shared_z, true));
     let (kernel, mut constants) = match state.kernel {
         StateKernel::Tiled(grid) => {
             fragments.push(source!("shared/tile"));
@@ -268,12 +272,13 @@ pub(super) fn chunk_state(problem: &Problem, choice: &Choice) -> Specialization 
     Specialization { kernel, constants, fragments, storage: Vec::new() }.of(problem, &[("k", problem.storage("k_lin"))])
 }
 
-pub(super) fn prefix(config: &GatedAttentionConfig) -> Specialization {
+pub(super) fn prefix(config: &GatedAttentionConfig, back: bool) -> Specialization {
     Specialization {
         kernel: source!("gated_attention/prefix"),
         constants: vec![
             ("WORKGROUP", Constant::U32(FLAT_WORKGROUP)),
             ("CAUSAL", Constant::Bool(config.causal != Causal::None)),
+            ("BACK", Constant::Bool(back)),
         ],
         fragments: vec![source!("shared/workgroup_index")],
         storage: Vec::new(),
@@ -366,13 +371,13 @@ pub fn specializations() -> Vec<Specialization> {
                         split_keys: 8,
                         reason: String::new(),
                     };
-                    found.push(walk(config, &problem, &choice));
+                    found.push(walk(config, &problem, &choice, splits > 1));
                     found.extend(config.chunk().map(|_| chunk_state(&problem, &choice)));
                 }
             }
             found.push(combine(config, &problem));
             found.extend(shapes.shared_z.then(|| gather_maps(&problem, MAPS[0])));
-            found.push(prefix(config));
+            found.push(prefix(config, false));
         }
     }
     wgsl::distinct(found)

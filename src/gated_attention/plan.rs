@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::config::{GatedAttentionConfig, GauMode, LinearDivisor};
+use super::config::GatedAttentionConfig;
 use super::kernels::{self, FLAT_WORKGROUP, GATHERED, MAPS, Weighing};
 use super::offers::{self, Offer};
 use super::shapes::GatedAttentionShapes;
@@ -33,24 +33,7 @@ impl Kernels for GatedAttention {
     }
 
     fn refuses(config: &GatedAttentionConfig, given: &GivenNames, row: &Operand) -> Option<&'static str> {
-        let (has, z, chunks) = (given.has(row), given.input("z"), config.chunk().is_some());
-        let linear = row.name.ends_with("_lin");
-        let unused = "is given, but only the mode mixed_chunk has a use for it";
-        match row.name {
-            "z" if !z && !given.input("q") && !given.input("k") => Some("either z or q and k must be given"),
-            "q" if !z && !has => Some("k is given without it"),
-            "k" if !z && !has => Some("q is given without it"),
-            "q_lin" | "k_lin" if has && !chunks => Some(unused),
-            "q_lin" | "k_lin" if !has && !z && chunks => Some("the mode mixed_chunk needs it, or z in its place"),
-            "q" | "k" | "q_lin" | "k_lin" if has && z => Some("is given, but z takes its place"),
-            name if name.starts_with("gamma_") || name.starts_with("beta_") => match (has, z) {
-                (true, false) => Some("is given, but z, which it maps, is not"),
-                (true, true) if linear && !chunks => Some(unused),
-                (false, true) if name.starts_with("gamma_") && (chunks || !linear) => Some("z needs it"),
-                _ => None,
-            },
-            _ => None,
-        }
+        refuses(config, given, row)
     }
 
     fn has(config: &GatedAttentionConfig, shapes: &GatedAttentionShapes, row: &Operand) -> bool {
@@ -77,7 +60,7 @@ impl Kernels for GatedAttention {
         call.gather_maps()?;
         match config.chunk() {
             None => call.full()?,
-            Some(chunk) => call.mixed_chunk(chunk, device)?,
+            Some(chunk) => call.mixed_chunk(chunk)?,
         }
         plan.finish(problem.shapes.flops(config), problem.bytes(), choice.reason)
     }
@@ -103,27 +86,49 @@ impl Kernels for GatedAttention {
     }
 }
 
-/// A plan in the making.
-struct Call<'a, 'c> {
-    plan: &'a mut PlanBuilder<'c>,
-    config: &'a GatedAttentionConfig,
-    problem: &'a Problem,
-    choice: &'a Choice,
-    /// What kernels find in the workspace: the maps of z, for one.
-    views: Vec<(&'static str, View)>,
+/// What is wrong with an input being given, or missing, forward and backward.
+pub(super) fn refuses(config: &GatedAttentionConfig, given: &GivenNames, row: &Operand) -> Option<&'static str> {
+    let (has, z, chunks) = (given.has(row), given.input("z"), config.chunk().is_some());
+    let linear = row.name.ends_with("_lin");
+    let unused = "is given, but only the mode mixed_chunk has a use for it";
+    match row.name {
+        "z" if !z && !given.input("q") && !given.input("k") => Some("either z or q and k must be given"),
+        "q" if !z && !has => Some("k is given without it"),
+        "k" if !z && !has => Some("q is given without it"),
+        "q_lin" | "k_lin" if has && !chunks => Some(unused),
+        "q_lin" | "k_lin" if !has && !z && chunks => Some("the mode mixed_chunk needs it, or z in its place"),
+        "q" | "k" | "q_lin" | "k_lin" if has && z => Some("is given, but z takes its place"),
+        name if name.starts_with("gamma_") || name.starts_with("beta_") => match (has, z) {
+            (true, false) => Some("is given, but z, which it maps, is not"),
+            (true, true) if linear && !chunks => Some(unused),
+            (false, true) if name.starts_with("gamma_") && (chunks || !linear) => Some("z needs it"),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// A plan in the making, or a part of one of the backward pass.
+pub(super) struct Call<'a, 'c> {
+    pub plan: &'a mut PlanBuilder<'c>,
+    pub config: &'a GatedAttentionConfig,
+    pub problem: &'a Problem,
+    pub choice: &'a Choice,
+    /// What kernels find in the workspace: the maps of z, for one; and what stands for operands.
+    pub views: Vec<(&'static str, View)>,
 }
 
 /// The states of some blocks of value dims, in the workspace.
 #[derive(Clone)]
-struct States {
-    blocks: Range<u32>,
+pub(super) struct States {
+    pub blocks: Range<u32>,
     /// Chunks of value dims that they hold.
-    chunks: Range<u32>,
+    pub chunks: Range<u32>,
 }
 
 impl Call<'_, '_> {
     /// One dispatch for the maps of q and k, one for those of q_lin and k_lin.
-    fn gather_maps(&mut self) -> Result<()> {
+    pub fn gather_maps(&mut self) -> Result<()> {
         let (problem, shapes) = (self.problem, &self.problem.shapes);
         if !shapes.shared_z {
             return Ok(());
@@ -139,7 +144,7 @@ impl Call<'_, '_> {
                 ("query_beta", query_beta),
                 ("key_beta", key_beta),
             ];
-            let own = GATHERED.into_iter().zip(maps).filter_map(|(name, own)| Some((name, problem.view(own)?)));
+            let own = GATHERED.into_iter().zip(maps).filter_map(|(name, own)| Some((name, self.plan.operand(own)?)));
             let views: Vec<_> = own.chain(self.views.iter().copied()).collect();
             let workgroups = chunks.div_ceil(FLAT_WORKGROUP.into());
             self.plan.dispatch(&kernels::gather_maps(problem, maps), workgroups, 1, &values, &views)?;
@@ -147,7 +152,34 @@ impl Call<'_, '_> {
         Ok(())
     }
 
-    fn full(&mut self) -> Result<()> {
+    pub fn full(&mut self) -> Result<()> {
+        let (shapes, choice) = (&self.problem.shapes, self.choice);
+        if choice.splits == 1 {
+            return self.walk(false);
+        }
+        self.partials()?;
+        let v_chunks = u64::from(shapes.v_dim.div_ceil(4));
+        let rows = self.batch_heads().saturating_mul(shapes.q_len.into());
+        let mut values = self.values();
+        values.extend([("rows", (rows as u32).into()), ("heads", shapes.q_heads.into()), ("len", shapes.q_len.into())]);
+        let workgroups = (rows * v_chunks).div_ceil(FLAT_WORKGROUP.into());
+        let flops = u64::from(FLAT_WORKGROUP) * u64::from(choice.splits) * 16;
+        self.plan.dispatch(&kernels::combine(self.config, self.problem), workgroups, flops, &values, &self.views)
+    }
+
+    /// The results of each range of keys, in the workspace.
+    pub fn partials(&mut self) -> Result<()> {
+        let (shapes, choice) = (&self.problem.shapes, self.choice);
+        let v_chunks = u64::from(shapes.v_dim.div_ceil(4));
+        let rows = self.batch_heads().saturating_mul(shapes.q_len.into());
+        let partials = rows.saturating_mul(choice.splits.into()).saturating_mul(1 + v_chunks);
+        check_index("partial results", partials)?;
+        self.views.push(("partials", self.plan.workspace("partial results", partials.max(1) * 16)?));
+        if choice.splits > 0 { self.walk(true) } else { Ok(()) }
+    }
+
+    /// The kernel that walks the keys, over each range of them.
+    fn walk(&mut self, partial: bool) -> Result<()> {
         let (shapes, choice) = (&self.problem.shapes, self.choice);
         let heads = u64::from(shapes.batch) * u64::from(heads(choice.kernel, shapes));
         let tiles = rows_that_share(choice.kernel, shapes, None).div_ceil(choice.kernel.rows());
@@ -155,38 +187,32 @@ impl Call<'_, '_> {
         let pairs = self.config.visibility().pairs(shapes.q_len, shapes.kv_len).saturating_mul(self.batch_heads());
         let flops = pairs / groups.max(1) * self.flops_per_pair();
         let workgroups = groups * u64::from(choice.blocks);
-        let walk = kernels::walk(self.config, self.problem, choice);
+        let walk = kernels::walk(self.config, self.problem, choice, partial);
         let mut values = self.values();
         values.extend([("row_tiles", tiles.into()), ("blocks", choice.blocks.into())]);
-        if choice.splits == 1 {
-            return self.plan.dispatch(&walk, workgroups, flops, &values, &self.views);
-        }
-
-        let v_chunks = u64::from(shapes.v_dim.div_ceil(4));
-        let rows = self.batch_heads().saturating_mul(shapes.q_len.into());
-        let partials = rows.saturating_mul(choice.splits.into()).saturating_mul(1 + v_chunks);
-        check_index("partial results", partials)?;
-        self.views.push(("partials", self.plan.workspace("partial results", partials.max(1) * 16)?));
-        if choice.splits > 0 {
-            self.plan.dispatch(&walk, workgroups, flops, &values, &self.views)?;
-        }
-
-        values.extend([("rows", (rows as u32).into()), ("heads", shapes.q_heads.into()), ("len", shapes.q_len.into())]);
-        let workgroups = (rows * v_chunks).div_ceil(FLAT_WORKGROUP.into());
-        let flops = u64::from(FLAT_WORKGROUP) * u64::from(choice.splits) * 16;
-        self.plan.dispatch(&kernels::combine(self.config, self.problem), workgroups, flops, &values, &self.views)
+        self.plan.dispatch(&walk, workgroups, flops, &values, &self.views)
     }
 
     /// States of each chunk, their sums over the chunks, then the output; for as many blocks of value dims at a time as
     /// the workspace holds.
-    fn mixed_chunk(&mut self, chunk: u32, capabilities: &Capabilities) -> Result<()> {
+    pub fn mixed_chunk(&mut self, chunk: u32) -> Result<()> {
+        for states in self.turns(chunk)? {
+            self.chunk_states(chunk, &states)?;
+            self.prefix(chunk, &states, false)?;
+            self.chunk_outputs(chunk, &states)?;
+        }
+        Ok(())
+    }
+
+    /// As many blocks of value dims at a time as the workspace holds states of, for which it is set aside.
+    pub fn turns(&mut self, chunk: u32) -> Result<Vec<States>> {
         let (shapes, choice) = (&self.problem.shapes, self.choice);
         let chunks = shapes.kv_len.div_ceil(chunk);
         let rows = 4 * u64::from(shapes.key_dim.div_ceil(4));
         let states = u64::from(shapes.batch) * u64::from(shapes.kv_heads) * u64::from(chunks);
         let bytes_per_chunk = states.saturating_mul(rows * 16);
         // The maps of z and the alignment of regions take some.
-        let capacity = capabilities.workspace_room().saturating_sub(self.plan.workspace_bytes() + 1024);
+        let capacity = self.plan.device().workspace_room().saturating_sub(self.plan.workspace_bytes() + 1024);
         let per_block = bytes_per_chunk.saturating_mul(choice.v_block.into());
         let blocks = u32::try_from(capacity / per_block).unwrap_or(u32::MAX).clamp(1, choice.blocks);
 
@@ -198,18 +224,14 @@ impl Call<'_, '_> {
         check_index("states of the chunks", size / 16)?;
         let view = self.plan.workspace("states of the chunks", size)?;
         self.views.push(("states", view));
-        for first in (0..choice.blocks).step_by(blocks as usize) {
+        let turns = (0..choice.blocks).step_by(blocks as usize).map(|first| {
             let end = (first + blocks).min(choice.blocks);
-            let chunks = start(first)..start(end - 1) + choice.v_block;
-            let states = States { blocks: first..end, chunks };
-            self.chunk_states(chunk, &states)?;
-            self.prefix(chunk, &states)?;
-            self.chunk_outputs(chunk, &states)?;
-        }
-        Ok(())
+            States { blocks: first..end, chunks: start(first)..start(end - 1) + choice.v_block }
+        });
+        Ok(turns.collect())
     }
 
-    fn chunk_states(&mut self, chunk: u32, states: &States) -> Result<()> {
+    pub fn chunk_states(&mut self, chunk: u32, states: &States) -> Result<()> {
         let (shapes, problem, choice) = (&self.problem.shapes, self.problem, self.choice);
         let chunks = shapes.kv_len.div_ceil(chunk);
         let state = choice.state(shapes.key_dim);
@@ -227,12 +249,13 @@ impl Call<'_, '_> {
             ("state_chunks", states.chunks.len() as u32),
         ]
         .map(|(name, value)| (name, value.into()));
-        let k = problem.view("k_lin").map(|view| ("k", view));
+        let k = self.plan.operand("k_lin").map(|view| ("k", view));
         let views: Vec<_> = k.into_iter().chain(self.views.iter().copied()).collect();
         self.plan.dispatch(&kernels::chunk_state(problem, choice), workgroups, flops, &values, &views)
     }
 
-    fn prefix(&mut self, chunk: u32, states: &States) -> Result<()> {
+    /// Their sums over the chunks, or, backward, over those behind each.
+    pub fn prefix(&mut self, chunk: u32, states: &States, back: bool) -> Result<()> {
         let shapes = &self.problem.shapes;
         let chunks = shapes.kv_len.div_ceil(chunk);
         // The states' length in vec4 was checked to fit 32 bits.
@@ -241,7 +264,7 @@ impl Call<'_, '_> {
         let workgroups = u64::from(total.div_ceil(FLAT_WORKGROUP));
         let flops = u64::from(FLAT_WORKGROUP) * u64::from(chunks) * 16;
         let values = [("size", size.into()), ("chunks", chunks.into()), ("total", total.into())];
-        self.plan.dispatch(&kernels::prefix(self.config), workgroups, flops, &values, &self.views)
+        self.plan.dispatch(&kernels::prefix(self.config, back), workgroups, flops, &values, &self.views)
     }
 
     fn chunk_outputs(&mut self, chunk: u32, states: &States) -> Result<()> {
@@ -268,7 +291,13 @@ impl Call<'_, '_> {
             ("state_chunks", states.chunks.len() as u32),
         ];
         values.extend(own.map(|(name, value)| (name, value.into())));
-        self.plan.dispatch(&kernels::walk(self.config, self.problem, choice), workgroups, flops, &values, &self.views)
+        self.plan.dispatch(
+            &kernels::walk(self.config, self.problem, choice, false),
+            workgroups,
+            flops,
+            &values,
+            &self.views,
+        )
     }
 
     fn batch_heads(&self) -> u64 {
@@ -281,16 +310,12 @@ impl Call<'_, '_> {
     }
 
     /// The numbers of the kernels that walk the keys or combine ranges of them, beside the sizes; those of chunks follow.
-    fn values(&self) -> Vec<(&'static str, Value)> {
+    pub fn values(&self) -> Vec<(&'static str, Value)> {
         let Self { config, problem, choice, .. } = self;
         let shapes = &problem.shapes;
         let weighing = Weighing::new(config, shapes.key_dim);
         let visibility = config.visibility();
-        let (linear_tokens, linear_divisor) = match config.mode {
-            GauMode::MixedChunk { linear: LinearDivisor::Fixed(divisor), .. } => (false, divisor),
-            GauMode::MixedChunk { chunk, linear: LinearDivisor::Chunk, .. } => (false, chunk as f32),
-            GauMode::MixedChunk { linear: LinearDivisor::Tokens, .. } | GauMode::Full => (true, 1.0),
-        };
+        let (linear_tokens, linear_divisor) = config.linear_divisor();
         // Chunks are of equal lengths, where the two alignments are one.
         let align_end = config.causal == Causal::BottomRight && config.chunk().is_none();
         let mut values = vec![
@@ -318,7 +343,7 @@ impl Call<'_, '_> {
 }
 
 /// Refuses a count that a kernel's 32-bit indices do not reach.
-fn check_index(what: &str, needed: u64) -> Result<()> {
+pub(super) fn check_index(what: &str, needed: u64) -> Result<()> {
     let limit = u32::MAX.into();
     if needed > limit { Err(Error::LimitExceeded { what: what.into(), needed, limit }) } else { Ok(()) }
 }

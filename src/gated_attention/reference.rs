@@ -64,19 +64,13 @@ pub fn gated_attention_row<T: Real>(
 ) -> Result<Vec<T>> {
     let shapes = inputs.shapes(config)?;
     check_row([b, h, i], ["batch", "q_heads", "q_len"], [shapes.batch, shapes.q_heads, shapes.q_len])?;
-    let row = Row { inputs, shapes, order, dims: order.indices(shapes.key_dim as usize), at: [b, h, i] };
-    let pairs: Vec<(usize, T)> = match config.mode {
-        GauMode::Full => row.full(config),
-        GauMode::MixedChunk { chunk, quadratic, linear } => {
-            row.mixed_chunk(config.causal, chunk as usize, quadratic, linear)
-        }
-    };
-    let kv_head = row.kv_head();
+    let row = Row::new(inputs, shapes, order, [b, h, i]);
+    let (pairs, kv_head) = (row.pairs::<T>(config), row.kv_head());
     let mut o = vec![T::new(0.0); shapes.v_dim as usize];
     for index in order.indices(pairs.len()) {
-        let (j, weight) = pairs[index];
+        let Pair { key, weight, .. } = pairs[index];
         for (c, o) in o.iter_mut().enumerate() {
-            *o += weight * T::new(inputs.v.at([b, kv_head, j, c]).into());
+            *o += weight * T::new(inputs.v.at([b, kv_head, key, c]).into());
         }
     }
     if let (Some(u), false) = (inputs.u, pairs.is_empty()) {
@@ -88,15 +82,26 @@ pub fn gated_attention_row<T: Real>(
 }
 
 /// A tensor of queries or keys: given, or an affine map of z.
-#[derive(Clone, Copy)]
-enum Side {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
     Q,
     K,
     QLin,
     KLin,
 }
 
-struct Row<'a> {
+/// A key of a row, and what it weighs.
+#[derive(Clone, Copy)]
+pub(super) struct Pair<T> {
+    pub key: usize,
+    pub weight: T,
+    /// The derivative of the weight by the product of query and key, but for what all weights of the row have in common.
+    pub slope: T,
+    /// Whether it is one of the linear part of mixed chunks.
+    pub linear: bool,
+}
+
+pub(super) struct Row<'a> {
     inputs: &'a HostInputs<'a>,
     shapes: GatedAttentionShapes,
     order: SumOrder,
@@ -105,8 +110,22 @@ struct Row<'a> {
     at: [usize; 3],
 }
 
-impl Row<'_> {
-    fn kv_head(&self) -> usize {
+impl<'a> Row<'a> {
+    pub fn new(inputs: &'a HostInputs<'a>, shapes: GatedAttentionShapes, order: SumOrder, at: [usize; 3]) -> Self {
+        Self { inputs, shapes, order, dims: order.indices(shapes.key_dim as usize), at }
+    }
+
+    /// The keys that it meets; in mixed chunks one may stand twice.
+    pub fn pairs<T: Real>(&self, config: &GatedAttentionConfig) -> Vec<Pair<T>> {
+        match config.mode {
+            GauMode::Full => self.full(config),
+            GauMode::MixedChunk { chunk, quadratic, linear } => {
+                self.mixed_chunk(config.causal, chunk as usize, quadratic, linear)
+            }
+        }
+    }
+
+    pub fn kv_head(&self) -> usize {
         self.at[1] / (self.shapes.q_heads / self.shapes.kv_heads) as usize
     }
 
@@ -115,7 +134,7 @@ impl Row<'_> {
         self.inputs.kv_lens.map_or(kv_len, |lens| (lens.at([self.at[0]]) as usize).min(kv_len))
     }
 
-    fn element<T: Real>(&self, side: Side, head: usize, position: usize, c: usize) -> T {
+    pub fn element<T: Real>(&self, side: Side, head: usize, position: usize, c: usize) -> T {
         let inputs = self.inputs;
         let (given, gamma, beta) = match side {
             Side::Q => (inputs.q, inputs.gamma_q, inputs.beta_q),
@@ -150,7 +169,7 @@ impl Row<'_> {
     }
 
     /// Keys and their weights.
-    fn full<T: Real>(&self, config: &GatedAttentionConfig) -> Vec<(usize, T)> {
+    fn full<T: Real>(&self, config: &GatedAttentionConfig) -> Vec<Pair<T>> {
         let q_len = self.shapes.q_len as usize;
         let keys = config.visibility().range(self.at[2], q_len, self.visible_len());
         let dots: Vec<T> = self.dots(Side::Q, Side::K, keys.clone());
@@ -166,7 +185,8 @@ impl Row<'_> {
             let max = scores.iter().copied().reduce(Real::max).unwrap_or(T::new(0.0));
             scores.into_iter().map(|score| (score - max).exp()).collect::<Vec<T>>()
         };
-        let (terms, divisor) = match config.weights {
+        // Of a softmax also its scale.
+        let (terms, divisor, scale) = match config.weights {
             GauWeights::SquaredRelu(divisor) => {
                 let terms = squared_relu();
                 let divisor = match divisor {
@@ -175,21 +195,30 @@ impl Row<'_> {
                     Divisor::LenSquared => n * n,
                     Divisor::RowSum { eps } => sum(&terms) + T::new(eps.into()),
                 };
-                (terms, divisor)
+                (terms, divisor, None)
             }
             GauWeights::Softmax => {
-                let terms = softmax(T::new(1.0) / s.sqrt());
+                let scale = T::new(1.0) / s.sqrt();
+                let terms = softmax(scale);
                 let divisor = sum(&terms);
-                (terms, divisor)
+                (terms, divisor, Some(scale))
             }
             GauWeights::SoftmaxLogN { base, floor } => {
                 let log_n = n.max(T::new(floor.into())).ln();
-                let terms = softmax(log_n / (T::new(base.into()).ln() * s.sqrt()));
+                let scale = log_n / (T::new(base.into()).ln() * s.sqrt());
+                let terms = softmax(scale);
                 let divisor = sum(&terms);
-                (terms, divisor)
+                (terms, divisor, Some(scale))
             }
         };
-        keys.zip(terms).map(|(j, term)| (j, term / divisor)).collect()
+        let pairs = keys.zip(terms).zip(&dots);
+        pairs
+            .map(|((key, term), &dot)| {
+                let weight = term / divisor;
+                let slope = scale.map_or(slope_of_squared_relu(dot) / divisor, |scale| scale * weight);
+                Pair { key, weight, slope, linear: false }
+            })
+            .collect()
     }
 
     /// Keys and their weights inside the row's chunk and across chunks; a key of its own chunk may stand twice.
@@ -199,7 +228,7 @@ impl Row<'_> {
         chunk: usize,
         quadratic: QuadraticDivisor,
         linear: LinearDivisor,
-    ) -> Vec<(usize, T)> {
+    ) -> Vec<Pair<T>> {
         let (i, len) = (self.at[2], self.visible_len());
         let begin = i - i % chunk;
         let causal = causal != Causal::None;
@@ -210,16 +239,21 @@ impl Row<'_> {
         };
         let end = if causal { i + 1 } else { begin + chunk }.min(len);
         let dots = self.dots::<T>(Side::Q, Side::K, begin..end.max(begin));
-        let inside = (begin..end).zip(dots).map(|(j, dot)| (j, squared_relu(dot) / divisor));
+        let inside = (begin..end).zip(dots).map(|(key, dot)| {
+            let (weight, slope) = (squared_relu(dot) / divisor, slope_of_squared_relu(dot) / divisor);
+            Pair { key, weight, slope, linear: false }
+        });
 
         let tokens = if causal { begin.min(len) } else { len };
-        let divisor = match linear {
+        let linear = match linear {
             LinearDivisor::Tokens => T::new(tokens as f64),
             LinearDivisor::Chunk => T::new(chunk as f64),
             LinearDivisor::Fixed(divisor) => T::new(divisor.into()),
         };
         let dots = self.dots::<T>(Side::QLin, Side::KLin, 0..tokens);
-        let across = (0..tokens).zip(dots).map(|(j, dot)| (j, dot / divisor));
+        let across = (0..tokens).zip(dots);
+        let across =
+            across.map(|(key, dot)| Pair { key, weight: dot / linear, slope: T::new(1.0) / linear, linear: true });
         inside.chain(across).collect()
     }
 }
@@ -227,6 +261,10 @@ impl Row<'_> {
 fn squared_relu<T: Real>(x: T) -> T {
     let positive = x.max(T::new(0.0));
     positive * positive
+}
+
+fn slope_of_squared_relu<T: Real>(x: T) -> T {
+    T::new(2.0) * x.max(T::new(0.0))
 }
 
 #[cfg(test)]

@@ -63,6 +63,13 @@ impl<S: Shapes> Problem<S> {
         Self { shapes, table: Table(O::OPERANDS), tensors, in_place }
     }
 
+    /// A part of another op's plan, with these of its tensors, whose views the plan's dispatches say.
+    pub fn within<O: Kernels<Shapes = S>>(shapes: S, layout: impl Fn(&Operand) -> Option<Layout>) -> Self {
+        let rows = O::OPERANDS.iter().enumerate();
+        let tensors = rows.filter_map(|(index, row)| Some((index, layout(row)?))).collect();
+        Self { shapes, table: Table(O::OPERANDS), tensors, in_place: false }
+    }
+
     /// The same with floats in another type, as far as the table lets them.
     pub fn stored<O: Kernels>(mut self, config: &O::Config, dtype: DType, device: &Capabilities) -> Result<Self> {
         let mut tensors = Vec::with_capacity(self.tensors.len());
@@ -107,6 +114,11 @@ impl<S: Shapes> Problem<S> {
 
     fn find_output(&self, name: &str) -> Option<(usize, &'static Operand, &Layout)> {
         self.given().find(|(_, row, _)| row.name == name && row.access == Access::Write)
+    }
+
+    /// Where an operand itself lies, if it is given.
+    pub fn own(&self, name: &str) -> Option<&Layout> {
+        Some(self.first(self.row(name)?)?.2)
     }
 
     /// Where an operand lies, or what takes its place; an input, where an output has its name.

@@ -1,0 +1,177 @@
+//! The tiles of the kernels that walk rows, and the ranges that they walk.
+
+use super::super::config::GatedAttentionConfig;
+use super::GatedAttentionBackwardShapes;
+use crate::adapter::Adapter;
+use crate::context::Capabilities;
+use crate::row_kernel::least_range;
+use crate::tensor::product;
+use crate::tile::{Grid, grid};
+
+/// Whose gradients a kernel computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Of {
+    Queries,
+    Keys,
+    Values,
+}
+
+/// How a workgroup shares a tile, and how many chunks of four dims of results it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Tile {
+    pub grid: Grid,
+    pub v_block: u32,
+}
+
+/// Workgroups that occupy a GPU; fewer split what they walk, but into no ranges below the least.
+const ENOUGH_FOR_A_GPU: u64 = 256;
+const LEAST_RANGE: u32 = 256;
+
+impl Tile {
+    /// Of the products of scores, an invocation holds two: 8 rows by 4. Of values, which have one, as forward 8 by 8, and by 4 where a
+    /// row's results are many.
+    pub fn of(of: Of, [key_dim, v_dim]: [u32; 2], granted: u32) -> Self {
+        let dims = if of == Of::Values { v_dim } else { key_dim };
+        let chunks = dims.div_ceil(4);
+        let v_block = chunks.div_ceil(chunks.div_ceil(64));
+        let widest = match (of, v_block) {
+            (Of::Values, ..=16) => grid([16, 2, 8, 2], 16),
+            (Of::Values, ..=32) => grid([8, 2, 8, 2], 16),
+            (_, ..=32) => grid([8, 2, 4, 2], 16),
+            _ => grid([8, 2, 4, 4], 16),
+        };
+        let half = Grid { slab: widest.slab / 2, ..widest };
+        // Beside what forward has, four numbers more for each row that have four parts.
+        let fits = widest.fits(v_block, granted.saturating_sub(32 * widest.height * widest.groups));
+        Self { grid: if fits { widest } else { half }, v_block }
+    }
+
+    /// The most loop iterations of a step, counting one more for the exit of each run of a loop.
+    pub fn iterations(&self, of: Of, [key_dim, v_dim]: [u32; 2]) -> u32 {
+        let own = self.grid.iterations(key_dim, self.v_block);
+        let products = v_dim.div_ceil(self.grid.slab) * (self.grid.slab / 4 + 2);
+        own + if of == Of::Values { 0 } else { products }
+    }
+}
+
+/// What a kernel that walks rows owns and walks.
+#[derive(Clone, Debug)]
+pub(super) struct Sweep {
+    pub of: Of,
+    pub tile: Tile,
+    /// Heads and tokens of a chunk of the side that is owned, and of all chunks.
+    pub own_heads: u32,
+    pub own_len: u32,
+    pub own_chunk: u32,
+    pub walked_len: u32,
+    pub walked_chunk: u32,
+    pub chunks: u32,
+    /// Of a chunk of a head.
+    pub row_tiles: u32,
+    /// Of results.
+    pub blocks: u32,
+    /// Ranges of rows, rows of a range, heads of a range, and ranges of both.
+    pub row_splits: u32,
+    pub split_rows: u32,
+    pub split_heads: u32,
+    pub splits: u32,
+}
+
+impl Sweep {
+    pub fn new(
+        config: &GatedAttentionConfig,
+        shapes: &GatedAttentionBackwardShapes,
+        device: &Capabilities,
+        of: Of,
+    ) -> Self {
+        let dims = [shapes.key_dim, shapes.v_dim];
+        let tile = Tile::of(of, dims, device.limits.max_compute_workgroup_storage_size);
+        let queries = [shapes.q_heads, shapes.q_len];
+        let keys = [shapes.kv_heads, shapes.kv_len];
+        let ([own_heads, own_len], [_, walked_len]) = if of == Of::Queries { (queries, keys) } else { (keys, queries) };
+        let walked_heads = if of == Of::Queries { 1 } else { shapes.q_heads / shapes.kv_heads };
+        let chunk = config.chunk();
+        let own_chunk = chunk.map_or(own_len, |chunk| chunk.min(own_len)).max(1);
+        let walked_chunk = chunk.map_or(walked_len, |chunk| chunk.min(walked_len)).max(1);
+        let chunks = own_len.div_ceil(own_chunk);
+        let row_tiles = own_chunk.div_ceil(tile.grid.rows());
+        let results = if of == Of::Values { shapes.v_dim } else { shapes.key_dim };
+        let blocks = results.div_ceil(4).div_ceil(tile.v_block);
+        let mut sweep = Self {
+            of,
+            tile,
+            own_heads,
+            own_len,
+            own_chunk,
+            walked_len,
+            walked_chunk,
+            chunks,
+            row_tiles,
+            blocks,
+            row_splits: 1,
+            split_rows: 1,
+            split_heads: walked_heads,
+            splits: 1,
+        };
+        sweep.split(chunk.is_some(), shapes, device, walked_heads);
+        sweep
+    }
+
+    /// The fewest ranges that the driver, the work bound and the caller's own bound allow, and as many as occupy a GPU.
+    fn split(
+        &mut self,
+        in_chunks: bool,
+        shapes: &GatedAttentionBackwardShapes,
+        device: &Capabilities,
+        walked_heads: u32,
+    ) {
+        let dims = [shapes.key_dim, shapes.v_dim];
+        let step = self.tile.grid.keys(self.tile.v_block);
+        let whole = self.walked_len.max(1).next_multiple_of(step);
+        self.split_rows = whole;
+        if in_chunks {
+            return;
+        }
+        let mut bound = device.options.max_keys_per_split.unwrap_or(u32::MAX).max(step);
+        let workgroups = product([shapes.batch, self.own_heads, self.chunks, self.row_tiles, self.blocks]);
+        if Adapter::of(device) == Adapter::Gpu && workgroups < ENOUGH_FOR_A_GPU {
+            // Heads first: no range of them is a step shorter than it was.
+            let wanted = ENOUGH_FOR_A_GPU.div_ceil(workgroups.max(1)).min(walked_heads.into()) as u32;
+            self.split_heads = walked_heads.div_ceil(wanted);
+            let workgroups = workgroups * u64::from(walked_heads.div_ceil(self.split_heads));
+            let rows = u64::from(self.walked_len) * workgroups / ENOUGH_FOR_A_GPU;
+            let own = product([shapes.batch, self.own_heads, self.own_len]);
+            let results = if self.of == Of::Values { shapes.v_dim } else { shapes.key_dim };
+            let least = least_range(self.walked_len, own, results, device).max(LEAST_RANGE);
+            bound = bound.min((rows as u32).next_multiple_of(LEAST_RANGE).max(least));
+        }
+        if let Some(cap) = device.loop_cap {
+            let steps = cap.saturating_sub(512) / self.tile.iterations(self.of, dims) / self.split_heads;
+            if steps == 0 {
+                self.split_heads = 1;
+            }
+            bound = bound.min(steps.max(1).saturating_mul(step));
+        }
+        let by_work = device.options.max_flops_per_dispatch / self.flops_per_row(dims) / u64::from(self.split_heads);
+        bound = bound.min(u32::try_from(by_work).unwrap_or(u32::MAX).max(step));
+        self.split_rows = (bound - bound % step).min(whole);
+        self.row_splits = self.walked_len.div_ceil(self.split_rows).max(1);
+        self.splits = self.row_splits * walked_heads.div_ceil(self.split_heads);
+    }
+
+    /// What one workgroup does for each row that it walks.
+    pub fn flops_per_row(&self, [key_dim, v_dim]: [u32; 2]) -> u64 {
+        let products = if self.of == Of::Values { 0 } else { v_dim };
+        2 * product([self.tile.grid.rows(), key_dim + products + 4 * self.tile.v_block])
+    }
+
+    /// Rows of results of a range.
+    pub fn rows(&self, batch: u32) -> u64 {
+        product([batch, self.own_heads, self.own_len])
+    }
+
+    /// Workgroups of so many blocks of results.
+    pub fn workgroups(&self, batch: u32, blocks: u32) -> u64 {
+        product([batch, self.own_heads, self.chunks, self.row_tiles, self.splits, blocks])
+    }
+}
