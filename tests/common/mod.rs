@@ -397,11 +397,24 @@ impl Expected<'_> {
     /// Asserts that the largest error is at most twice the worst naive run's plus the floor, and the RMS error at most
     /// 1e-5 of the RMS of the truth plus the floor. Minus infinity must be met bit for bit.
     pub fn assert(&self, got: &[f32]) {
+        self.assert_times([2.0, 0.0], got);
+    }
+
+    /// The same of gradients, whose terms may take from each other: the largest error may be three times the worst naive run's, and the
+    /// RMS error three times the worst RMS error beyond that.
+    pub fn assert_gradient(&self, got: &[f32]) {
+        self.assert_times([3.0; 2], got);
+    }
+
+    fn assert_times(&self, [times, of_rms]: [f64; 2], got: &[f32]) {
         let errors = self.errors(got);
         let naive = self.naive.iter().flat_map(|run| run.iter().zip(self.want));
         let naive = naive.filter(|(_, w)| w.is_finite()).map(|(&g, &w)| (f64::from(g) - w).abs()).fold(0.0, f64::max);
-        let allowed = 2.0 * naive + self.floor * errors.largest + self.absolute_floor;
-        self.hold(got, &errors, allowed, (1e-5 + self.floor) * errors.want_rms + self.absolute_floor);
+        let allowed = times * naive + self.floor * errors.largest + self.absolute_floor;
+        let runs = if of_rms > 0.0 { self.naive } else { &[] };
+        let naive_rms = runs.iter().map(|run| self.errors(run).rms).fold(0.0, f64::max);
+        let allowed_rms = (1e-5 + self.floor) * errors.want_rms + of_rms * naive_rms + self.absolute_floor;
+        self.hold(got, &errors, allowed, allowed_rms);
     }
 
     /// Asserts that the RMS error is at most 2e-3 of the RMS of the truth, as products with factors in f16 allow (each is off
