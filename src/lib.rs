@@ -3,7 +3,7 @@
 //! | op | what it computes | time in the length |
 //! |---|---|---|
 //! | [`Attention`] | softmax attention, with every entropy-invariant scale, log-sum-exp and row entropy | n² |
-//! | [`LinearAttention`] | attention by feature maps and cumulative sums, with states in and out | n |
+//! | [`LinearAttention`] | attention by feature maps and cumulative sums, with states in and out; and its gradients: [`LinearAttentionBackward`] | n |
 //! | [`GatedAttention`] | the gated attention unit: relu² and its relatives, maps and gate, in one kernel | n² (n in mixed chunks) |
 //! | [`GumbelSoftmax`] | samples of categorical distributions, relaxed or not, with noise that is a function of a key; and its gradient | n |
 //! | [`MarginSoftmax`] | the loss of margin softmax over normalised features and class weights, without its logits | rows × classes |
@@ -101,6 +101,7 @@ macro_rules! for_all_ops {
             gumbel_softmax: GumbelSoftmax(GumbelSoftmaxConfig, GumbelSoftmaxShapes),
             gumbel_softmax_backward: GumbelSoftmaxBackward(GumbelSoftmaxConfig, GumbelSoftmaxBackwardShapes),
             linear_attention: LinearAttention(LinearAttentionConfig, LinearAttentionShapes),
+            linear_attention_backward: LinearAttentionBackward(LinearAttentionConfig, LinearAttentionBackwardShapes),
             margin_softmax: MarginSoftmax(MarginSoftmaxConfig, MarginSoftmaxShapes),
             margin_softmax_backward: MarginSoftmaxBackward(MarginSoftmaxConfig, MarginSoftmaxBackwardShapes),
             matmul: MatMul(MatMulConfig, MatMulShapes),
@@ -180,8 +181,11 @@ pub use gumbel_softmax::{
     GumbelSoftmaxConfig, GumbelSoftmaxGradients, GumbelSoftmaxInputs, GumbelSoftmaxOutputs, GumbelSoftmaxShapes,
 };
 pub use host::HostView;
+#[doc(hidden)]
+pub use linear_attention::backward as linear_attention_backward;
 pub use linear_attention::{
-    FeatureMap, LinearAttention, LinearAttentionConfig, LinearAttentionInputs, LinearAttentionOutputs,
+    FeatureMap, LinearAttention, LinearAttentionBackward, LinearAttentionBackwardInputs, LinearAttentionBackwardShapes,
+    LinearAttentionConfig, LinearAttentionGradients, LinearAttentionInputs, LinearAttentionOutputs,
     LinearAttentionShapes, LinearMode, Normalization,
 };
 #[doc(hidden)]

@@ -1,6 +1,7 @@
 //! Linear attention: o = φ(q)ᵀ Σ ψ(k) vᵀ / φ(q)·Σ ψ(k) in O(n) time and memory, causal or not, with a state that goes in
 //! and comes out.
 
+pub mod backward;
 mod config;
 mod kernels;
 mod offers;
@@ -10,6 +11,9 @@ mod rounds;
 mod shapes;
 mod tiles;
 
+pub use backward::{
+    LinearAttentionBackward, LinearAttentionBackwardInputs, LinearAttentionBackwardShapes, LinearAttentionGradients,
+};
 pub use config::{FeatureMap, LinearAttentionConfig, LinearMode, Normalization};
 #[doc(hidden)]
 pub use kernels::specializations;

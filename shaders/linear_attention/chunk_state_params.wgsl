@@ -4,6 +4,7 @@ struct Params {
     end_workgroup: u32,
     first_head: u32, // of this round, counted over batch * kv_heads
     kv_heads: u32,
+    group: u32, // heads of rows that are summed up as one: query heads per kv head, or 1
     kv_len: u32, // tokens
     chunk_len: u32, // tokens
     first_chunk: u32, // of this round
@@ -22,6 +23,9 @@ struct Params {
     v_row: u32,
     kv_lens_start: u32,
     kv_lens_stride: u32,
+    numbers_start: u32, // of the backward pass, in vec4s
+    numbers_batch: u32,
+    numbers_head: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;

@@ -21,6 +21,9 @@ struct Params {
     max_batch: u32,
     max_head: u32,
     max_feature: u32, // 0 where one maximum stands for the head
+    key_slots: u32, // of the backward pass: states of keys per head in the workspace
+    key_carry: u32, // where that of all keys lies
+    per_head: u32, // 1: one maximum stands for the head
 }
 
 @group(0) @binding(0) var<uniform> params: Params;

@@ -2,3 +2,8 @@
 fn feature(x: vec4<f32>) -> vec4<f32> {
     return x;
 }
+
+// Its derivative.
+fn slope(x: vec4<f32>) -> vec4<f32> {
+    return vec4(1.0);
+}

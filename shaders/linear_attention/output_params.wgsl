@@ -32,6 +32,9 @@ struct Params {
     o_batch: u32,
     o_head: u32,
     o_row: u32,
+    numbers_start: u32, // of the backward pass, in vec4s
+    numbers_batch: u32,
+    numbers_head: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;

@@ -10,6 +10,7 @@ const V_DIM: u32 = 64u;
 const FEATURES: u32 = 64u;
 const HEADERS: u32 = 1u; // 2 where a running maximum is carried
 const CAUSAL: bool = true;
+const REVERSE: bool = false; // from the last chunk to the first
 
 const V_CHUNKS: u32 = (V_DIM + 3u) / 4u;
 const ROW: u32 = HEADERS + V_CHUNKS; // vec4s per feature of a state
@@ -56,7 +57,7 @@ fn main(
         maximum = states[row + params.carry_in * slot + HEADERS - 1u].y;
     }
     for (var t = 0u; t < params.chunks; t++) {
-        let at = row + t * slot;
+        let at = row + select(t, params.chunks - 1u - t, REVERSE) * slot;
         let sums = states[at + own];
         var scale = vec2(1.0);
         var next = 0.0;

@@ -15,6 +15,7 @@ const HEAD_DIM: u32 = 64u; // width of k as bound
 const V_DIM: u32 = 64u;
 const FEATURES: u32 = 64u;
 const HEADERS: u32 = 1u; // vec4s before a feature's value dims: a second where a running maximum is carried
+const GROUPED: bool = false; // whether rows are those of all query heads of a kv head
 alias Elem = vec4<f32>; // f32 where a row starts or ends off a multiple of four
 
 const V_CHUNKS: u32 = (V_DIM + 3u) / 4u;
@@ -38,7 +39,7 @@ fn main(
     let chunk = chunk_head % params.chunks;
     let local_head = chunk_head / params.chunks;
     let batch = (params.first_head + local_head) / params.kv_heads;
-    let head = (params.first_head + local_head) % params.kv_heads;
+    let head = (params.first_head + local_head) % params.kv_heads * members();
     let k_base = params.k_start + batch * params.k_batch + head * params.k_head;
     let v_base = params.v_start + batch * params.v_batch + head * params.v_head;
     let begin = (params.first_chunk + chunk) * params.chunk_len;
@@ -47,6 +48,20 @@ fn main(
 
     // Past the last feature the last four are brought again, and not stored.
     begin_features(min(4u * (tile * ROW_GROUPS + left_group(0u)), 4u * ((FEATURES - 1u) / 4u)), k_base, begin, end);
+    for (var member = 0u; member < members(); member++) {
+        start_counts(batch, head + member);
+        add_keys(begin, end, k_base + member * params.k_head, v_base + member * params.v_head);
+    }
+
+    write_state((local_head * params.slots + chunk) * FEATURES * ROW, tile * ROWS);
+}
+
+fn members() -> u32 {
+    return select(1u, params.group, GROUPED);
+}
+
+// S += psi(K)T V, z += psi(K)T 1.
+fn add_keys(begin: u32, end: u32, k_base: u32, v_base: u32) {
     for (var j = begin; j < end; j += SLAB) {
         workgroupBarrier();
         bring_keys(j, end, k_base);
@@ -62,13 +77,11 @@ fn main(
             let i = turn * WIDTH + x;
             if (SLAB % WIDTH == 0u || i < SLAB) {
                 for (var g = 0u; g < GROUPS; g++) { // unroll
-                    sum[g] += left[i / 4u][i % 4u][g][y];
+                    sum[g] += counted(left[i / 4u][i % 4u][g][y], min(j + i, end - 1u));
                 }
             }
         }
     }
-
-    write_state((local_head * params.slots + chunk) * FEATURES * ROW, tile * ROWS);
 }
 
 // To workgroup memory: four features of four keys to an invocation. A key past the last weighs nothing.
@@ -78,7 +91,7 @@ fn bring_keys(j: u32, end: u32, k_base: u32) {
         for (var i = 0u; i < 4u; i++) { // unroll
             let key = j + 4u * left_chunk(0u) + i;
             let own = key_features(k_base + min(key, end - 1u) * params.k_row);
-            features[i] = select(vec4(0.0), own, key < end);
+            features[i] = select(vec4(0.0), scaled(own, min(key, end - 1u)), key < end);
         }
         put_left(0u, features);
     }

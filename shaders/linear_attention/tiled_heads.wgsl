@@ -68,7 +68,7 @@ fn main(
         }
         add_state();
         add_own_keys(batch, kv_head, begin, begin, end);
-        write_rows(params.o_start + batch * params.o_batch + head * params.o_head, end);
+        write_rows(batch, head, end);
         take_keys(begin, end, k_base, v_base);
     }
 
@@ -85,7 +85,7 @@ fn chunk_of(c: u32) -> u32 {
 fn add_state() {
     for (var slab = 0u; slab < HEAD_SLABS; slab++) {
         workgroupBarrier();
-        bring_queries(slab);
+        bring_queries(slab, HEAD_CHUNKS);
         for (var g = 0u; g < GROUPS; g++) { // unroll
             if (row_of(g) / SLAB == slab && x < V_CHUNKS) {
                 for (var r = 0u; r < 4u; r++) { // unroll

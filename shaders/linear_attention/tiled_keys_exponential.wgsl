@@ -11,8 +11,10 @@ fn begin_features(first_feature: u32, k_base: u32, begin: u32, end: u32) {
     let share = left_chunk(0u);
     var largest = vec4(LOWEST);
     if (has_left(0u)) {
-        for (var j = begin + share; j < end; j += SLAB_CHUNKS) {
-            largest = max(largest, load_k(k_base + j * params.k_row, feature_chunk));
+        for (var member = 0u; member < members(); member++) {
+            for (var j = begin + share; j < end; j += SLAB_CHUNKS) {
+                largest = max(largest, load_k(k_base + member * params.k_head + j * params.k_row, feature_chunk));
+            }
         }
         left[share][0][group / HEIGHT][group % HEIGHT] = largest;
     }

@@ -1,4 +1,4 @@
-// The rows of a tile that computes o.
+// The rows of a tile.
 var<private> first_row: u32; // of the tile
 var<private> sum: PerRow; // of the weights of this invocation's features and keys
 var<private> q_at: vec4<u32>; // where the four rows of q start that this invocation brings to workgroup memory
@@ -18,20 +18,4 @@ fn mapped_rows(c: u32) -> mat4x4<f32> {
             mapped(c, load_q(q_at.w, c)),
         ),
     );
-}
-
-// The tile's results; what the invocations along WIDTH have summed each for itself is added up.
-fn write_rows(base: u32, end_row: u32) {
-    sum = sum_along_width(sum);
-    for (var g = 0u; g < GROUPS; g++) { // unroll
-        let rows = rows_of(g);
-        for (var r = 0u; r < 4u; r++) { // unroll
-            for (var c = 0u; c < COLUMNS; c++) { // unroll
-                let chunk = chunk_of(x + c * WIDTH);
-                if (rows[r] < end_row && x + c * WIDTH < V_CHUNKS && chunk < O_CHUNKS) {
-                    store_o(base + rows[r] * params.o_row, chunk, finish(o_tile[4u * g + r][c], g, r));
-                }
-            }
-        }
-    }
 }

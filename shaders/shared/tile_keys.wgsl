@@ -24,16 +24,28 @@ fn key_of(i: u32) -> u32 {
 
 // q kT for the step's keys from j on, none past `last`.
 fn scores(j: u32, last: u32, k_base: u32) -> PerScore {
-    var keys_at: array<vec4<u32>, KEY_PARTS>;
+    return products(HEAD_CHUNKS, key_places(j, last, k_base, params.k_row));
+}
+
+alias KeyPlaces = array<vec4<u32>, KEY_PARTS>;
+
+// Where the keys start that this invocation brings.
+fn key_places(j: u32, last: u32, k_base: u32, k_row: u32) -> KeyPlaces {
+    var keys_at: KeyPlaces;
     for (var part = 0u; part < KEY_PARTS; part++) { // unroll
-        keys_at[part] = k_base + min(keys_of(part, j), vec4(last)) * params.k_row;
+        keys_at[part] = k_base + min(keys_of(part, j), vec4(last)) * k_row;
     }
+    return keys_at;
+}
+
+// Products of rows and keys, over so many chunks of dims.
+fn products(chunks: u32, keys_at: KeyPlaces) -> PerScore {
     var s: PerScore;
-    for (var slab = 0u; slab < HEAD_SLABS; slab++) {
+    for (var slab = 0u; slab < (chunks + SLAB_CHUNKS - 1u) / SLAB_CHUNKS; slab++) {
         workgroupBarrier();
-        bring_queries(slab);
+        bring_queries(slab, chunks);
         for (var part = 0u; part < KEY_PARTS; part++) { // unroll
-            bring_keys(slab, part, keys_at[part]);
+            bring_keys(slab, part, keys_at[part], chunks);
         }
         workgroupBarrier();
         s = add_scores(s);
@@ -67,21 +79,26 @@ fn add_scores(sums: PerScore) -> PerScore {
 fn add_values(weights: PerScore, j: u32, last: u32, edge: bool, v_base: u32) {
     for (var slab = 0u; slab < KEYS / SLAB; slab++) {
         workgroupBarrier();
-        for (var i = 0u; i < OWN_KEYS; i++) { // unroll
-            // Where the keys of all invocations along WIDTH lie in one slab, it is known without x.
-            if (select(key_of(i), i * WIDTH, SLAB % WIDTH == 0u) / SLAB == slab) {
-                let term = select(key_of(i) % SLAB, i * WIDTH % SLAB + x, SLAB % WIDTH == 0u);
-                for (var g = 0u; g < GROUPS; g++) { // unroll
-                    left[term / 4u][term % 4u][g][y] = weights[i][g];
-                }
-            }
-        }
+        put_weights(weights, slab);
         bring_values(j + slab * SLAB, last, edge, v_base);
         workgroupBarrier();
         if (edge && atomicLoad(&broken[0]) != 0u) {
             add_seen();
         } else {
             add_slab();
+        }
+    }
+}
+
+// To workgroup memory: the weights of a slab of keys.
+fn put_weights(weights: PerScore, slab: u32) {
+    for (var i = 0u; i < OWN_KEYS; i++) { // unroll
+        // Where the keys of all invocations along WIDTH lie in one slab, it is known without x.
+        if (select(key_of(i), i * WIDTH, SLAB % WIDTH == 0u) / SLAB == slab) {
+            let term = select(key_of(i) % SLAB, i * WIDTH % SLAB + x, SLAB % WIDTH == 0u);
+            for (var g = 0u; g < GROUPS; g++) { // unroll
+                left[term / 4u][term % 4u][g][y] = weights[i][g];
+            }
         }
     }
 }
@@ -102,13 +119,13 @@ fn add_seen() {
     }
 }
 
-// To workgroup memory: a slab of dims of the rows, four rows to an invocation. Dims past the last are 0.
-fn bring_queries(slab: u32) {
+// To workgroup memory: a slab of dims of the rows, four rows to an invocation. Dims past the last chunk are 0.
+fn bring_queries(slab: u32, chunks: u32) {
     for (var part = 0u; part < LEFT_PARTS; part++) { // unroll
         if (has_left(part)) {
             let chunk = SLAB_CHUNKS * slab + left_chunk(part);
             var dims = mat4x4<f32>();
-            if (HEAD_SLABS * SLAB_CHUNKS == HEAD_CHUNKS || chunk < HEAD_CHUNKS) {
+            if (chunks % SLAB_CHUNKS == 0u || chunk < chunks) {
                 dims = queries(part, chunk);
             }
             put_left(part, dims);
@@ -147,11 +164,11 @@ fn put_keys(part: u32, dims: mat4x4<f32>) {
 }
 
 // The same of four keys by where they start.
-fn bring_keys(slab: u32, part: u32, at: vec4<u32>) {
+fn bring_keys(slab: u32, part: u32, at: vec4<u32>, chunks: u32) {
     if (has_keys(part)) {
         let chunk = SLAB_CHUNKS * slab + key_chunk_of(part);
         var dims = mat4x4<f32>();
-        if (HEAD_SLABS * SLAB_CHUNKS == HEAD_CHUNKS || chunk < HEAD_CHUNKS) {
+        if (chunks % SLAB_CHUNKS == 0u || chunk < chunks) {
             dims = transpose(
                 mat4x4(key_chunk(at.x, chunk), key_chunk(at.y, chunk), key_chunk(at.z, chunk), key_chunk(at.w, chunk)),
             );

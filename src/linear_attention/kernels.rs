@@ -38,7 +38,7 @@ impl Tile {
     /// The same where that vector is a subgroup.
     const CPU_SUBGROUP: Self = Self { subgroup: true, ..Self::CPU };
     /// One subgroup of most GPUs, for features of whole rows; all else is in `tiles.rs`.
-    const GPU: Self = Self { workgroup: 32, chunk_len: 128, v_block: 4, subgroup: false };
+    pub const GPU: Self = Self { workgroup: 32, chunk_len: 128, v_block: 4, subgroup: false };
 
     pub fn select(capabilities: &Capabilities) -> Self {
         match capabilities {
@@ -110,8 +110,8 @@ pub(super) fn in_workspace(config: &LinearAttentionConfig) -> Vec<(&'static str,
 /// The kernels of one plan.
 #[derive(Clone, Debug)]
 pub(super) struct Kernels {
-    query_features: Option<Specialization>,
-    key_features: Option<Specialization>,
+    pub query_features: Option<Specialization>,
+    pub key_features: Option<Specialization>,
     pub chunk_state: Specialization,
     pub prefix: Specialization,
     pub output: Specialization,
@@ -226,12 +226,9 @@ pub(super) fn most_loop_iterations(
     [largest, chunks + 2, 2 * (features + 2), features_kernel].into_iter().max().unwrap_or(0)
 }
 
-/// Every specialization that a plan can pick, up to the head dims (which are sampled).
-#[doc(hidden)]
-#[must_use]
-pub fn specializations() -> Vec<Specialization> {
-    let favor = FeatureMap::Favor { scale: None };
-    let maps = [
+/// A map of every kind.
+pub(super) fn every_map() -> [FeatureMap; 9] {
+    [
         FeatureMap::EluPlusOne,
         FeatureMap::Exp,
         FeatureMap::Relu,
@@ -240,10 +237,17 @@ pub fn specializations() -> Vec<Specialization> {
         FeatureMap::Softmax,
         FeatureMap::Cosine,
         FeatureMap::Taylor2 { scale: None },
-        favor,
-    ];
+        FeatureMap::Favor { scale: None },
+    ]
+}
+
+/// Every specialization that a plan can pick, up to the head dims (which are sampled).
+#[doc(hidden)]
+#[must_use]
+pub fn specializations() -> Vec<Specialization> {
+    let favor = FeatureMap::Favor { scale: None };
     let mut found = Vec::new();
-    for map in maps {
+    for map in every_map() {
         for (head_dim, v_dim, projection) in [(1, 1, 1), (3, 5, 7), (64, 64, 128), (256, 256, 1024), (72, 80, 30)] {
             for mode in [LinearMode::Full, LinearMode::Causal] {
                 for normalization in [Normalization::default(), Normalization::None] {

@@ -169,15 +169,17 @@ fn build(
     let states = region("states of the chunks", state_bytes)?;
     let key_features = region("features of keys", key_bytes)?;
     let query_features = region("features of queries", query_bytes)?;
+    let kernels = kernels::Kernels::new(config, problem, &tile).tiled(config, problem, tiles.as_ref());
     let mut builder = Builder {
-        kernels: kernels::Kernels::new(config, problem, &tile).tiled(config, problem, tiles.as_ref()),
-        plan,
+        kernels: &kernels,
+        plan: &mut plan,
         config,
         problem,
         tile,
         tiles,
         rounds,
         views: states.map(|states| ("states", states)).into_iter().collect(),
+        numbers: Vec::new(),
         key_features,
         query_features,
     };
@@ -195,7 +197,7 @@ fn build(
         builder.output_rows(),
         if tiles.is_some() { ", in tiles for a GPU" } else { "" },
     );
-    builder.plan.finish(flops(config, shapes), problem.bytes(), reason)
+    plan.finish(flops(config, shapes), problem.bytes(), reason)
 }
 
 /// One token, its state updated in place: one kernel, after those that compute features where the map needs them.
@@ -215,15 +217,17 @@ fn step(
     };
     let key_features = region(for_keys, "features of keys", heads.count)?;
     let query_features = region(for_queries, "features of queries", shapes.batch * shapes.q_heads)?;
+    let kernels = kernels::Kernels::new(config, problem, &tile);
     let mut builder = Builder {
-        plan,
-        kernels: kernels::Kernels::new(config, problem, &tile),
+        plan: &mut plan,
+        kernels: &kernels,
         config,
         problem,
         tile,
         tiles: None,
         rounds,
         views: Vec::new(),
+        numbers: Vec::new(),
         key_features,
         query_features,
     };
@@ -235,12 +239,12 @@ fn step(
     let values = [("group", (shapes.q_heads / shapes.kv_heads).into())].into_iter().chain(builder.values());
     let values: Vec<_> = values.collect();
     let per_head = flops / u64::from(heads.count.max(1));
-    builder.plan.dispatch(&builder.kernels.step, heads.count.into(), per_head, &values, &views)?;
-    builder.plan.finish(flops, problem.bytes(), "one token, its state updated in place".into())
+    plan.dispatch(&kernels.step, heads.count.into(), per_head, &values, &views)?;
+    plan.finish(flops, problem.bytes(), "one token, its state updated in place".into())
 }
 
 /// Two per multiply-add with the state: once per key, and once per query.
-fn flops(config: &LinearAttentionConfig, shapes: &LinearAttentionShapes) -> u64 {
+pub(super) fn flops(config: &LinearAttentionConfig, shapes: &LinearAttentionShapes) -> u64 {
     let rows = u64::from(shapes.batch)
         * (u64::from(shapes.kv_heads) * u64::from(shapes.kv_len) + u64::from(shapes.q_heads) * u64::from(shapes.q_len));
     (2 * u64::from(shapes.features(config.feature_map)) * u64::from(shapes.v_dim)).saturating_mul(rows)
@@ -254,29 +258,41 @@ fn eps(config: &LinearAttentionConfig) -> f32 {
     }
 }
 
+/// Rows of a round in the workspace, each of so many elements, by the names that kernels have for those of an operand.
+///
+/// The workspace starts at the round's first head and row: kernels that count over all of them come out right by a start that wraps
+/// around.
+pub(super) fn in_round(workspace: View, operand: View, [heads, first_head]: [u32; 2], rows: Span, row: u32) -> View {
+    let head = rows.count.wrapping_mul(row);
+    let start = first_head.wrapping_mul(head).wrapping_add(rows.first.wrapping_mul(row)).wrapping_neg();
+    View { slot: workspace.slot, start, strides: [heads.wrapping_mul(head), head, row, 1, 0], ..operand }
+}
+
 /// What the dispatches of one plan have in common.
-struct Builder<'c> {
-    plan: PlanBuilder<'c>,
-    kernels: kernels::Kernels,
-    config: &'c LinearAttentionConfig,
-    problem: &'c Problem,
-    tile: Tile,
-    tiles: Option<Tiles>,
-    rounds: Rounds,
-    /// What kernels find in the workspace beside features: states.
-    views: Vec<(&'static str, View)>,
-    key_features: Option<View>,
-    query_features: Option<View>,
+pub(super) struct Builder<'p, 'c> {
+    pub plan: &'p mut PlanBuilder<'c>,
+    pub kernels: &'p kernels::Kernels,
+    pub config: &'p LinearAttentionConfig,
+    pub problem: &'p Problem,
+    pub tile: Tile,
+    pub tiles: Option<Tiles>,
+    pub rounds: Rounds,
+    /// What kernels find elsewhere than the problem has it: states, in the workspace.
+    pub views: Vec<(&'static str, View)>,
+    /// What kernels are told otherwise than here: in the backward pass.
+    pub numbers: Vec<(&'static str, Value)>,
+    pub key_features: Option<View>,
+    pub query_features: Option<View>,
 }
 
 /// A range of heads or of positions.
 #[derive(Clone, Copy)]
-struct Span {
-    first: u32,
-    count: u32,
+pub(super) struct Span {
+    pub first: u32,
+    pub count: u32,
 }
 
-impl Builder<'_> {
+impl Builder<'_, '_> {
     /// All dispatches for some heads of k.
     fn head_round(&mut self, first_head: u32, heads: u32) -> Result<()> {
         let problem = self.problem;
@@ -321,7 +337,7 @@ impl Builder<'_> {
     }
 
     /// Queries or keys for the round; computes their features first where the map needs whole rows.
-    fn rows(&mut self, queries: bool, kv_heads: Span, rows: Span) -> Result<View> {
+    pub fn rows(&mut self, queries: bool, kv_heads: Span, rows: Span) -> Result<View> {
         let problem = self.problem;
         let shapes = &problem.shapes;
         let (name, workspace, all_heads, group) = if queries {
@@ -349,15 +365,10 @@ impl Builder<'_> {
         ];
         let workgroups = u64::from(heads.count) * u64::from(tiles) * u64::from(blocks);
         self.plan.dispatch(kernel, workgroups, flops, &values, &[("q", source), ("features", workspace)])?;
-        // The workspace starts at the round's first head and row: kernels that count over all of them come out right
-        // by a start that wraps around.
-        let row = features.next_multiple_of(4);
-        let head = rows.count.wrapping_mul(row);
-        let start = heads.first.wrapping_mul(head).wrapping_add(rows.first.wrapping_mul(row)).wrapping_neg();
-        Ok(View { slot: workspace.slot, start, strides: [all_heads.wrapping_mul(head), head, row, 1, 0], ..source })
+        Ok(in_round(workspace, source, [all_heads, heads.first], rows, features.next_multiple_of(4)))
     }
 
-    fn chunk_state(&mut self, heads: Span, chunks: Span, k: View) -> Result<()> {
+    pub fn chunk_state(&mut self, heads: Span, chunks: Span, k: View) -> Result<()> {
         let (problem, rounds) = (self.problem, self.rounds);
         let shapes = &problem.shapes;
         let features = shapes.features(self.config.feature_map);
@@ -377,12 +388,19 @@ impl Builder<'_> {
             ("feature_tiles", feature_tiles),
             ("value_blocks", value_blocks),
         ];
-        let values: Vec<_> =
-            values.map(|(name, value)| (name, value.into())).into_iter().chain(self.values()).collect();
+        let values = self.told(&values);
         let workgroups = [heads.count, chunks.count, feature_tiles, value_blocks].map(u64::from).into_iter().product();
         let flops = u64::from(rounds.chunk_len) * u64::from(own_features) * u64::from(v_block) * 8;
         let views = [&self.views[..], &[("k", k)]].concat();
         self.plan.dispatch(&self.kernels.chunk_state, workgroups, flops, &values, &views)
+    }
+
+    /// What kernels are told: what differs, these, what the map and the divisor take, and nothing of the backward pass.
+    fn told(&self, own: &[(&'static str, u32)]) -> Vec<(&'static str, Value)> {
+        let own = own.iter().map(|&(name, value)| (name, value.into()));
+        let none = ["key_slots", "key_carry", "per_head", "numbers_start", "numbers_batch", "numbers_head"];
+        let rest = none.map(|name| (name, 0_u32.into())).into_iter().chain([("group", 1_u32.into())]);
+        self.numbers.iter().copied().chain(own).chain(self.values()).chain(rest).collect()
     }
 
     /// The numbers that the map and the divisor take.
@@ -403,7 +421,7 @@ impl Builder<'_> {
         heads.count * shapes.features(self.config.feature_map) * (1 + shapes.v_dim.div_ceil(4))
     }
 
-    fn prefix(&mut self, heads: Span, chunks: u32, [carry_in, carry_out]: [u32; 2], fresh: bool) -> Result<()> {
+    pub fn prefix(&mut self, heads: Span, chunks: u32, [carry_in, carry_out]: [u32; 2], fresh: bool) -> Result<()> {
         let vectors = self.vectors(heads);
         let values = [
             ("vectors", vectors),
@@ -412,14 +430,14 @@ impl Builder<'_> {
             ("carry_in", carry_in),
             ("carry_out", carry_out),
             ("fresh", fresh.into()),
-        ]
-        .map(|(name, value)| (name, value.into()));
+        ];
+        let values = self.told(&values);
         let workgroups = vectors.div_ceil(kernels::STATE_WORKGROUP).into();
         let flops = u64::from(kernels::STATE_WORKGROUP) * 8 * u64::from(chunks);
         self.plan.dispatch(&self.kernels.prefix, workgroups, flops, &values, &self.views)
     }
 
-    fn output(
+    pub fn output(
         &mut self,
         heads: Span,
         chunks: Span,
@@ -446,8 +464,7 @@ impl Builder<'_> {
             ("first_slot", first_slot),
             ("slot_step", slot_step),
         ];
-        let values: Vec<_> =
-            values.map(|(name, value)| (name, value.into())).into_iter().chain(self.values()).collect();
+        let values = self.told(&values);
         let workgroups = [heads.count, group, chunks.count, tiles].map(u64::from).into_iter().product();
         let flops = u64::from(output_rows) * (2 * features * v_dim + own);
         let views = [&self.views[..], &[("q", q), ("k", k)]].concat();
@@ -455,12 +472,12 @@ impl Builder<'_> {
     }
 
     /// Copies a state of the caller's to a slot of the workspace, or back.
-    fn copy_state(&mut self, heads: Span, state: State, slot: u32) -> Result<()> {
+    pub fn copy_state(&mut self, heads: Span, state: State, slot: u32) -> Result<()> {
         let kernel = if state == State::OUT { &self.kernels.store_state } else { &self.kernels.load_state };
         let vectors = self.vectors(heads);
         let values =
             [("first_head", heads.first), ("vectors", vectors), ("slots", self.rounds.slots()), ("slot", slot)];
-        let values = values.map(|(name, value)| (name, value.into()));
+        let values = self.told(&values);
         let workgroups = vectors.div_ceil(kernels::STATE_WORKGROUP).into();
         let views = [&self.views[..], &state.views(self.problem)].concat();
         self.plan.dispatch(kernel, workgroups, u64::from(kernels::STATE_WORKGROUP) * 8, &values, &views)

@@ -82,20 +82,20 @@ pub fn linear_attention_row<T: Real>(
 }
 
 /// One head of k and v, with what stands for every row.
-struct Head<'a, T> {
-    config: &'a LinearAttentionConfig,
-    inputs: &'a HostInputs<'a>,
-    at: [usize; 2],
-    order: SumOrder,
-    features: usize,
-    v_dim: usize,
+pub(super) struct Head<'a, T> {
+    pub config: &'a LinearAttentionConfig,
+    pub inputs: &'a HostInputs<'a>,
+    pub at: [usize; 2],
+    pub order: SumOrder,
+    pub features: usize,
+    pub v_dim: usize,
     /// ψ of every visible key; its logarithm where the map is unbounded.
-    keys: Vec<Vec<T>>,
-    feature_order: Vec<usize>,
+    pub keys: Vec<Vec<T>>,
+    pub feature_order: Vec<usize>,
 }
 
 impl<'a, T: Real> Head<'a, T> {
-    fn new(
+    pub fn new(
         config: &'a LinearAttentionConfig,
         inputs: &'a HostInputs<'a>,
         shapes: &LinearAttentionShapes,
@@ -120,7 +120,7 @@ impl<'a, T: Real> Head<'a, T> {
     }
 
     /// φ of a query or ψ of a key; its logarithm where the map is unbounded.
-    fn map(&self, raw: Vec<f32>, query: bool) -> Vec<T> {
+    pub fn map(&self, raw: Vec<f32>, query: bool) -> Vec<T> {
         let (zero, one) = (T::new(0.0), T::new(1.0));
         let scale = T::new(self.config.feature_map.input_scale(raw.len() as u32));
         let x: Vec<T> = raw.into_iter().map(|x| scale * T::new(x.into())).collect();
@@ -162,12 +162,12 @@ impl<'a, T: Real> Head<'a, T> {
         }
     }
 
-    fn value(&self, j: usize, c: usize) -> T {
+    pub fn value(&self, j: usize, c: usize) -> T {
         T::new(self.inputs.v.at([self.at[0], self.at[1], j, c]).into())
     }
 
     /// A feature's maximum in the incoming state; `None` where that has seen no key.
-    fn incoming_max(&self, f: usize) -> Option<T> {
+    pub fn incoming_max(&self, f: usize) -> Option<T> {
         let max = self.inputs.state_max?;
         let f = if self.config.feature_map.running_max() == Some(RunningMax::PerHead) { 0 } else { f };
         let max = max.at([self.at[0], self.at[1], f]);
@@ -175,7 +175,7 @@ impl<'a, T: Real> Head<'a, T> {
     }
 
     /// The maximum of feature f over the incoming state and these keys; `None` where there is neither.
-    fn key_max(&self, f: usize, keys: usize) -> Option<T> {
+    pub fn key_max(&self, f: usize, keys: usize) -> Option<T> {
         self.keys[..keys].iter().map(|key| key[f]).chain(self.incoming_max(f)).reduce(Real::max)
     }
 

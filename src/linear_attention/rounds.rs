@@ -18,6 +18,8 @@ pub(super) struct Rounds {
     pub chunks_per_round: u32,
     /// Queries per round, in full mode.
     pub rows_per_round: u32,
+    /// Slots for states per head that totals are carried in.
+    pub carries: u32,
 }
 
 /// A state of F features costs as much as a chunk of F / 2 keys or so: wide maps take longer chunks, up to this.
@@ -73,6 +75,7 @@ impl Rounds {
             heads_per_round: shapes.batch.saturating_mul(shapes.kv_heads),
             chunks_per_round: chunks.max(1),
             rows_per_round: shapes.q_len.next_multiple_of(tile.rows()).max(tile.rows()),
+            carries: 2,
         };
         let causal = config.mode == LinearMode::Causal;
         while capabilities.is_cpu
@@ -111,9 +114,9 @@ impl Rounds {
             && total <= capabilities.options.max_workspace_bytes.min(limits.max_buffer_size)
     }
 
-    /// Slots for states per head: one per chunk, and two that the total is carried in by turns.
+    /// Slots for states per head: one per chunk, and those of totals: two, by turns, or in the backward pass more.
     pub fn slots(&self) -> u32 {
-        self.chunks_per_round + 2
+        self.chunks_per_round + self.carries
     }
 
     /// Bytes of workspace per round: states, features of keys, features of queries.

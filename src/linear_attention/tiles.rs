@@ -5,6 +5,7 @@ use super::kernels::{Kind, elementwise, headers, in_workspace, needs_features};
 use super::plan::Problem;
 use super::shapes::LinearAttentionShapes;
 use crate::context::Capabilities;
+use crate::dtype::{DType, Storage};
 use crate::wgsl::{Constant, Source, Specialization, pick, source};
 
 /// A row of the table of tiles.
@@ -118,17 +119,32 @@ impl Tiles {
 
     /// The kernel that sums up chunks.
     pub fn chunk_state(&self, config: &LinearAttentionConfig, problem: &Problem) -> Specialization {
-        let shapes = &problem.shapes;
         let (_, for_keys) = needs_features(config.feature_map);
-        let vec4 = problem.is_vec4(if for_keys { &["v"] } else { &["k", "v"] });
-        let head_dim = if for_keys { shapes.features(config.feature_map) } else { shapes.head_dim };
+        self.sums(config, problem, ["k", "v"], for_keys, source!("linear_attention/counts"))
+    }
+
+    /// The same of any rows and values by their names, whose rows may be in the workspace, as the map has them; of queries, those of
+    /// all query heads of a kv head.
+    pub fn sums(
+        &self,
+        config: &LinearAttentionConfig,
+        problem: &Problem,
+        [rows, values]: [&str; 2],
+        in_workspace: bool,
+        counts: &'static Source,
+    ) -> Specialization {
+        let shapes = &problem.shapes;
+        let vec4 = problem.is_vec4(&[values, if in_workspace { values } else { rows }]);
+        let head_dim = if in_workspace { shapes.features(config.feature_map) } else { shapes.head_dim };
         let mut constants = self.constants([self.features, self.feature_groups], head_dim, config, shapes);
-        constants.push(elem(vec4));
+        constants.extend([("GROUPED", Constant::Bool(rows == "q")), elem(vec4)]);
+        let kv_lens = rows == "k" && shapes.kv_lens;
         let mut fragments = vec![
             source!("linear_attention/chunk_state_params"),
-            pick(shapes.kv_lens, source!("shared/kv_lens"), source!("shared/no_kv_lens")),
-            pick(for_keys, source!("linear_attention/k_workspace"), source!("linear_attention/k_operand")),
+            pick(kv_lens, source!("shared/kv_lens"), source!("shared/no_kv_lens")),
+            pick(in_workspace, source!("linear_attention/k_workspace"), source!("linear_attention/k_operand")),
             pick(vec4, source!("linear_attention/load_kv_vec4"), source!("linear_attention/load_kv_scalar")),
+            counts,
             source!("shared/tile"),
             source!("shared/along_width_memory"),
             source!("shared/workgroup_index"),
@@ -144,17 +160,30 @@ impl Tiles {
             }
             Kind::Taylor2 => vec![source!("linear_attention/keys_taylor2")],
         });
+        let rows = if in_workspace { Storage::Plain(DType::F32) } else { problem.storage(rows) };
         Specialization {
             kernel: source!("linear_attention/tiled_chunk_state"),
             constants,
             fragments,
             storage: Vec::new(),
         }
-        .of(problem, &in_workspace(config))
+        .of(problem, &[("k", rows), ("v", problem.storage(values))])
     }
 
     /// The kernel that computes rows.
     pub fn output(&self, config: &LinearAttentionConfig, problem: &Problem) -> Specialization {
+        let store = pick(problem.is_vec4(&["o"]), source!("shared/store_vec4"), source!("shared/store_scalar"));
+        self.rows(config, problem, &[source!("linear_attention/tiled_write"), store], &in_workspace(config))
+    }
+
+    /// The same with other files that say what becomes of rows, and what is bound otherwise than the problem has it.
+    pub fn rows(
+        &self,
+        config: &LinearAttentionConfig,
+        problem: &Problem,
+        results: &[&'static Source],
+        others: &[(&'static str, Storage)],
+    ) -> Specialization {
         let shapes = &problem.shapes;
         let causal = config.mode == LinearMode::Causal;
         let (for_queries, for_keys) = needs_features(config.feature_map);
@@ -171,13 +200,14 @@ impl Tiles {
         let mut fragments = vec![
             source!("linear_attention/output_params"),
             source!("linear_attention/tiled_rows"),
+            source!("linear_attention/tiled_state"),
             pick(vec4, source!("linear_attention/load_q_vec4"), source!("linear_attention/load_q_scalar")),
-            pick(problem.is_vec4(&["o"]), source!("shared/store_vec4"), source!("shared/store_scalar")),
             source!("linear_attention/within"),
             source!("shared/tile"),
             source!("shared/along_width_memory"),
             source!("shared/workgroup_index"),
         ];
+        fragments.extend_from_slice(results);
         let kind = Kind::of(config);
         fragments.extend(match kind {
             Kind::Plain => vec![
@@ -203,7 +233,7 @@ impl Tiles {
         ];
         fragments.extend_from_slice(pick(causal, own_keys, &[source!("linear_attention/no_own_keys")]));
         Specialization { kernel: source!("linear_attention/tiled_output"), constants, fragments, storage: Vec::new() }
-            .of(problem, &in_workspace(config))
+            .of(problem, others)
     }
 
     /// The most loop iterations of an invocation of either kernel, counting one more for the exit of each run of a loop.
@@ -248,7 +278,7 @@ impl Tiles {
     }
 }
 
-fn elem(vec4: bool) -> (&'static str, Constant) {
+pub(super) fn elem(vec4: bool) -> (&'static str, Constant) {
     ("Elem", Constant::Type(if vec4 { "vec4<f32>" } else { "f32" }))
 }
 

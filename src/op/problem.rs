@@ -70,6 +70,11 @@ impl<S: Shapes> Problem<S> {
         Self { shapes, table: Table(O::OPERANDS), tensors, in_place: false }
     }
 
+    /// The same tensors by other sizes, as kernels ask for them that another op shares.
+    pub fn with_shapes<T>(&self, shapes: T) -> Problem<T> {
+        Problem { shapes, table: self.table, tensors: self.tensors.clone(), in_place: self.in_place }
+    }
+
     /// The same with floats in another type, as far as the table lets them.
     pub fn stored<O: Kernels>(mut self, config: &O::Config, dtype: DType, device: &Capabilities) -> Result<Self> {
         let mut tensors = Vec::with_capacity(self.tensors.len());

@@ -7,7 +7,7 @@ use crate::linear_attention::plan::{Problem, State};
 use crate::wgsl::{Constant, Specialization, pick, source};
 
 /// Neighbouring numbers that one invocation writes: two where they lie in one word.
-fn own(stored: impl IntoIterator<Item = Storage>) -> Constant {
+pub(in crate::linear_attention) fn own(stored: impl IntoIterator<Item = Storage>) -> Constant {
     let halves = stored.into_iter().any(|storage| storage.size() == 2);
     Constant::U32(if halves { 2 } else { 1 })
 }
@@ -109,6 +109,7 @@ impl<'a> Maker<'a> {
                     source!("linear_attention/features_kept"),
                 ),
                 pick(vec4, source!("linear_attention/load_q_vec4"), source!("linear_attention/load_q_scalar")),
+                source!("linear_attention/features_rows"),
                 source!("linear_attention/within"),
                 source!("shared/workgroup_index"),
             ],

@@ -114,6 +114,7 @@ fn specialization(config: &LinearAttentionConfig, problem: &Problem, tile: &Tile
         fragments: vec![
             source!("linear_attention/tokens_params"),
             source!("linear_attention/tiled_rows"),
+            source!("linear_attention/tiled_write"),
             source!("linear_attention/tiled_plain"),
             elementwise(config.feature_map),
             source!("linear_attention/tiled_divide"),

@@ -209,6 +209,7 @@ pub(super) fn build(
         // No state of a chunk's own, only the two of a head that are carried by turns.
         chunks_per_round: 0,
         rows_per_round: 0,
+        carries: 2,
     };
     let causal = config.mode == LinearMode::Causal;
     let states = !causal || keys > 1 || shapes.state_in || shapes.state_out;
@@ -221,15 +222,17 @@ pub(super) fn build(
         views.push(("states", plan.workspace("states of the heads", rounds.regions(config, shapes)[0])?));
     }
     let chunk_tile = kernels::Tile::select(capabilities);
+    let kernels = Kernels::new(config, problem, &chunk_tile);
     let mut builder = Builder {
-        kernels: Kernels::new(config, problem, &chunk_tile),
-        plan,
+        kernels: &kernels,
+        plan: &mut plan,
         config,
         problem,
         tile: chunk_tile,
         tiles: None,
         rounds,
         views,
+        numbers: Vec::new(),
         key_features: None,
         query_features: None,
     };
@@ -252,10 +255,10 @@ pub(super) fn build(
             builder.copy_state(heads, State::OUT, keys % 2)?;
         }
     }
-    builder.plan.finish(flops(config, shapes), problem.bytes(), walk.reason.clone())
+    plan.finish(flops(config, shapes), problem.bytes(), walk.reason.clone())
 }
 
-impl Builder<'_> {
+impl Builder<'_, '_> {
     fn tokens(
         &mut self,
         walk: &Walk,

@@ -1,0 +1,15 @@
+// Features under a map that takes each dim for itself: `beside` is what the rows are before the map.
+fn take_own(last_row: u32) {}
+
+fn state_factor(r: u32, c: u32, z: vec4<f32>, maximum: vec4<f32>) -> vec4<f32> {
+    return vec4(1.0);
+}
+
+fn value_of(x: vec4<f32>) -> vec4<f32> {
+    return feature(x);
+}
+
+// A chunk of the gradient of a row from that of its features.
+fn through_map(gradient: vec4<f32>, row: u32, chunk: u32) -> vec4<f32> {
+    return gradient * slope(load_beside(beside_at + row * params.beside_row, chunk));
+}
