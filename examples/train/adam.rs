@@ -8,8 +8,9 @@ use crate::kernel::Kernel;
 pub struct Parameter {
     pub value: wgpu::Buffer,
     pub gradient: wgpu::Buffer,
-    moments: wgpu::Buffer,
-    count: usize,
+    /// First and second, side by side.
+    pub moments: wgpu::Buffer,
+    pub count: usize,
 }
 
 impl Parameter {
@@ -29,7 +30,7 @@ pub struct Adam {
     context: Context,
     kernel: Kernel,
     /// Steps taken.
-    taken: i32,
+    pub taken: i32,
 }
 
 impl Adam {

@@ -1,0 +1,90 @@
+//! Tables and plots.
+
+use std::fmt::Write as _;
+
+use anyhow::Result;
+use plotters::chart::SeriesLabelPosition::UpperLeft;
+use serde::{Deserialize, Serialize};
+
+use crate::chart::{Chart, Line};
+use crate::run::Worth;
+
+/// What a model came to, with one seed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Outcome {
+    pub task: String,
+    pub model: String,
+    pub positions: String,
+    pub seed: u64,
+    pub worth: Vec<Worth>,
+}
+
+/// A number of [`Worth`].
+type Figure = (&'static str, fn(&Worth) -> f64);
+
+pub const FIGURES: [Figure; 3] = [
+    ("loss, nats a target", |worth| worth.loss),
+    ("accuracy", |worth| worth.accuracy),
+    ("entropy of the last row, nats", |worth| worth.entropy),
+];
+
+/// Outcomes of one model under all seeds.
+pub struct Row<'a> {
+    pub name: String,
+    outcomes: Vec<&'a Outcome>,
+}
+
+impl Row<'_> {
+    /// Mean and deviation over seeds, at the length of this place.
+    fn at(&self, place: usize, figure: fn(&Worth) -> f64) -> (f64, f64) {
+        let numbers: Vec<f64> = self.outcomes.iter().map(|outcome| figure(&outcome.worth[place])).collect();
+        let count = numbers.len() as f64;
+        let mean = numbers.iter().sum::<f64>() / count;
+        let squares: f64 = numbers.iter().map(|number| (number - mean).powi(2)).sum();
+        (mean, if numbers.len() > 1 { (squares / (count - 1.0)).sqrt() } else { 0.0 })
+    }
+}
+
+/// A task's models in the order in which they came.
+pub fn rows<'a>(outcomes: &'a [Outcome], task: &str) -> Vec<Row<'a>> {
+    let mut rows: Vec<Row<'a>> = Vec::new();
+    for outcome in outcomes.iter().filter(|outcome| outcome.task == task) {
+        let name = match outcome.positions.as_str() {
+            "plain" => outcome.model.clone(),
+            positions => format!("{}, {positions}", outcome.model),
+        };
+        match rows.iter_mut().find(|row| row.name == name) {
+            Some(row) => row.outcomes.push(outcome),
+            None => rows.push(Row { name, outcomes: vec![outcome] }),
+        }
+    }
+    rows
+}
+
+/// A Markdown table of one figure by length.
+pub fn table(rows: &[Row<'_>], (name, figure): Figure) -> String {
+    let mut table = String::new();
+    let Some(first) = rows.first() else { return table };
+    let lengths = first.outcomes[0].worth.iter().map(|worth| format!(" {} |", worth.len));
+    let _ = writeln!(table, "| {name} |{}", lengths.collect::<String>());
+    let _ = writeln!(table, "|---|{}", "---|".repeat(first.outcomes[0].worth.len()));
+    for row in rows {
+        let cells = (0..first.outcomes[0].worth.len()).map(|place| match row.at(place, figure) {
+            (mean, 0.0) => format!(" {mean:.3} |"),
+            (mean, deviation) => format!(" {mean:.3} ± {deviation:.3} |"),
+        });
+        let _ = writeln!(table, "| {} |{}", row.name, cells.collect::<String>());
+    }
+    table
+}
+
+/// The same as a plot, over the logarithm of the length.
+pub fn plot(rows: &[Row<'_>], title: &str, (name, figure): Figure) -> Result<String> {
+    let line = |row: &Row<'_>| {
+        let lengths = row.outcomes[0].worth.iter().enumerate();
+        let points = lengths.map(|(place, worth)| (f64::from(worth.len).log2(), row.at(place, figure).0));
+        Line { name: row.name.clone(), points: points.collect() }
+    };
+    let lines: Vec<Line> = rows.iter().map(line).collect();
+    Chart { title, x: "log2 of the length in tokens", y: name, lines: &lines, names: UpperLeft }.svg()
+}
