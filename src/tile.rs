@@ -30,8 +30,8 @@ impl Grid {
     /// For a GPU of few registers: 8 by 4 of each product in place of 8 by 8, of wide values 4 by 8.
     pub fn with_registers(self, few: bool) -> Self {
         match self.columns {
-            2 if few && self.own_keys == 8 => Self { own_keys: 4, columns: 1, ..self },
-            4 if few && self.height > 4 => Self { height: 8, groups: 1, own_keys: 4, columns: 2, ..self },
+            2 if few && self.own_keys == 8 => grid([self.height, self.groups, 4, 1], self.slab),
+            4 if few && self.height > 4 => grid([8, 1, 4, 2], self.slab),
             _ => self,
         }
     }
