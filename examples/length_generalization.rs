@@ -52,6 +52,9 @@ struct Options {
     /// Only these models: relu2-n, relu2-fixed, relu2-sum, gau-softmax, gau-softmax-log-n, softmax, softmax-log-n, linear
     #[arg(long, value_name = "MODEL", value_delimiter = ',')]
     kinds: Vec<String>,
+    /// Only these tasks: text, max-retrieval
+    #[arg(long, value_name = "TASK", value_delimiter = ',')]
+    tasks: Vec<String>,
     /// Where checkpoints, tables and plots go, and come from
     #[arg(long, value_name = "DIR", default_value = "lengths")]
     out: PathBuf,
@@ -91,8 +94,17 @@ fn execute(options: &Options) -> Result<()> {
     let control: &[Positions] = &[Positions::None];
     let tasks: [(&str, &dyn Task, Run, &[Positions]); 2] =
         [("text", &text, plan.text, plan.positions), ("max-retrieval", &Retrieval, plan.control, control)];
+    for name in &options.tasks {
+        anyhow::ensure!(
+            tasks.iter().any(|task| task.0 == name),
+            "--tasks: there is no task {name}; there are text, max-retrieval"
+        );
+    }
     let mut outcomes = Vec::new();
     for (name, task, run, positions) in tasks {
+        if !options.tasks.is_empty() && !options.tasks.iter().any(|wanted| wanted == name) {
+            continue;
+        }
         for kind in kinds::all(run.len).into_iter().filter(wanted) {
             for seed in 0..plan.seeds {
                 let label = format!("{name} {} {seed}", kind.key).replace(' ', "-");

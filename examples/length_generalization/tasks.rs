@@ -28,7 +28,7 @@ pub trait Task {
     fn vocabulary(&self) -> u32;
     /// To learn from.
     fn batch(&self, count: u32, len: u32, rng: &mut StdRng) -> Batch;
-    /// Never learned from. The same targets at every length: only what comes before them differs.
+    /// Never learned from. Of a text, the same targets at every length: only what comes before them differs.
     fn held_out(&self, which: u32, count: u32, len: u32, targets: u32) -> Batch;
 }
 
@@ -84,7 +84,8 @@ impl Task for Text {
     }
 }
 
-/// Max-retrieval: every token is a rank and a colour, and behind the last the colour of the one that outranks all others is asked for.
+/// Max-retrieval: every token is a rank and a colour, and behind each the colour of the highest rank so far is asked for. In a sequence, tokens
+/// of one rank have one colour.
 /// Source: Veličković et al., "softmax is not enough (for sharp size generalisation)", 2024, section 2.
 pub struct Retrieval;
 
@@ -92,16 +93,19 @@ impl Retrieval {
     const RANKS: u32 = 24;
     const COLOURS: u32 = 4;
 
-    fn sequences(count: u32, len: u32, rng: &mut StdRng) -> Batch {
+    /// Asked behind the last `targets` tokens.
+    fn sequences(count: u32, len: u32, targets: u32, rng: &mut StdRng) -> Batch {
         let (mut tokens, mut labels) = (Vec::new(), Vec::new());
         for _ in 0..count {
             let most = rng.random_range(Self::RANKS / 2..Self::RANKS);
-            let first = tokens.len();
-            tokens.extend((0..len).map(|_| rng.random_range(0..most * Self::COLOURS)));
-            let (best, colour) = (rng.random_range(0..len as usize), rng.random_range(0..Self::COLOURS));
-            tokens[first + best] = most * Self::COLOURS + colour;
-            labels.extend(std::iter::repeat_n(NONE, len as usize - 1));
-            labels.push(colour);
+            let colours: Vec<u32> = (0..=most).map(|_| rng.random_range(0..Self::COLOURS)).collect();
+            let mut highest = 0;
+            for i in 0..len {
+                let rank = rng.random_range(0..=most);
+                highest = highest.max(rank);
+                tokens.push(rank * Self::COLOURS + colours[rank as usize]);
+                labels.push(if i + targets < len { NONE } else { colours[highest as usize] });
+            }
         }
         Batch { tokens, labels }
     }
@@ -113,12 +117,12 @@ impl Task for Retrieval {
     }
 
     fn batch(&self, count: u32, len: u32, rng: &mut StdRng) -> Batch {
-        Self::sequences(count, len, rng)
+        Self::sequences(count, len, len, rng)
     }
 
-    fn held_out(&self, which: u32, count: u32, len: u32, _: u32) -> Batch {
+    fn held_out(&self, which: u32, count: u32, len: u32, targets: u32) -> Batch {
         let mut rng: StdRng = rand::SeedableRng::seed_from_u64(0x5eed ^ u64::from(which) << 32);
-        Self::sequences(count, len, &mut rng)
+        Self::sequences(count, len, targets, &mut rng)
     }
 }
 
