@@ -397,20 +397,25 @@ impl Expected<'_> {
     /// Asserts that the largest error is at most twice the worst naive run's plus the floor, and the RMS error at most
     /// 1e-5 of the RMS of the truth plus the floor. Minus infinity must be met bit for bit.
     pub fn assert(&self, got: &[f32]) {
-        self.assert_within(2.0, got);
-    }
-
-    /// The same of gradients, whose weights are made again from an lse that was rounded: three times the worst naive run's.
-    pub fn assert_gradient(&self, got: &[f32]) {
-        self.assert_within(3.0, got);
-    }
-
-    fn assert_within(&self, times: f64, got: &[f32]) {
         let errors = self.errors(got);
+        let allowed_rms = (1e-5 + self.floor) * errors.want_rms + self.absolute_floor;
+        self.hold(got, &errors, self.allowed(2.0, &errors), allowed_rms);
+    }
+
+    /// The same of gradients, whose weights are made again from an lse that was rounded: three times the worst naive run's errors, the
+    /// RMS error as well.
+    pub fn assert_gradient(&self, got: &[f32]) {
+        let rms = self.naive.iter().map(|run| self.errors(run).rms).fold(0.0, f64::max);
+        let errors = self.errors(got);
+        let allowed_rms = (1e-5 + self.floor) * errors.want_rms + self.absolute_floor + 3.0 * rms;
+        self.hold(got, &errors, self.allowed(3.0, &errors), allowed_rms);
+    }
+
+    /// So many times the worst naive run's largest error, and the floors.
+    fn allowed(&self, times: f64, errors: &Errors) -> f64 {
         let naive = self.naive.iter().flat_map(|run| run.iter().zip(self.want));
         let naive = naive.filter(|(_, w)| w.is_finite()).map(|(&g, &w)| (f64::from(g) - w).abs()).fold(0.0, f64::max);
-        let allowed = times * naive + self.floor * errors.largest + self.absolute_floor;
-        self.hold(got, &errors, allowed, (1e-5 + self.floor) * errors.want_rms + self.absolute_floor);
+        times * naive + self.floor * errors.largest + self.absolute_floor
     }
 
     /// Asserts that the RMS error is at most 2e-3 of the RMS of the truth, as products with factors in f16 allow (each is off
