@@ -1,11 +1,13 @@
-//! Softmax attention with every scale, beside a version in three dispatches, and stored in each type:
+//! Softmax attention with every scale, beside a version in three dispatches, and stored in each type; and its gradients:
 //! `cargo bench --bench attention`.
 
 mod common;
 
+use common::harness::gradients::Gradients;
 use common::harness::stored;
-use common::harness::tensors::{Shape, elements, normal, view};
+use common::harness::tensors::{HostTensors, Shape, Tensors, elements, normal, view};
 use common::harness::timer::Timer;
+use common::harness::variants::VARIANTS;
 use criterion::Throughput;
 use wgpu_attention::attention::reference::{HostInputs, attention};
 use wgpu_attention::{Attention, AttentionConfig, AttentionInputs, AttentionOutputs, DType, TensorView};
@@ -23,7 +25,26 @@ fn main() {
     for dtype in common::TYPES {
         decode(&mut bench, 4096, dtype);
     }
+    for dtype in common::TYPES {
+        backward(&mut bench, dtype);
+    }
     bench.finish();
+}
+
+/// The gradients of q, k and v, verified and then timed.
+fn backward(bench: &mut common::Bench, dtype: DType) {
+    let context = &bench.context.clone();
+    let shape = Shape { dtype, ..Shape::new(1024, 64) };
+    let softmax = VARIANTS.iter().find(|variant| variant.name == "softmax").expect("a name from the table");
+    let made = Tensors::upload(context, shape, HostTensors::random(&shape)).expect("room for the tensors");
+    let gradients = Gradients::new(context, softmax, &made).expect("a variant with gradients");
+    let timer = Timer::new(context);
+    let set_up = || {
+        gradients.verify(context)?;
+        timer.warm_up(gradients.backward()?)
+    };
+    let id = format!("1024x64/{}", stored::name(dtype));
+    bench.time("backward of a type", &id, Throughput::Elements(shape.len.into()), set_up);
 }
 
 /// One query of each of 32 heads over the keys of 8, verified and then timed.

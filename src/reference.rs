@@ -74,6 +74,14 @@ pub enum SumOrder {
 }
 
 impl SumOrder {
+    /// That of another computation, whose sums are rounded otherwise.
+    pub(crate) fn of_another(self) -> Self {
+        match self {
+            Self::InOrder => self,
+            Self::Shuffled(seed) => Self::Shuffled(!seed),
+        }
+    }
+
     /// The indices of a sum of `count` terms in this order.
     #[must_use]
     pub fn indices(self, count: usize) -> Vec<usize> {

@@ -1,14 +1,18 @@
 //! The gradients of softmax attention: the twin against finite differences, and the GPU against the twin.
 
+#[path = "attention_backward/any.rs"]
+mod any;
 #[path = "attention_backward/case.rs"]
 mod case;
 mod common;
+#[path = "attention_backward/refusals.rs"]
+mod refusals;
 #[path = "attention_backward/twin.rs"]
 mod twin;
 
 use case::{Case, Wanted};
 use common::{Placement, Tensor, assert_same_bits, context, contexts, own_and_any_gpu};
-use wgpu_attention::{AttentionConfig, Causal, DType, Scale};
+use wgpu_attention::{AttentionConfig, Causal, Context, ContextOptions, DType, Scale, half};
 
 const CAUSALS: [Causal; 6] = [
     Causal::None,
@@ -93,36 +97,247 @@ fn scales_of_rows_of_every_shape() {
 #[test]
 fn widths_and_placements() {
     let causal = AttentionConfig::new().causal(Causal::BottomRight);
-    let widths = [[1, 1], [3, 5], [64, 64], [81, 81], [72, 200], [200, 72], [256, 256], [4, 256]];
-    for [head_dim, v_dim] in widths {
-        let case = Case::new(causal, [1, 2, 1, 70, 133, head_dim, v_dim]).with_statistics();
-        for placement in [Placement::Aligned, Placement::Odd, Placement::Interleaved { gap: 4 }] {
-            let whole = head_dim % 4 == 0 && v_dim % 4 == 0;
-            if whole || placement == Placement::Odd {
-                case.assert(&format!("{placement:?}"), &case.run(context(), placement));
-            }
-        }
+    let [aligned, odd, gaps] = [Placement::Aligned, Placement::Odd, Placement::Interleaved { gap: 4 }];
+    let cases = [
+        ([1, 1], odd),
+        ([3, 5], odd),
+        ([64, 64], aligned),
+        ([64, 64], gaps),
+        ([81, 30], odd),
+        ([24, 200], gaps),
+        ([128, 128], aligned),
+        ([256, 256], aligned),
+    ];
+    for ([head_dim, v_dim], placement) in cases {
+        let case = Case::new(causal, [1, 2, 1, 70, 133, head_dim, v_dim]);
+        case.assert(&format!("{placement:?}"), &case.run(context(), placement));
     }
 }
 
 #[test]
 fn every_type() {
     let all = AttentionConfig::new().causal(Causal::BottomRight).scale(Scale::PerRow).softcap(4.0);
-    for stored in [[DType::F16; 2], [DType::BF16; 2], [DType::F32, DType::F16], [DType::BF16, DType::F32]] {
-        for (sizes, placement) in [
-            ([2, 2, 1, 9, 21, 64, 64], Placement::Aligned),
-            ([1, 2, 1, 9, 22, 10, 12], Placement::Interleaved { gap: 2 }),
-        ] {
-            let plain = Case::new(AttentionConfig::new(), sizes).stored(stored);
+    let types = [[DType::F16; 2], [DType::BF16; 2], [DType::F32, DType::F16], [DType::BF16, DType::F32]];
+    for (turn, stored) in types.into_iter().enumerate() {
+        let sizes = [
+            ([2, 2, 1, 9, 21, 16, 8], Placement::Aligned),
+            ([1, 2, 1, 9, 22, 10, 6], Placement::Interleaved { gap: 2 }),
+        ];
+        for (at, (sizes, placement)) in sizes.into_iter().enumerate() {
+            let plain = Case::new(AttentionConfig::new(), sizes);
             let full = Case::new(all, sizes).with_mask([1, 1, sizes[3], sizes[4]]).with_statistics();
             // Rows of a gradient of an odd number of halves would share a word.
             let bias = if sizes[4] % 2 == 0 || stored[1] == DType::F32 { sizes[3] } else { 1 };
-            let full = full.with_bias([1, 1, bias, sizes[4]]).stored(stored);
+            let full = full.with_bias([1, 1, bias, sizes[4]]);
+            let case = if (turn + at) % 2 == 0 { plain } else { full }.stored(stored);
             for (kernels, context) in own_and_any_gpu() {
-                for case in [&plain, &full] {
-                    case.assert(&format!("{stored:?}, {placement:?}{kernels}"), &case.run(context, placement));
+                case.assert(&format!("{stored:?}, {placement:?}{kernels}"), &case.run(context, placement));
+            }
+        }
+    }
+}
+
+/// Few tiles are cut into ranges, whose sums are one.
+#[test]
+fn ranges_of_what_is_walked() {
+    for (sizes, bias) in [([1, 1, 1, 3, 700, 8, 8], 3), ([1, 4, 1, 700, 3, 8, 8], 1), ([1, 6, 2, 150, 150, 8, 8], 150)]
+    {
+        let config = AttentionConfig::new().causal(Causal::BottomRight).scale(Scale::Fixed(0.3));
+        let plain = Case::new(config, sizes);
+        let biased = plain.clone().with_bias([1, 1, bias, sizes[4]]).with_mask([1, 1, sizes[3], sizes[4]]);
+        for (kernels, context) in contexts() {
+            for most in [64, 200] {
+                let options = ContextOptions { max_keys_per_split: Some(most), ..context.capabilities().options };
+                let split = Context::with_options(context.device().clone(), context.queue().clone(), options);
+                for case in [&plain, &biased] {
+                    case.assert(&format!("at most {most}{kernels}"), &case.run(&split, Placement::Aligned));
                 }
             }
         }
+    }
+}
+
+#[test]
+fn a_million_keys_and_a_million_queries() {
+    for [q_len, kv_len] in [[1, 1_000_003], [1_000_003, 1]] {
+        let case = Case::new(AttentionConfig::new(), [1, 1, 1, q_len, kv_len, 2, 2]);
+        case.check("long");
+    }
+}
+
+/// What flows back from lse and the entropy alone, without a gradient of o.
+#[test]
+fn gradients_of_statistics_alone() {
+    let case = Case::new(AttentionConfig::new().causal(Causal::TopLeft), [2, 2, 1, 9, 13, 8, 8]).with_statistics();
+    let case = Case { dout: None, ..case };
+    case.check("both");
+    let got = Case { dentropy: None, ..case }.run(context(), Placement::Aligned);
+    let dv = &got.iter().find(|(name, _)| *name == "dv").expect("a gradient").1;
+    assert!(dv.iter().all(|x| x.to_bits() == 0), "o alone hangs on v");
+}
+
+/// Each gradient alone is what it is among all, to the bit.
+#[test]
+fn only_what_is_asked_for() {
+    let config = AttentionConfig::new().causal(Causal::BottomRight);
+    let case = Case::new(config, [1, 2, 1, 70, 90, 8, 8]).with_bias([1, 1, 70, 90]);
+    let none = Wanted { dq: false, dk: false, dv: false, rest: false };
+    let all = case.run(context(), Placement::Aligned);
+    for wanted in [
+        Wanted { dq: true, ..none },
+        Wanted { dk: true, ..none },
+        Wanted { dv: true, ..none },
+        Wanted { rest: true, ..none },
+        Wanted { dk: true, dv: true, ..none },
+    ] {
+        for (name, got) in (Case { wanted, ..case.clone() }).run(context(), Placement::Aligned) {
+            let same = all.iter().find(|(own, _)| *own == name).expect("a gradient");
+            assert_same_bits(name, &same.1, &got);
+        }
+    }
+}
+
+/// Of heads that share keys, gradients are the sums of those of heads that have them each.
+#[test]
+fn grouped_heads_are_repeated_heads_summed() {
+    let case = Case::new(AttentionConfig::new().causal(Causal::TopLeft), [2, 6, 2, 21, 33, 8, 8]);
+    case.check("grouped");
+    let repeated = Case { k: case.k.repeat_heads(3), v: case.v.repeat_heads(3), ..case.clone() };
+    let [own, each] = [&case, &repeated].map(|case| case.run(context(), Placement::Aligned));
+    assert_same_bits("dq", &own[0].1, &each[0].1);
+    for name in 1..3 {
+        let head = 33 * 8;
+        let summed = each[name]
+            .1
+            .chunks(3 * head)
+            .flat_map(|three| (0..head).map(|at| three[at] + three[head + at] + three[2 * head + at]));
+        for (got, want) in own[name].1.iter().zip(summed) {
+            assert!((got - want).abs() < 1e-4, "{}: {got}, {want}", own[name].0);
+        }
+    }
+}
+
+/// Scores of ±10⁴, where weights are 0 and 1.
+#[test]
+fn scores_of_ten_thousand_stay_finite() {
+    for factor in [1e2, 1e4] {
+        let mut case = Case::new(AttentionConfig::new().causal(Causal::TopLeft), [1, 1, 1, 40, 40, 8, 8]);
+        case.q = case.q.scaled(f32::sqrt(factor));
+        case.k = case.k.scaled(f32::sqrt(factor));
+        case.with_statistics().check("random");
+    }
+}
+
+/// What no row sees reaches nothing: keys past the length, keys behind the mask, rows that see none, and what flows back into those.
+#[test]
+fn what_is_hidden_may_be_nan() {
+    let config = AttentionConfig::new().causal(Causal::BottomRight).window(Some(40), None);
+    let sizes = [2, 2, 1, 70, 150, 8, 8];
+    let lens = [101, 0];
+    let plain = Case::new(config, sizes).with_lens(&lens);
+    let mut masked = Case::new(AttentionConfig::new(), sizes).with_mask([1, 1, 70, 150]);
+    let (mask, _) = masked.mask.as_mut().expect("a mask");
+    // Some keys that no row sees, beside the first row, which sees none.
+    (0..70 * 150).filter(|at| at % 150 % 7 == 3).for_each(|at| mask[at] = 0);
+    for (what, case) in [("lengths", plain), ("mask", masked)] {
+        let want = case.run(context(), Placement::Aligned);
+        let mut spoiled = case.clone();
+        let hidden = |b: usize, j: usize| if what == "mask" { j % 7 == 3 } else { j >= lens[b] as usize };
+        for b in 0..2 {
+            for j in (0..150).filter(|&j| hidden(b, j)) {
+                for c in 0..8 {
+                    *spoiled.k.at_mut([b, 0, j, c]) = f32::NAN;
+                    *spoiled.v.at_mut([b, 0, j, c]) = f32::NAN;
+                }
+            }
+            for (h, i) in (0..2).flat_map(|h| (0..70).map(move |i| (h, i))) {
+                if what == "mask" && i > 0 || what == "lengths" && b == 0 {
+                    continue;
+                }
+                for c in 0..8 {
+                    *spoiled.q.at_mut([b, h, i, c]) = f32::NAN;
+                    *spoiled.dout.as_mut().unwrap().at_mut([b, h, i, c]) = f32::NAN;
+                }
+            }
+        }
+        for (own, want) in spoiled.run(context(), Placement::Aligned).iter().zip(&want) {
+            assert_same_bits(&format!("{what}: {}", own.0), &own.1, &want.1);
+        }
+        let dq = &want[0].1;
+        let row = if what == "mask" { 0 } else { 2 * 70 };
+        assert!(dq[row * 8..][..8].iter().all(|x| x.to_bits() == 0), "{what}: a row without a key");
+        let dk = &want[1].1;
+        let key = if what == "mask" { 3 } else { 149 };
+        assert!(dk[key * 8..][..8].iter().all(|x| x.to_bits() == 0), "{what}: a key without a row");
+    }
+}
+
+/// A NaN that is seen stays with those that see it.
+#[test]
+fn nan_stays_where_it_is_seen() {
+    let case = Case::new(AttentionConfig::new().causal(Causal::TopLeft), [1, 2, 2, 70, 70, 8, 8]);
+    let want = case.run(context(), Placement::Aligned);
+    let mut spoiled = case.clone();
+    // Row 65 of head 1 sees keys 0 to 65.
+    *spoiled.q.at_mut([0, 1, 65, 3]) = f32::NAN;
+    let got = spoiled.run_with_saved_of(&case, context());
+    for ((name, got), (_, want)) in got.iter().zip(&want) {
+        for (at, (got, want)) in got.iter().zip(want).enumerate() {
+            let (head, row) = (at / (70 * 8), at / 8 % 70);
+            let reached = match *name {
+                "dq" => head == 1 && row == 65,
+                "dk" | "dv" => head == 1 && row <= 65,
+                _ => at == 1,
+            };
+            assert!(if reached { got.is_nan() } else { got.to_bits() == want.to_bits() }, "{name} {at}: {got}, {want}");
+        }
+    }
+}
+
+#[test]
+fn nothing_to_walk() {
+    for [batch, q_len, kv_len] in [[0, 3, 3], [2, 0, 3], [2, 3, 0], [1, 0, 0]] {
+        let case = Case::new(AttentionConfig::new(), [batch, 2, 1, q_len, kv_len, 4, 8]);
+        let biased = case.clone().with_bias([1, 2, 1, kv_len]);
+        let scaled = Case::new(AttentionConfig::new().scale(Scale::PerRow), [batch, 2, 1, q_len, kv_len, 4, 8]);
+        for case in [case, biased, scaled.with_scales([1, 2, 1])] {
+            for (name, got) in case.run(context(), Placement::Aligned) {
+                assert!(got.iter().all(|x| x.to_bits() == 0), "{batch}, {q_len}, {kv_len}: {name}: {got:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_hundred_reruns_have_the_same_bits() {
+    let config = AttentionConfig::new().causal(Causal::BottomRight).scale(Scale::LOG_N).softcap(3.0);
+    let case = Case::new(config, [2, 4, 2, 90, 150, 8, 8]).with_bias([1, 4, 1, 150]).with_mask([1, 1, 90, 150]);
+    let case = case.with_statistics();
+    let first = case.run(context(), Placement::Aligned);
+    for again in case.reruns(context(), 100) {
+        for ((name, got), (_, want)) in again.iter().zip(&first) {
+            assert_same_bits(name, got, want);
+        }
+    }
+}
+
+/// Queries, keys and values of a real model over a text.
+#[test]
+fn of_a_real_model() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("data/minilm_qkv.safetensors");
+    let bytes = std::fs::read(path).expect("the file");
+    let file = safetensors::SafeTensors::deserialize(&bytes).expect("tensors");
+    for (layer, causal) in [(0, Causal::None), (5, Causal::TopLeft)] {
+        // Three of twelve heads of 512 tokens, 32 wide.
+        let tensor = |name: &str| {
+            let tensor = file.tensor(&format!("layer{layer}.{name}")).expect("a layer");
+            let halves = tensor.data().chunks_exact(2).take(3 * 512 * 32);
+            let number = |bytes: &[u8]| half::f16::from_le_bytes([bytes[0], bytes[1]]).to_f32();
+            Tensor { data: halves.map(number).collect(), shape: [1, 3, 512, 32] }
+        };
+        let config = AttentionConfig::new().causal(causal);
+        let case = Case::new(config, [1, 3, 3, 512, 512, 32, 32]);
+        let case = Case { q: tensor("q"), k: tensor("k"), v: tensor("v"), ..case };
+        case.check(&format!("layer {layer}"));
     }
 }

@@ -1,7 +1,8 @@
-//! Compares attention variants over sequence lengths on this machine, or by one query over many keys, or the softmax family over row lengths.
+//! Compares attention variants over sequence lengths on this machine, or by one query over many keys, or by their gradients, or the softmax family over row lengths.
 //!
 //! `cargo run --release --example compare -- --help` lists the options and the variants with their formulas.
 
+mod backward;
 #[path = "../ceilings/measure/mod.rs"]
 mod ceilings;
 mod crossover;
@@ -53,6 +54,9 @@ fn main() -> ExitCode {
 fn compare(options: &Options) -> Result<bool> {
     options.check()?;
     let (context, tier) = tier::open(&options.adapter, options.tier)?;
+    if options.backward {
+        return backward::compare(&context, tier, options);
+    }
     if options.family {
         return family::compare(context, tier, options);
     }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use clap::{Parser, ValueEnum};
 
+use crate::backward;
 use crate::decode;
 use crate::family;
 use crate::harness::stored::Stored;
@@ -29,6 +30,9 @@ pub struct Options {
     /// query heads as key and value heads and with four times as many
     #[arg(long, conflicts_with_all = ["family", "causal", "data", "svg"])]
     pub decode: bool,
+    /// Compare training instead: the gradients of q, k and v beside the forward pass that leaves what they need
+    #[arg(long, conflicts_with_all = ["family", "decode", "data", "autotune", "report", "svg"])]
+    pub backward: bool,
     /// Sequence lengths, or row lengths of the family. Default: powers of two, from 64 on a CPU adapter, from 128 on a GPU; in decoding
     /// 4096 and 32768 keys; of the family powers of ten from 100 to a million
     #[arg(long, visible_alias = "lengths", value_name = "N,N,...", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
@@ -128,6 +132,9 @@ impl Options {
             }
             return Ok(());
         }
+        if self.backward && self.tier == Some(Tier::Cooperative) {
+            bail!("--tier cooperative: no gradient has cooperative matrices");
+        }
         if self.decode && self.seq_lens.contains(&1) {
             bail!("--seq-lens: with --decode, 1 is a query without a key before its own; at least 2");
         }
@@ -143,7 +150,16 @@ impl Options {
                 bail!("--variants: there is no variant `{name}`; there are {} and `all`", names.join(", "));
             }
         }
-        let default = if self.decode { decode::DEFAULT } else { DEFAULT };
+        let default = match (self.decode, self.backward) {
+            (true, _) => decode::DEFAULT,
+            (_, true) => backward::DEFAULT,
+            _ => DEFAULT,
+        };
+        for variant in VARIANTS.iter().filter(|variant| self.backward && !variant.has_gradients()) {
+            if self.variants.iter().any(|name| name == variant.name) {
+                bail!("--variants: `{}` has no backward pass yet", variant.name);
+            }
+        }
         for variant in VARIANTS.iter().filter(|variant| self.decode && !variant.decodes()) {
             if self.variants.iter().any(|name| name == variant.name) {
                 bail!("--variants: `{}` is of all rows of a sequence, not of the one that --decode has", variant.name);
@@ -153,7 +169,9 @@ impl Options {
             true => default.contains(&variant.name),
             false => self.variants.iter().any(|name| name == variant.name || name == "all"),
         };
-        Ok(VARIANTS.iter().filter(|variant| !self.decode || variant.decodes()).filter(asked).collect())
+        let fits =
+            |variant: &&Variant| (!self.decode || variant.decodes()) && (!self.backward || variant.has_gradients());
+        Ok(VARIANTS.iter().filter(fits).filter(asked).collect())
     }
 
     /// What every length is run with: one, but in decoding both with grouped heads and without.
@@ -256,6 +274,18 @@ mod tests {
         assert_eq!(heads("--decode --heads 6 --kv-heads 2"), [[6, 2]]);
         for wrong in ["--family", "--causal", "--data random", "--variants gau", "--seq-lens 1,64", "--svg a.svg"] {
             assert!(parsed(&format!("--decode {wrong}")).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn training_has_variants_with_gradients() {
+        let names = |options: &str| -> Vec<&str> {
+            parsed(options).and_then(|options| options.chosen()).expect(options).iter().map(|v| v.name).collect()
+        };
+        assert_eq!(names("--backward"), backward::DEFAULT);
+        assert!(names("--backward --variants all --causal").len() > 2);
+        for wrong in ["--decode", "--family", "--variants linear_elu", "--report a", "--tier cooperative"] {
+            assert!(parsed(&format!("--backward {wrong}")).is_err(), "{wrong}");
         }
     }
 

@@ -4,8 +4,7 @@ use wgpu_attention::attention::backward::reference::{self, HostInputs, HostOutpu
 use wgpu_attention::attention::reference as forward;
 use wgpu_attention::reference::SumOrder;
 use wgpu_attention::{
-    AttentionBackward, AttentionBackwardInputs, AttentionConfig, AttentionGradients, Context, DType, HostView,
-    Prepared, Scale, TensorView,
+    AttentionBackward, AttentionBackwardInputs, AttentionConfig, AttentionGradients, Context, DType, HostView, Scale,
 };
 
 use super::common::{Expected, NAIVE_RUNS, Placed, Placement, Tensor, ULP, contexts, rounding, stored_view};
@@ -128,7 +127,7 @@ impl Case {
     }
 
     /// o, lse and entropy as forward would have stored them.
-    fn saved(&self) -> [Tensor<4>; 3] {
+    pub fn saved(&self) -> [Tensor<4>; 3] {
         let out = forward::attention(&self.config, &self.forward()).unwrap();
         let f32s = |numbers: &[f64]| numbers.iter().map(|&x| x as f32).collect::<Vec<_>>();
         let [batch, heads, q_len] = self.rows();
@@ -163,10 +162,11 @@ impl Case {
         &self,
         context: &Context,
         placement: Placement,
-        work: impl FnOnce(&AttentionBackward, AttentionBackwardInputs<'_>, AttentionGradients<'_>) -> R,
+        saved: [Tensor<4>; 3],
+        work: impl for<'a> FnOnce(&AttentionBackward, AttentionBackwardInputs<'a>, AttentionGradients<'a>) -> R,
     ) -> (R, Gradients) {
         let [own, of_gradients] = self.stored;
-        let [o, lse, entropy] = self.saved();
+        let [o, lse, entropy] = saved;
         let [q, k, v, o] =
             [&self.q, &self.k, &self.v, &o].map(|tensor| Placed::input_as(context, tensor, placement, own));
         let dout = self.dout.as_ref().map(|tensor| Placed::input_as(context, tensor, placement, own));
@@ -228,12 +228,19 @@ impl Case {
     }
 
     pub fn run(&self, context: &Context, placement: Placement) -> Gradients {
-        let run = |op: &AttentionBackward, inputs: AttentionBackwardInputs<'_>, outputs: AttentionGradients<'_>| {
-            let prepared: Prepared<'_> =
-                op.prepare(inputs, outputs).unwrap_or_else(|error| panic!("{:?}: {error}", self.config));
-            context.run(&prepared).unwrap();
-        };
-        self.call(context, placement, run).1
+        self.call(context, placement, self.saved(), once(context)).1
+    }
+
+    /// With what forward made of another case.
+    pub fn run_with_saved_of(&self, other: &Self, context: &Context) -> Gradients {
+        self.call(context, Placement::Aligned, other.saved(), once(context)).1
+    }
+
+    /// The same call so many times.
+    pub fn reruns(&self, context: &Context, times: usize) -> Vec<Gradients> {
+        let saved = self.saved();
+        let again = || self.call(context, Placement::Aligned, saved.clone(), once(context)).1;
+        (0..times).map(|_| again()).collect()
     }
 
     /// Compares gradients with the twin's.
@@ -315,6 +322,16 @@ impl Case {
         for (kernels, context) in contexts().into_iter().take(1) {
             self.assert(&format!("{what}{kernels}"), &self.run(context, Placement::Aligned));
         }
+    }
+}
+
+/// Runs a call.
+fn once(
+    context: &Context,
+) -> impl for<'a> FnOnce(&AttentionBackward, AttentionBackwardInputs<'a>, AttentionGradients<'a>) {
+    |op, inputs, outputs| {
+        let prepared = op.prepare(inputs, outputs).unwrap_or_else(|error| panic!("{:?}: {error}", op.config()));
+        context.run(&prepared).unwrap();
     }
 }
 

@@ -397,28 +397,25 @@ impl Expected<'_> {
     /// Asserts that the largest error is at most twice the worst naive run's plus the floor, and the RMS error at most
     /// 1e-5 of the RMS of the truth plus the floor. Minus infinity must be met bit for bit.
     pub fn assert(&self, got: &[f32]) {
-        self.assert_times(2.0, got);
-    }
-
-    /// The same of a gradient, which rounds in more places: at most three times the worst naive run's, and so its RMS error where the
-    /// truth is what cancels.
-    pub fn assert_gradient(&self, got: &[f32]) {
-        self.assert_times(3.0, got);
-    }
-
-    fn assert_times(&self, times: f64, got: &[f32]) {
         let errors = self.errors(got);
-        let off = |run: &Vec<f32>| -> Vec<f64> {
-            let pairs = run.iter().zip(self.want).filter(|(_, w)| w.is_finite());
-            pairs.map(|(&g, &w)| (f64::from(g) - w).abs()).collect()
-        };
-        let naive: Vec<_> = self.naive.iter().map(off).collect();
-        let worst = naive.iter().flatten().copied().fold(0.0, f64::max);
-        let rms = |off: &Vec<f64>| (off.iter().map(|x| x * x).sum::<f64>() / off.len().max(1) as f64).sqrt();
-        let rms = naive.iter().map(rms).fold(0.0, f64::max);
-        let allowed = times * worst + self.floor * errors.largest + self.absolute_floor;
         let allowed_rms = (1e-5 + self.floor) * errors.want_rms + self.absolute_floor;
-        self.hold(got, &errors, allowed, if times > 2.0 { allowed_rms.max(times * rms) } else { allowed_rms });
+        self.hold(got, &errors, self.allowed(2.0, &errors), allowed_rms);
+    }
+
+    /// The same of gradients, whose terms cancel, and whose weights are made again from an lse that was rounded: three times the worst naive
+    /// run's largest error, and its RMS error where that is more.
+    pub fn assert_gradient(&self, got: &[f32]) {
+        let rms = self.naive.iter().map(|run| self.errors(run).rms).fold(0.0, f64::max);
+        let errors = self.errors(got);
+        let allowed_rms = (1e-5 + self.floor) * errors.want_rms + self.absolute_floor;
+        self.hold(got, &errors, self.allowed(3.0, &errors), allowed_rms.max(3.0 * rms));
+    }
+
+    /// So many times the worst naive run's largest error, and the floors.
+    fn allowed(&self, times: f64, errors: &Errors) -> f64 {
+        let naive = self.naive.iter().flat_map(|run| run.iter().zip(self.want));
+        let naive = naive.filter(|(_, w)| w.is_finite()).map(|(&g, &w)| (f64::from(g) - w).abs()).fold(0.0, f64::max);
+        times * naive + self.floor * errors.largest + self.absolute_floor
     }
 
     /// Asserts that the RMS error is at most 2e-3 of the RMS of the truth, as products with factors in f16 allow (each is off

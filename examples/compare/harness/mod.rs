@@ -4,6 +4,7 @@ pub mod call;
 pub mod case;
 mod dtype;
 mod failure;
+pub mod gradients;
 pub mod parallel;
 pub mod stored;
 pub mod tensors;

@@ -80,6 +80,11 @@ impl Variant {
         matches!(self.kind, Softmax(_) | SquaredRelu(_) | Linear(_))
     }
 
+    /// Whether its op has a backward pass.
+    pub fn has_gradients(&self) -> bool {
+        matches!(self.kind, Softmax(_))
+    }
+
     pub fn family(&self) -> Family {
         match self.kind {
             Softmax(_) | ThreeDispatches => Family::Softmax,

@@ -230,7 +230,7 @@ pub fn specializations() -> Vec<Specialization> {
                 entropy: on(4),
                 dentropy: on(4),
                 dout: !on(9),
-                dk: !(on(9) && on(3)),
+                dk: !on(9) || !on(3),
                 dv: !on(9) || on(3),
                 dbias: on(1),
                 ..AttentionBackwardShapes::new(1, 1, 9, head_dim)

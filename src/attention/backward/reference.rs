@@ -116,7 +116,8 @@ impl<T: Real> Row<T> {
     ) -> Result<Self> {
         let real = |value: f32| T::new(value.into());
         let scored = ScoredRow::<T>::new(config, &shapes.forward(), forward, [b, h, i], order);
-        let saved = attention_row::<T>(config, forward, [b, h, i], order)?;
+        // Forward has summed, and rounded, in an order of its own.
+        let saved = attention_row::<T>(config, forward, [b, h, i], order.of_another())?;
         let kv_head = h / (shapes.q_heads / shapes.kv_heads) as usize;
         let columns = order.indices(shapes.v_dim as usize);
         let [dlse, dentropy] = [inputs.dlse, inputs.dentropy].map(|d| d.map_or(T::new(0.0), |d| real(d.at([b, h, i]))));
