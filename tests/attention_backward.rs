@@ -137,24 +137,38 @@ fn every_type() {
     }
 }
 
+fn with(context: &Context, change: impl Fn(&mut ContextOptions)) -> Context {
+    let mut options = context.capabilities().options;
+    change(&mut options);
+    Context::with_options(context.device().clone(), context.queue().clone(), options)
+}
+
 /// Few tiles are cut into ranges, whose sums are one.
 #[test]
 fn ranges_of_what_is_walked() {
-    for (sizes, bias) in [([1, 1, 1, 3, 700, 8, 8], 3), ([1, 4, 1, 700, 3, 8, 8], 1), ([1, 6, 2, 150, 150, 8, 8], 150)]
-    {
-        let config = AttentionConfig::new().causal(Causal::BottomRight).scale(Scale::Fixed(0.3));
-        let plain = Case::new(config, sizes);
-        let biased = plain.clone().with_bias([1, 1, bias, sizes[4]]).with_mask([1, 1, sizes[3], sizes[4]]);
-        for (kernels, context) in contexts() {
-            for most in [64, 200] {
-                let options = ContextOptions { max_keys_per_split: Some(most), ..context.capabilities().options };
-                let split = Context::with_options(context.device().clone(), context.queue().clone(), options);
-                for case in [&plain, &biased] {
-                    case.assert(&format!("at most {most}{kernels}"), &case.run(&split, Placement::Aligned));
-                }
+    for (kernels, context) in own_and_any_gpu() {
+        let split = with(context, |options| options.max_keys_per_split = Some(64));
+        for (sizes, bias) in
+            [([1, 1, 1, 3, 700, 8, 8], 3), ([1, 4, 1, 700, 3, 8, 8], 1), ([1, 6, 2, 150, 150, 8, 8], 150)]
+        {
+            let config = AttentionConfig::new().causal(Causal::BottomRight).scale(Scale::Fixed(0.3));
+            let plain = Case::new(config, sizes);
+            let biased = plain.clone().with_bias([1, 1, bias, sizes[4]]).with_mask([1, 1, sizes[3], sizes[4]]);
+            for case in [&plain, &biased] {
+                case.assert(&format!("in ranges{kernels}"), &case.run(&split, Placement::Aligned));
             }
         }
     }
+}
+
+/// Where there is no room for what all heads leave, some go first.
+#[test]
+fn blocks_of_heads() {
+    let config = AttentionConfig::new().causal(Causal::BottomRight).scale(Scale::LOG_N);
+    let case = Case::new(config, [3, 4, 2, 70, 90, 8, 8]).with_lens(&[90, 33, 61]);
+    let case = case.with_bias([1, 4, 70, 90]).with_mask([1, 1, 70, 90]);
+    let short = with(context(), |options| options.max_workspace_bytes = 150 << 10);
+    case.assert("in blocks", &case.run(&short, Placement::Aligned));
 }
 
 #[test]

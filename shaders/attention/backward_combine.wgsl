@@ -8,7 +8,8 @@ const WORKGROUP: u32 = 64u;
 struct Params {
     first_workgroup: u32, // of this dispatch
     end_workgroup: u32,
-    rows: u32, // batch * heads * len
+    rows: u32, // whose partials there are, of batch * heads * len
+    first_row: u32, // of them
     heads: u32,
     len: u32,
     splits: u32, // partials per row; 0 where nothing is walked
@@ -46,7 +47,7 @@ fn main(
     for (var split = 0u; split < params.splits; split++) {
         sum += partials[(row * params.splits + split) * params.record + params.first_chunk + c];
     }
-    let place = row_place(row);
+    let place = row_place(params.first_row + row);
     let base = place.batch * params.gradient_batch + place.head * params.gradient_head + place.i * params.gradient_row;
-    store_gradient(params.gradient_start + base, c, factor_of(row) * sum);
+    store_gradient(params.gradient_start + base, c, factor_of(params.first_row + row) * sum);
 }

@@ -53,7 +53,7 @@ fn main(
     take_place(local);
     let split = workgroup % params.splits;
     let tiles = workgroup / params.splits;
-    let own_tile = keys_of(tiles / params.tiles, tiles % params.tiles);
+    let own_tile = keys_of(params.first_pair + tiles / params.tiles, tiles % params.tiles);
     tile = own_tile;
     k_first = params.k_start + own_tile.batch * params.k_batch + own_tile.kv_head * params.k_head;
     v_first = params.v_start + own_tile.batch * params.v_batch + own_tile.kv_head * params.v_head;

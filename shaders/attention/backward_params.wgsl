@@ -9,6 +9,7 @@ struct Params {
     kv_len: u32, // tokens
     rows: u32, // batch * q_heads * q_len
     tiles: u32, // of the rows, or of the keys, of a kv head
+    first_pair: u32, // of batch and kv head, of those whose tiles are walked
     key_tiles: u32, // of keys; of a gradient of the bias
     splits: u32, // ranges that what a tile walks is cut into
     split_keys: u32, // keys per range, a multiple of those in a step

@@ -1,5 +1,4 @@
-// The gradient of each row's scale, sum dx (q k), from what ranges of keys have left of dq before its scale: that is q . sum dx k. Times
-// the row's factor.
+// The gradient of each row's scale, sum dx (q k), from what ranges of keys have left of dq before its scale: that is q . sum dx k.
 //
 // LANES invocations share a row, and add up its dims between them.
 // Workgroup memory: 4 * WORKGROUP bytes. Features: none.
@@ -7,7 +6,6 @@
 const WORKGROUP: u32 = 64u;
 const LANES: u32 = 8u;
 const HEAD_DIM: u32 = 64u;
-const SCALED: bool = false; // a row's factor stands in the place of its scale; else it is 1
 
 const X_DIM: u32 = HEAD_DIM; // x is q
 const HEAD_CHUNKS: u32 = (HEAD_DIM + 3u) / 4u;
@@ -18,7 +16,8 @@ const_assert WORKGROUP % LANES == 0u;
 struct Params {
     first_workgroup: u32, // of this dispatch
     end_workgroup: u32,
-    rows: u32, // batch * heads * len
+    rows: u32, // whose partials there are, of batch * heads * len
+    first_row: u32, // of them
     heads: u32, // of queries
     len: u32, // tokens
     splits: u32, // partials per row; 0 where there are no keys
@@ -53,7 +52,7 @@ fn main(
     let own = workgroup * ROWS + invocation / LANES;
     let row = min(own, params.rows - 1u); // past the last, it is read and not written
     let lane = invocation % LANES;
-    let place = row_place(row);
+    let place = row_place(params.first_row + row);
     let base = params.x_start + place.batch * params.x_batch + place.head * params.x_head + place.i * params.x_row;
     var sum = 0.0;
     for (var c = lane; c < HEAD_CHUNKS; c += LANES) {
@@ -73,10 +72,9 @@ fn main(
         }
     }
     if (lane == 0u && own == row) {
-        let known = bitcast<vec4<f32>>(facts[row]);
-        let factor = select(1.0, known.z, SCALED);
+        let known = bitcast<vec4<f32>>(facts[params.first_row + row]);
         let is_empty = known.x == NO_KEY; // whatever its q is
         let at = place.batch * params.slopes_batch + place.head * params.slopes_head + place.i * params.slopes_row;
-        slopes[params.slopes_start + at] = select(params.factor * factor * sum, 0.0, is_empty);
+        slopes[params.slopes_start + at] = select(params.factor * sum, 0.0, is_empty);
     }
 }

@@ -4,6 +4,7 @@
 // Workgroup memory: 4 * WORKGROUP bytes. Features: none.
 // Source: as softmax attention's gradients.
 const WORKGROUP: u32 = 256u;
+const SCALED: bool = false; // terms are times what stands in the place of their rows' scales
 
 struct Params {
     first_workgroup: u32, // of this dispatch
@@ -23,6 +24,7 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(13) var<storage, read> facts: array<vec4<u32>>; // [batch, heads, len]: lse, delta, scale, dentropy, each f32
 @group(0) @binding(20) var<storage, read> slopes: array<f32>; // [batch, heads, len]
 @group(0) @binding(21) var<storage, read_write> sums: array<f32>; // [batch or 1, heads or 1, len or 1], or [heads]
 
@@ -46,7 +48,12 @@ fn main(
         let i = row + term % params.sum_rows;
         let h = head + term / params.sum_rows % params.sum_heads;
         let b = batch + term / params.sum_rows / params.sum_heads;
-        sum += slopes[(b * params.heads + h) * params.len + i];
+        let at = (b * params.heads + h) * params.len + i;
+        var slope = slopes[at];
+        if (SCALED) {
+            slope *= bitcast<f32>(facts[at].z);
+        }
+        sum += slope;
     }
     parts[invocation] = sum;
     for (var half = WORKGROUP / 2u; half > 0u; half /= 2u) {

@@ -1,8 +1,8 @@
 // What one range of queries adds to the keys' gradients, left to the kernel that sums them.
-@group(0) @binding(11) var<storage, read_write> partials: array<vec4<f32>>; // [keys, splits, head_dim / 4 + v_dim / 4]
+@group(0) @binding(11) var<storage, read_write> partials: array<vec4<f32>>; // [keys, splits, head_dim / 4 + v_dim / 4], from the first pair's on
 
 fn record_of(batch: u32, kv_head: u32, key: u32, split: u32) -> u32 {
-    let row = (batch * params.kv_heads + kv_head) * params.kv_len + key;
+    let row = (batch * params.kv_heads + kv_head - params.first_pair) * params.kv_len + key;
     return (row * params.splits + split) * (HEAD_CHUNKS + OUT_CHUNKS);
 }
 

@@ -181,16 +181,15 @@ pub(super) fn combine(gradient: &Layout, scaled: bool) -> Specialization {
 }
 
 /// The kernel of the gradients of rows' scales.
-pub(super) fn slopes(problem: &Problem, scaled: bool) -> Specialization {
-    let constants =
-        [("LANES", u32(LANES)), ("HEAD_DIM", u32(problem.shapes.head_dim)), ("SCALED", Constant::Bool(scaled))];
+pub(super) fn slopes(problem: &Problem) -> Specialization {
+    let constants = [("LANES", u32(LANES)), ("HEAD_DIM", u32(problem.shapes.head_dim))];
     let fragments = [source!("shared/row_place"), fours!(problem.is_vec4(&["q"]), "attention/", "x")];
     small(source!("attention/backward_slopes"), &constants, &fragments).of(problem, &[("x", problem.storage("q"))])
 }
 
-/// The kernel that sums them.
-pub(super) fn sums() -> Specialization {
-    let constants = vec![("WORKGROUP", u32(256))];
+/// The kernel that sums them; `scaled` by what stands among the facts.
+pub(super) fn sums(scaled: bool) -> Specialization {
+    let constants = vec![("WORKGROUP", u32(256)), ("SCALED", Constant::Bool(scaled))];
     let fragments = vec![source!("shared/workgroup_index")];
     Specialization { kernel: source!("attention/backward_sums"), constants, fragments, storage: Vec::new() }
 }
@@ -199,7 +198,7 @@ pub(super) fn sums() -> Specialization {
 #[doc(hidden)]
 #[must_use]
 pub fn specializations() -> Vec<Specialization> {
-    let mut found = vec![sums()];
+    let mut found = vec![sums(false), sums(true)];
     for (head_dim, v_dim) in [(1, 1), (3, 5), (64, 64), (128, 128), (72, 200), (256, 256)] {
         for flags in 0..1u32 << 10 {
             let on = |bit: u32| flags >> bit & 1 == 1;
@@ -225,6 +224,7 @@ pub fn specializations() -> Vec<Specialization> {
                 scale_batches: some(per_row, 1),
                 scale_heads: some(per_row, 1),
                 scale_rows: some(per_row, 1),
+                kv_len: if on(3) { 9 } else { 12 },
                 mask: on(2),
                 dlse: on(3),
                 entropy: on(4),
@@ -249,6 +249,7 @@ pub fn specializations() -> Vec<Specialization> {
                     }
                 }
             }
+            found.push(slopes(&problem));
             for scaled in [false, true] {
                 found.extend(
                     ["dq", "dk", "dv", "dbias"]
@@ -257,7 +258,6 @@ pub fn specializations() -> Vec<Specialization> {
                         .flatten()
                         .map(|layout| combine(layout, scaled)),
                 );
-                found.push(slopes(&problem, scaled));
             }
         }
     }

@@ -6,7 +6,7 @@ use super::{AttentionBackward, AttentionBackwardShapes, OPERANDS, kernels};
 use crate::context::Capabilities;
 use crate::dispatch::{Plan, PlanBuilder, Value, View};
 use crate::op::{self, GivenNames, Kernels, Operand};
-use crate::tensor::{MAX_RANK, product};
+use crate::tensor::{evenly, product};
 use crate::tile::{Grid, grid};
 use crate::tuning::NoOffer;
 use crate::wgsl::Specialization;
@@ -266,8 +266,12 @@ impl Backward<'_> {
         own: &[(&'static str, u32)],
         partials: Option<View>,
     ) -> Result<()> {
+        if workgroups == 0 {
+            return Ok(());
+        }
         let mut values = self.values(own);
         values.extend(UNUSED.map(|name| (name, 1_u32.into())));
+        values.push(("first_pair", 0_u32.into()));
         values.extend([
             ("scale", Value::from(1.0_f32)),
             ("scale_floor", 1_u32.into()),
@@ -275,36 +279,46 @@ impl Backward<'_> {
         ]);
         let mut views = vec![("facts", self.facts)];
         views.extend(partials.map(|view| ("partials", view)));
-        plan.dispatch(kernel, workgroups, flops / workgroups.max(1), &values, &views)
+        plan.dispatch(kernel, workgroups, flops, &values, &views)
     }
 
-    /// Room for what `splits` ranges leave, if it is to be summed.
-    fn partials(plan: &mut PlanBuilder<'_>, partial: bool, splits: u32, left: u64) -> Result<Option<View>> {
-        if !partial {
-            return Ok(None);
+    /// The pairs of batch and kv head in blocks, each with room for what the ranges of its tiles leave, `left` numbers of a pair, if it is
+    /// to be summed: as few blocks as find room, one after the other in the same place.
+    fn in_blocks(
+        &self,
+        plan: &mut PlanBuilder<'_>,
+        (partial, left): (bool, u64),
+        mut add: impl FnMut(&mut PlanBuilder<'_>, [u32; 2], Option<View>) -> Result<()>,
+    ) -> Result<()> {
+        let pairs = product([self.shapes.batch, self.shapes.kv_heads]) as u32;
+        let bytes = left.saturating_mul(4);
+        let room = (plan.device().workspace_room() / 2).saturating_sub(plan.workspace_bytes());
+        let most = if partial { (room / bytes.max(1)).clamp(1, pairs.max(1).into()) as u32 } else { pairs };
+        for (first, count) in evenly(pairs, most, 1) {
+            plan.in_passing(|plan| {
+                let bytes = bytes.saturating_mul(count.into()).max(16);
+                let partials = partial.then(|| plan.workspace("partial gradients", bytes)).transpose()?;
+                add(plan, [first, count], partials)
+            })?;
         }
-        let bytes = left.saturating_mul(4).saturating_mul(splits.into());
-        if bytes / 16 > u64::from(u32::MAX) {
-            let what = "partial gradients".into();
-            return Err(Error::LimitExceeded { what, needed: bytes / 16, limit: u32::MAX.into() });
-        }
-        Ok(Some(plan.workspace("partial gradients", bytes.max(16))?))
+        Ok(())
     }
 
-    /// Sums what ranges have left of a gradient of so many rows, if it is asked for.
+    /// Sums what ranges have left of some rows of a gradient of heads of so many, if it is asked for.
     fn combine(
         &self,
         plan: &mut PlanBuilder<'_>,
         name: &'static str,
         partials: View,
-        [batch, heads, len, dim]: [u32; 4],
+        [rows, heads, len, dim]: [u32; 4],
         [splits, record, first_chunk]: [u32; 3],
-        scaled: bool,
+        first_row: u32,
     ) -> Result<()> {
         let Some((layout, view)) = self.problem.output(name).zip(self.problem.output_view(name)) else { return Ok(()) };
-        let (rows, chunks) = (product([batch, heads, len]), dim.div_ceil(4));
+        let chunks = dim.div_ceil(4);
         let own = [
-            ("rows", rows as u32),
+            ("rows", rows),
+            ("first_row", first_row),
             ("heads", heads.max(1)),
             ("len", len.max(1)),
             ("splits", splits),
@@ -314,10 +328,10 @@ impl Backward<'_> {
             ("dim", dim),
         ];
         plan.expect_loops(format_args!("{name}: partial gradients"), u64::from(splits) + 32)?;
-        let workgroups = rows.saturating_mul(chunks.into()).div_ceil(kernels::WORKGROUP.into());
+        let workgroups = product([rows, chunks]).div_ceil(kernels::WORKGROUP.into());
         let flops = product([4, kernels::WORKGROUP, splits.max(1)]);
         let views = [("partials", partials), ("facts", self.facts), ("gradient", view)];
-        plan.dispatch(&kernels::combine(layout, scaled), workgroups, flops, &self.values(&own), &views)
+        plan.dispatch(&kernels::combine(layout, name == "dq"), workgroups, flops, &self.values(&own), &views)
     }
 
     /// The gradients of keys and values.
@@ -351,26 +365,26 @@ impl Backward<'_> {
         let crowded = bound > device.limits.max_storage_buffers_per_shader_stage;
 
         let partial = splits != 1 || crowded;
-        let partials = Self::partials(plan, partial, splits, walk.left)?;
         let kernel = kernels::keys(self.config, self.problem, tiles, partial);
-        let own = [
-            ("tiles", key_tiles),
-            ("splits", splits),
-            ("split_heads", split_heads),
-            ("split_rows", split_rows),
-            ("row_splits", row_splits),
-        ];
-        let workgroups = walk.tiles * u64::from(splits);
-        if workgroups > 0 {
-            self.walk(plan, &kernel, (workgroups, self.flops(products)), &own, partials)?;
-        }
-        if let Some(partials) = partials {
-            let rows = [batch, kv_heads, kv_len];
-            for (name, dim, first) in [("dk", head_dim, 0), ("dv", v_dim, head_dim.div_ceil(4))] {
-                let [batch, heads, len] = rows;
-                self.combine(plan, name, partials, [batch, heads, len, dim], [splits, record, first], false)?;
+        let flops = self.flops(products) / (walk.tiles * u64::from(splits)).max(1);
+        let left = 4 * product([kv_len, record, splits]);
+        self.in_blocks(plan, (partial, left), |plan, [first, pairs], partials| {
+            let own = [
+                ("first_pair", first),
+                ("tiles", key_tiles),
+                ("splits", splits),
+                ("split_heads", split_heads),
+                ("split_rows", split_rows),
+                ("row_splits", row_splits),
+            ];
+            self.walk(plan, &kernel, (product([pairs, key_tiles, splits]), flops), &own, partials)?;
+            let Some(partials) = partials else { return Ok(()) };
+            for (name, dim, first_chunk) in [("dk", head_dim, 0), ("dv", v_dim, head_dim.div_ceil(4))] {
+                let rows = [pairs * kv_len, kv_heads, kv_len, dim];
+                self.combine(plan, name, partials, rows, [splits, record, first_chunk], first * kv_len)?;
             }
-        }
+            Ok(())
+        })?;
         let reason = tell("keys", tiles, "queries", (splits, walk.length));
         Ok((
             self.flops(products),
@@ -403,7 +417,6 @@ impl Backward<'_> {
         let split_terms = walk.range(device, None, plan.workspace_bytes());
         let splits = walk.length.div_ceil(split_terms);
 
-        let partials = Self::partials(plan, splits != 1, splits, walk.left)?;
         let kernel = kernels::bias(self.config, self.problem, tiles, splits != 1);
         let numbers = [
             ("tiles", own_tiles),
@@ -417,12 +430,13 @@ impl Backward<'_> {
             ("split_terms", split_terms),
         ];
         let workgroups = walk.tiles.saturating_mul(splits.into());
-        if workgroups > 0 {
-            self.walk(plan, &kernel, (workgroups, self.flops(products)), &numbers, partials)?;
-        }
+        let flops = self.flops(products) / workgroups.max(1);
+        let bytes = walk.left.saturating_mul(4).saturating_mul(splits.into()).max(16);
+        let partials = (splits != 1).then(|| plan.workspace("partial gradients", bytes)).transpose()?;
+        self.walk(plan, &kernel, (workgroups, flops), &numbers, partials)?;
         if let Some(partials) = partials {
-            let [batches, heads, rows] = own;
-            self.combine(plan, "dbias", partials, [batches, heads, rows, kv_len], [splits, chunks, 0], false)?;
+            let rows = [product(own) as u32, own[1], own[2], kv_len];
+            self.combine(plan, "dbias", partials, rows, [splits, chunks, 0], 0)?;
         }
         Ok((self.flops(products), tell("bias", tiles, "tiles of pairs", (splits, walk.length))))
     }
@@ -448,58 +462,83 @@ impl Backward<'_> {
         let split_keys = walk.range(device, device.options.max_keys_per_split, plan.workspace_bytes());
         let splits = kv_len.div_ceil(split_keys);
 
+        let slopes = of_scales.then(|| self.slopes(plan)).transpose()?;
         let partial = splits != 1 || of_scales;
-        let partials = Self::partials(plan, partial, splits, walk.left)?;
         let kernel = kernels::queries(self.config, self.problem, tiles, partial);
-        let own = [("tiles", row_tiles), ("splits", splits), ("split_keys", split_keys)];
-        let workgroups = walk.tiles * u64::from(splits);
-        if workgroups > 0 {
-            self.walk(plan, &kernel, (workgroups, self.flops(products)), &own, partials)?;
-        }
-        if let Some(partials) = partials {
-            self.combine(plan, "dq", partials, [batch, q_heads, q_len, head_dim], [splits, tiles.chunks, 0], true)?;
-            if of_scales {
-                self.scale_gradients(plan, partials, splits)?;
-            }
+        let flops = self.flops(products) / (walk.tiles * u64::from(splits)).max(1);
+        let of_pair = self.group() * q_len;
+        let left = 4 * product([of_pair, tiles.chunks, splits]);
+        self.in_blocks(plan, (partial, left), |plan, [first, pairs], partials| {
+            let own = [("first_pair", first), ("tiles", row_tiles), ("splits", splits), ("split_keys", split_keys)];
+            self.walk(plan, &kernel, (product([pairs, row_tiles, splits]), flops), &own, partials)?;
+            let Some(partials) = partials else { return Ok(()) };
+            let (rows, first_row) = (pairs * of_pair, first * of_pair);
+            let sizes = [rows, q_heads, q_len, head_dim];
+            self.combine(plan, "dq", partials, sizes, [splits, tiles.chunks, 0], first_row)?;
+            slopes.map_or(Ok(()), |slopes| self.write_slopes(plan, (partials, slopes), splits, [first_row, rows]))
+        })?;
+        if let Some(slopes) = slopes {
+            self.sum_slopes(plan, slopes)?;
         }
         Ok((self.flops(products), tell("queries", tiles, "keys", (splits, walk.length))))
     }
 
-    /// From what is left of dq before its scale.
-    fn scale_gradients(&self, plan: &mut PlanBuilder<'_>, partials: View, splits: u32) -> Result<()> {
-        let AttentionBackwardShapes { batch, q_heads, q_len, head_dim, .. } = self.shapes;
-        let whole = [batch, q_heads, q_len];
+    /// The gradient of scales that is asked for, and as how many sequences, heads and rows it has them.
+    fn of_scales(&self) -> (View, [u32; 3]) {
         let (name, own) = match self.shapes.dscale {
-            true => ("dscale", [1, q_heads, 1]),
+            true => ("dscale", [1, self.shapes.q_heads, 1]),
             false => {
                 let extents = [self.shapes.scale_batches, self.shapes.scale_heads, self.shapes.scale_rows];
                 ("drow_scale", extents.map(|extent| extent.unwrap_or(0)))
             }
         };
-        let gradient = self.problem.output_view(name).unwrap_or(View::NOWHERE);
-        let mut slopes = gradient;
-        if own != whole || self.shapes.dscale {
-            slopes = plan.workspace("gradients of rows", (4 * u64::from(self.rows)).max(16))?;
-            (slopes.strides, slopes.names) = ([0; MAX_RANK], [""; MAX_RANK]);
-            slopes.strides[..3].copy_from_slice(&[q_heads.saturating_mul(q_len), q_len, 1]);
-            slopes.names[..3].copy_from_slice(&["batch", "head", "row"]);
+        (self.problem.output_view(name).unwrap_or(View::NOWHERE), own)
+    }
+
+    /// Where each row's gradient goes: where it is asked for, or is summed.
+    fn slopes(&self, plan: &mut PlanBuilder<'_>) -> Result<View> {
+        let AttentionBackwardShapes { batch, q_heads, q_len, dscale, .. } = self.shapes;
+        let (gradient, own) = self.of_scales();
+        if !dscale && own == [batch, q_heads, q_len] {
+            return Ok(gradient);
         }
-        // By what number: a factor of all rows, or what takes the place of their scales.
+        let mut slopes = plan.workspace("gradients of rows", (4 * u64::from(self.rows)).max(16))?;
+        slopes.strides[..3].copy_from_slice(&[q_heads.saturating_mul(q_len), q_len, 1]);
+        slopes.names[..3].copy_from_slice(&["batch", "head", "row"]);
+        Ok(slopes)
+    }
+
+    /// From what is left of dq before its scale, of some rows.
+    fn write_slopes(
+        &self,
+        plan: &mut PlanBuilder<'_>,
+        (partials, slopes): (View, View),
+        splits: u32,
+        [first_row, rows]: [u32; 2],
+    ) -> Result<()> {
+        if rows == 0 {
+            return Ok(());
+        }
+        let head_dim = self.shapes.head_dim;
+        // By what number: a factor of all rows; or what takes the place of their scales later.
+        let terms = self.config.scale.slope(head_dim);
+        let factor = if terms.log_n { 1.0 } else { terms.factor as f32 };
+        let mut values = self.values(&[("splits", splits), ("first_row", first_row), ("rows", rows)]);
+        values.push(("factor", factor.into()));
+        let views = [("partials", partials), ("facts", self.facts), ("x", self.view("q")), ("slopes", slopes)];
+        let flops = product([2, kernels::ROWS, head_dim, splits.max(1)]);
+        plan.dispatch(&kernels::slopes(self.problem), rows.div_ceil(kernels::ROWS).into(), flops, &values, &views)
+    }
+
+    fn sum_slopes(&self, plan: &mut PlanBuilder<'_>, slopes: View) -> Result<()> {
+        let AttentionBackwardShapes { batch, q_heads, q_len, head_dim, dscale, .. } = self.shapes;
+        let (whole, (gradient, own)) = ([batch, q_heads, q_len], self.of_scales());
+        if !dscale && own == whole {
+            return Ok(());
+        }
         let terms = self.config.scale.slope(head_dim);
         if terms.log_n && self.rows > 0 {
             self.write_scales(plan, terms, false)?;
-        }
-        let factor = if terms.log_n { 1.0 } else { terms.factor as f32 };
-        if self.rows > 0 {
-            let mut values = self.values(&[("splits", splits)]);
-            values.push(("factor", factor.into()));
-            let views = [("partials", partials), ("facts", self.facts), ("x", self.view("q")), ("slopes", slopes)];
-            let flops = product([2, kernels::ROWS, head_dim, splits.max(1)]);
-            let workgroups = self.rows.div_ceil(kernels::ROWS).into();
-            plan.dispatch(&kernels::slopes(self.problem, terms.log_n), workgroups, flops, &values, &views)?;
-        }
-        if own == whole && !self.shapes.dscale {
-            return Ok(());
         }
         let [sum_batches, sum_heads, sum_rows] =
             std::array::from_fn(|axis| if own[axis] == whole[axis] && own[axis] != 1 { 1 } else { whole[axis] });
@@ -511,13 +550,13 @@ impl Backward<'_> {
             ("sum_heads", sum_heads.max(1)),
             ("sum_rows", sum_rows.max(1)),
         ];
-        numbers.extend(match self.shapes.dscale {
+        numbers.extend(match dscale {
             true => ["sums_batch", "sums_head", "sums_row"].map(|name| (name, 0)).to_vec(),
             false => vec![("sums_stride", 0)],
         });
-        let views = [("slopes", slopes), ("sums", gradient)];
-        plan.expect_loops(format_args!("{name}: rows"), u64::from(count / 256) + 16)?;
-        plan.dispatch(&kernels::sums(), product(own), count.into(), &self.values(&numbers), &views)
+        let views = [("slopes", slopes), ("facts", self.facts), ("sums", gradient)];
+        plan.expect_loops("gradients of scales", u64::from(count / 256) + 16)?;
+        plan.dispatch(&kernels::sums(terms.log_n), product(own), count.into(), &self.values(&numbers), &views)
     }
 }
 
