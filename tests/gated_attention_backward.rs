@@ -56,13 +56,12 @@ fn each_way() -> [GatedAttentionConfig; 4] {
 
 #[test]
 fn every_weight_mask_source_and_gate() {
-    for weights in WEIGHTS {
+    let sources = [Source::Given, Source::Shared, Source::GammaOnly];
+    for (at, weights) in WEIGHTS.into_iter().enumerate() {
         for causal in [Causal::None, Causal::BottomRight] {
-            for source in [Source::Given, Source::Shared, Source::GammaOnly] {
-                let case = Case::new(V1.weights(weights).causal(causal), source, [2, 2, 2, 37, 37, 8, 8]);
-                case.check_own("plain");
-                case.gated().with_lens(&[37, 11]).check_own("gate and lengths");
-            }
+            let case = |source| Case::new(V1.weights(weights).causal(causal), source, [2, 2, 2, 37, 37, 8, 8]);
+            case(sources[at % 3]).check_own("plain");
+            case(sources[(at + 1) % 3]).gated().with_lens(&[37, 11]).check_own("gate and lengths");
         }
     }
 }
@@ -257,27 +256,28 @@ fn what_is_not_asked_for_changes_nothing() {
 #[test]
 fn any_placement_agrees() {
     let [squared_relu, row_sum, softmax, mixed] = each_way();
-    for (config, source) in
-        [(squared_relu, Source::Shared), (row_sum, Source::Given), (softmax, Source::Given), (mixed, Source::Given)]
-    {
-        for dims in [(8, 8), (6, 7)] {
-            let case = Case::new(config, source, [2, 2, 2, 21, 21, dims.0, dims.1]).gated();
-            for placement in [Placement::Odd, Placement::Interleaved { gap: 4 }, Placement::Interleaved { gap: 3 }] {
-                // Numbers of a map are one row.
-                let placement = if source == Source::Shared { Placement::Odd } else { placement };
-                case.assert(&format!("{placement:?}"), &case.run(context(), placement));
-            }
-        }
+    let gap = |gap| Placement::Interleaved { gap };
+    for (config, source, dims, placement) in [
+        (squared_relu, Source::Shared, [6, 7], Placement::Odd),
+        (row_sum, Source::Given, [8, 8], gap(4)),
+        (softmax, Source::Given, [6, 7], gap(3)),
+        (mixed, Source::Given, [6, 7], gap(1)),
+        (mixed, Source::Shared, [8, 8], Placement::Odd),
+    ] {
+        let case = Case::new(config, source, [2, 2, 2, 21, 21, dims[0], dims[1]]).gated();
+        case.assert(&format!("{placement:?}"), &case.run(context(), placement));
     }
 }
 
 #[test]
 fn floats_stored_in_16_bits() {
     let names = ["z", "q", "k", "q_lin", "k_lin", "v", "u", "dout", "o"];
-    for (dtype, other) in [(DType::F16, DType::BF16), (DType::BF16, DType::F32)] {
-        for (config, source) in
-            each_way().into_iter().zip([Source::Shared, Source::Given, Source::Shared, Source::Given])
-        {
+    let [squared_relu, row_sum, softmax, mixed] = each_way();
+    for (dtype, other, cases) in [
+        (DType::F16, DType::BF16, [(squared_relu, Source::Shared), (mixed, Source::Given)]),
+        (DType::BF16, DType::F32, [(softmax, Source::Given), (row_sum, Source::Shared)]),
+    ] {
+        for (config, source) in cases {
             let mut case = Case::new(config.causal(Causal::TopLeft), source, [2, 2, 2, 21, 21, 8, 8]).gated();
             for (at, name) in names.into_iter().enumerate() {
                 let stored = if at % 3 == 2 { other } else { dtype };
