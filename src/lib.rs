@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | [`Attention`] | softmax attention, with every entropy-invariant scale, log-sum-exp and row entropy | n² |
 //! | [`LinearAttention`] | attention by feature maps and cumulative sums, with states in and out; and its gradients: [`LinearAttentionBackward`] | n |
-//! | [`GatedAttention`] | the gated attention unit: relu² and its relatives, maps and gate, in one kernel | n² (n in mixed chunks) |
+//! | [`GatedAttention`] | the gated attention unit: relu² and its relatives, maps and gate, in one kernel; and its gradients | n² (n in mixed chunks) |
 //! | [`GumbelSoftmax`] | samples of categorical distributions, relaxed or not, with noise that is a function of a key; and its gradient | n |
 //! | [`MarginSoftmax`] | the loss of margin softmax over normalised features and class weights, without its logits | rows × classes |
 //! | [`MatMul`] | matrix products, batched, transposes by stride, with bias and activation: what projections need | m n k |
@@ -98,6 +98,7 @@ macro_rules! for_all_ops {
             attention: Attention(AttentionConfig, AttentionShapes),
             attention_backward: AttentionBackward(AttentionConfig, AttentionBackwardShapes),
             gated_attention: GatedAttention(GatedAttentionConfig, GatedAttentionShapes),
+            gated_attention_backward: GatedAttentionBackward(GatedAttentionConfig, GatedAttentionBackwardShapes),
             gumbel_softmax: GumbelSoftmax(GumbelSoftmaxConfig, GumbelSoftmaxShapes),
             gumbel_softmax_backward: GumbelSoftmaxBackward(GumbelSoftmaxConfig, GumbelSoftmaxBackwardShapes),
             linear_attention: LinearAttention(LinearAttentionConfig, LinearAttentionShapes),

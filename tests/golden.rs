@@ -182,6 +182,11 @@ fn floors(op: &str, config: &Value, inputs: &BTreeMap<&str, &TensorView>) -> [f6
             let absolute = (1.0 / f64::from(1 << 20) + 6.0 * ULP * score) * (1.0 + keys.ln());
             [ULP * (5.0 + 2.0 * keys.ln() + 6.0 * score), absolute]
         }
+        // As in tests/gated_attention_backward.rs.
+        "gated_attention_backward" if config["weights"].get("softmax_log_n").is_some() => {
+            [ULP * (8.0 + 2.0 * keys.ln() + 6.0 * score), 0.0]
+        }
+        "gated_attention_backward" => [ULP * (8.0 + 2.0 * keys.ln()), 0.0],
         "gated_attention" if config["weights"].get("softmax_log_n").is_some() => {
             [ULP * (5.0 + 2.0 * keys.ln() + 6.0 * score), 0.0]
         }
@@ -248,7 +253,8 @@ fn twin_is_right(case: &Case) {
         assert_eq!(data.len(), want.len(), "{}: {name}: element count, shape {shape:?}", case.name);
         let largest = want.iter().filter(|w| w.is_finite()).fold(0.0, |most: f64, w| most.max(w.abs()));
         for (index, (&got, &want)) in data.iter().zip(want).enumerate() {
-            let same = if want.is_finite() { (got - want).abs() <= 1e-10 * largest } else { got == want };
+            // Or of what cancels to the last: a softmax's gradient of what all keys of a row have in common.
+            let same = if want.is_finite() { (got - want).abs() <= 1e-10 * largest.max(1e-3) } else { got == want };
             assert!(same, "{}: {name} {shape:?} element {index}: got {got:e}, want {want:e}", case.name);
         }
     }

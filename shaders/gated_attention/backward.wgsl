@@ -257,7 +257,7 @@ fn write_rows(split: u32, first: u32) {
                 for (var c = 0u; c < COLUMNS; c++) { // unroll
                     let chunk = block_first + x + c * WIDTH;
                     if (x + c * WIDTH < V_CHUNKS && chunk >= first) {
-                        write_gradient(row, split, chunk, o_tile[4u * g + r][c]);
+                        finish_row(row, split, chunk, o_tile[4u * g + r][c]);
                     }
                 }
             }

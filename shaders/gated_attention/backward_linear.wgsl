@@ -42,10 +42,10 @@ fn main(
     let place = (batch * kv_heads + kv_head) * params.chunks + select(0u, chunk, params.chunk_causal == 1u);
     let state = place * 4u * KEY_CHUNKS * params.state_chunks;
     let factor = select(1.0, linear_factor(kv_len, chunk * params.own_chunk), OF_QUERIES);
-    // Chunks of value dims; none where there is no linear part.
+    // Chunks of value dims that none has had before; none where there is no linear part.
     let columns = select(0u, params.state_chunks, factor > 0.0);
 
-    for (var first = 0u; first < columns; first += SLAB_CHUNKS) {
+    for (var first = params.state_own; first < columns; first += SLAB_CHUNKS) {
         workgroupBarrier();
         for (var part = 0u; part < LEFT_PARTS; part++) { // unroll
             if (has_left(part)) {

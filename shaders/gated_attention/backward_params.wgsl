@@ -31,6 +31,7 @@ struct Params {
     linear_tokens: u32, // 1: and is divided by the tokens in it; 0: by linear_divisor
     linear_divisor: f32,
     state_first: u32, // first chunk of value dims in `states`
+    state_own: u32, // the first of them that was not there before
     state_chunks: u32, // chunks of value dims in `states`
     q_start: u32, // starts and strides in elements
     q_batch: u32,

@@ -6,6 +6,8 @@ pub mod reference;
 mod shapes;
 mod tiles;
 
+#[doc(hidden)]
+pub use kernels::specializations;
 pub use shapes::GatedAttentionBackwardShapes;
 
 use super::GatedAttentionConfig;

@@ -303,10 +303,8 @@ const DEVICES: [(Adapter, u32, Option<u32>, u32); 10] = [
 const ALL_DEVICES: [(Adapter, Option<u32>, u32); 3] =
     [(Adapter::Llvmpipe, Some(8), 16 << 10), (Adapter::Gpu, None, 16 << 10), (Adapter::Gpu, None, 32 << 10)];
 
-/// Every specialization that a plan can pick, up to the widths (which are sampled).
-#[doc(hidden)]
-#[must_use]
-pub fn specializations() -> Vec<Specialization> {
+/// Each way to weigh, and mixed chunks with and without a causal mask.
+pub(super) fn every_weight() -> Vec<GatedAttentionConfig> {
     let weights = [
         GauWeights::SquaredRelu(Divisor::LenDim),
         GauWeights::SquaredRelu(Divisor::FixedLenDim { len: 512 }),
@@ -318,10 +316,17 @@ pub fn specializations() -> Vec<Specialization> {
     let full = weights.map(|weights| GatedAttentionConfig::new().weights(weights));
     let chunked = [Causal::None, Causal::TopLeft]
         .map(|causal| GatedAttentionConfig::new().mode(GauMode::MIXED_CHUNK).causal(causal));
+    full.into_iter().chain(chunked).collect()
+}
+
+/// Every specialization that a plan can pick, up to the widths (which are sampled).
+#[doc(hidden)]
+#[must_use]
+pub fn specializations() -> Vec<Specialization> {
     let bits = |number: u32, bit: u32| number >> bit & 1 == 1;
     let mut found = Vec::new();
     for (key_dim, v_dim) in [(64, 64), (1, 1), (3, 5), (128, 1536), (256, 70)] {
-        for (config, flags) in full.iter().chain(&chunked).flat_map(|config| (0..1u32 << 6).map(move |f| (config, f))) {
+        for (config, flags) in every_weight().iter().flat_map(|config| (0..1u32 << 6).map(move |f| (config, f))) {
             // All flags on, off, and mixed: only at one size, and of a GPU's tiles only one.
             let few = [0, 7, (1 << 6) - 1].contains(&flags);
             if key_dim != 64 && !few {

@@ -122,6 +122,8 @@ pub(super) struct Call<'a, 'c> {
 #[derive(Clone)]
 pub(super) struct States {
     pub blocks: Range<u32>,
+    /// Chunks of value dims of a block.
+    pub v_block: u32,
     /// Chunks of value dims that they hold.
     pub chunks: Range<u32>,
 }
@@ -226,7 +228,11 @@ impl Call<'_, '_> {
         self.views.push(("states", view));
         let turns = (0..choice.blocks).step_by(blocks as usize).map(|first| {
             let end = (first + blocks).min(choice.blocks);
-            States { blocks: first..end, chunks: start(first)..start(end - 1) + choice.v_block }
+            States {
+                blocks: first..end,
+                v_block: choice.v_block,
+                chunks: start(first)..start(end - 1) + choice.v_block,
+            }
         });
         Ok(turns.collect())
     }

@@ -13,6 +13,8 @@ def f64(x):
     """The f64 value of an f32 tensor, or of a config's number, which the crate holds in f32."""
     if isinstance(x, float):
         return float(np.float32(x))
+    if isinstance(x, jax.Array):
+        return x  # as it is, on its way through a gradient
     return None if x is None else jnp.asarray(np.asarray(x).astype(np.float64))
 
 

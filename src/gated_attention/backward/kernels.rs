@@ -1,13 +1,15 @@
 //! The kernels of the backward pass: the source of each specialization.
 
 use super::super::config::GatedAttentionConfig;
-use super::super::kernels::{FLAT_WORKGROUP, Weighing, gate, map_fragments};
+use super::super::kernels::{FLAT_WORKGROUP, Weighing, every_weight, gate, map_fragments, prefix};
 use super::plan::Problem;
 use super::tiles::{Of, Tile};
+use super::{GatedAttentionBackward, GatedAttentionBackwardShapes};
+use crate::adapter::Adapter;
 use crate::dtype::Storage;
 use crate::tensor::Layout;
 use crate::tile::{Grid, grid};
-use crate::wgsl::{Constant, Source, Specialization, fours, optional, pick, source};
+use crate::wgsl::{self, Constant, Source, Specialization, fours, optional, pick, source};
 
 /// Invocations that share a row of `backward_rows.wgsl`.
 pub(super) const ROW_LANES: u32 = 16;
@@ -225,4 +227,74 @@ pub(super) fn map_sums(problem: &Problem, gradient: &Layout) -> Specialization {
     let fragments = vec![source!("shared/workgroup_index"), store(gradient)];
     Specialization { kernel: source!("gated_attention/backward_map_sums"), constants, fragments, storage: Vec::new() }
         .of(problem, &[("gradient", gradient.storage)])
+}
+
+/// Adapters and bytes of workgroup memory: between them they pick every tile.
+const DEVICES: [(Adapter, u32); 3] =
+    [(Adapter::Llvmpipe, 16 << 10), (Adapter::Gpu, 16 << 10), (Adapter::Gpu, 32 << 10)];
+
+/// Every specialization that a plan can pick, up to the widths (which are sampled); forward's own, with another gate, it has itself.
+#[doc(hidden)]
+#[must_use]
+pub fn specializations() -> Vec<Specialization> {
+    let bits = |number: u32, bit: u32| number >> bit & 1 == 1;
+    let mut found = Vec::new();
+    for (key_dim, v_dim) in [(64, 64), (1, 1), (128, 1536), (256, 70)] {
+        for (config, flags) in every_weight().iter().flat_map(|config| (0..1u32 << 5).map(move |flags| (config, flags)))
+        {
+            // All flags on, off, and mixed: only at one size.
+            if key_dim != 64 && ![0, 7, (1 << 5) - 1].contains(&flags) {
+                continue;
+            }
+            let mut shapes = GatedAttentionBackwardShapes::new(1, 1, 1, key_dim, v_dim);
+            if bits(flags, 0) {
+                shapes = GatedAttentionBackwardShapes::gau(1, 1, 1, key_dim, v_dim);
+            }
+            (shapes.gate, shapes.kv_lens, shapes.du) = (bits(flags, 1), bits(flags, 2), false);
+            (shapes.dq_lin, shapes.dk_lin) = (!shapes.shared_z && config.chunk().is_some(), false);
+            let mut problem = Problem::contiguous::<GatedAttentionBackward>(config, shapes);
+            if bits(flags, 3) {
+                // Off a multiple of four: scalar loads and stores.
+                for name in ["q", "z", "k_lin", "dout", "dq", "dz", "dgamma_q"] {
+                    problem.change(name, |layout| layout.start = 1);
+                }
+            }
+            if bits(flags, 4) {
+                for name in ["v", "o", "dv"] {
+                    problem.change(name, |layout| layout.start = 1);
+                }
+            }
+            for (of, gradient) in [(Of::Queries, "dq"), (Of::Keys, "dk"), (Of::Values, "dv")] {
+                let to = problem.output(gradient).map(To::Gradient);
+                for to in [Some(To::Workspace), to].into_iter().flatten() {
+                    for (adapter, granted) in DEVICES {
+                        let tile = Tile::of(of, [key_dim, v_dim], adapter, granted);
+                        found.push(walk(config, &problem, of, &tile, to));
+                    }
+                }
+                let dim = if of == Of::Values { v_dim } else { key_dim };
+                found.extend(problem.output(gradient).map(|layout| combine(&problem, layout, dim)));
+            }
+            if config.adds_up() {
+                found.extend([false, true].map(|delta| rows(config, &problem, delta)));
+            }
+            if config.chunk().is_some() {
+                for (adapter, granted) in DEVICES {
+                    let tile = |of| Tile::of(of, [key_dim, v_dim], adapter, granted);
+                    found.push(states(&problem, &state_tile(key_dim, tile(Of::Values).v_block)));
+                    found.extend([Of::Queries, Of::Keys].map(|of| linear(&problem, of, tile(of).grid)));
+                }
+                found.extend([false, true].map(|back| prefix(config, back)));
+            }
+            if shapes.shared_z {
+                let linear = config.chunk().is_some();
+                for dz in [None, problem.output("dz")] {
+                    found.push(maps(&problem, [true, true, linear, linear], dz));
+                    found.push(maps(&problem, [true, false, false, false], dz));
+                }
+                found.extend(problem.output("dgamma_q").map(|layout| map_sums(&problem, layout)));
+            }
+        }
+    }
+    wgsl::distinct(found)
 }

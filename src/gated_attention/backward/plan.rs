@@ -108,8 +108,8 @@ fn build(mut plan: PlanBuilder<'_>, config: &GatedAttentionConfig, problem: &Pro
         pass.gather_maps()?;
         if queries > 0 {
             pass.gate()?;
-            pass.rows()?;
         }
+        pass.rows()?;
         pass.sides(&mut reasons)?;
         pass.values(&mut reasons)?;
     }
@@ -204,13 +204,16 @@ impl<'a, 'c> Pass<'a, 'c> {
             return Ok(());
         }
         let rows = product([shapes.batch, shapes.q_heads, shapes.q_len]);
-        let terms = self.plan.workspace("what rows have in common", 16 * rows)?;
+        let terms = self.plan.workspace("what rows have in common", 16 * rows.max(1))?;
         self.views.push(("row_terms", terms));
+        if rows == 0 {
+            return Ok(());
+        }
         // Of values, four dims go along, which nobody reads. By a GPU's kernel everywhere, whose scores are those of the kernels here to
         // the last bit: where a row's only weights are of scores that cancel, no others would add up to one.
         let problem = self.forward(shapes.v_dim.min(4), [None, None]);
         let gpu = Capabilities { is_cpu: false, ..self.plan.device().clone() };
-        let choice = select(self.config, &problem, &gpu, None)?;
+        let choice = Tile::of_sums(select(self.config, &problem, &gpu, None)?, self.plan.device());
         let (config, views) = (self.config, self.views.clone());
         let delta = self.wanted[0] || self.wanted[1];
         let kernel = kernels::rows(config, self.problem, delta);
@@ -330,6 +333,8 @@ impl<'a, 'c> Pass<'a, 'c> {
         let (linear_tokens, linear_divisor) = self.config.linear_divisor();
         let walked = if sweep.of == Of::Queries { "k" } else { "q" };
         let walked_row = self.problem.get(walked).map_or(0, |layout| layout.strides[2]);
+        // The last block starts early enough to be whole, where another has been before.
+        let own = states.map_or(0, |states| states.blocks.start * states.v_block - states.chunks.start);
         // No row is further left than the first.
         let offset = visibility.fixed_offset(shapes.kv_len).max(-(shapes.q_len as i32));
         let align_end = self.config.causal == Causal::BottomRight && self.config.chunk().is_none();
@@ -358,6 +363,7 @@ impl<'a, 'c> Pass<'a, 'c> {
             ("linear_divisor", linear_divisor.into()),
             ("v_row", if sweep.of == Of::Values { 1 } else { walked_row }.into()),
             ("state_first", states.map_or(0, |states| states.chunks.start).into()),
+            ("state_own", own.into()),
             ("state_chunks", states.map_or(0, |states| states.chunks.len() as u32).into()),
         ];
         values.into()

@@ -129,7 +129,8 @@ impl<T: Real> Sums<T> {
             return;
         }
 
-        // Through the gate, and to the values.
+        // Through the gate, and to the values; δ is dout · o.
+        let mut delta = T::new(0.0);
         let mut dweights = vec![T::new(0.0); pairs.len()];
         for c in order.indices(e) {
             let dout = real(inputs.dout.at([b, h, i, c]));
@@ -141,13 +142,12 @@ impl<T: Real> Sums<T> {
                 self.dv[of_key(key) * e + c] += weight * (dout * gate(c));
             }
             self.du[own * e + c] = dout * o;
+            if config.adds_up() {
+                delta += dout * (gate(c) * o);
+            }
         }
 
         // Through the weights, to queries and keys.
-        let mut delta = T::new(0.0);
-        if config.adds_up() {
-            places.iter().for_each(|&at| delta += pairs[at].weight * dweights[at]);
-        }
         for &at in &places {
             let Pair { key, slope, linear, .. } = pairs[at];
             let dproduct = slope * (dweights[at] - delta);

@@ -1,10 +1,11 @@
 //! The tiles of the kernels that walk rows, and the ranges that they walk.
 
 use super::super::config::GatedAttentionConfig;
+use super::super::tiles::Choice;
 use super::GatedAttentionBackwardShapes;
 use crate::adapter::Adapter;
 use crate::context::Capabilities;
-use crate::row_kernel::least_range;
+use crate::row_kernel::{Kernel, least_range};
 use crate::tensor::product;
 use crate::tile::{Grid, grid};
 
@@ -27,14 +28,18 @@ pub(super) struct Tile {
 const ENOUGH_FOR_A_GPU: u64 = 256;
 const LEAST_RANGE: u32 = 256;
 
+/// Of software drivers, which compile a GPU's for seconds.
+const SMALL: Grid = grid([8, 1, 4, 4], 8);
+
 impl Tile {
-    /// Of the products of scores, an invocation holds two: 8 rows by 4. Of values, which have one, as forward 8 by 8, and by 4 where a
-    /// row's results are many.
-    pub fn of(of: Of, [key_dim, v_dim]: [u32; 2], granted: u32) -> Self {
+    /// On a GPU, of the products of scores an invocation holds two, 8 rows by 4; of values, which have one, as forward 8 by 8, and by 4
+    /// where a row's results are many.
+    pub fn of(of: Of, [key_dim, v_dim]: [u32; 2], adapter: Adapter, granted: u32) -> Self {
         let dims = if of == Of::Values { v_dim } else { key_dim };
         let chunks = dims.div_ceil(4);
         let v_block = chunks.div_ceil(chunks.div_ceil(64));
         let widest = match (of, v_block) {
+            _ if adapter != Adapter::Gpu => SMALL,
             (Of::Values, ..=16) => grid([16, 2, 8, 2], 16),
             (Of::Values, ..=32) => grid([8, 2, 8, 2], 16),
             (_, ..=32) => grid([8, 2, 4, 2], 16),
@@ -43,7 +48,15 @@ impl Tile {
         let half = Grid { slab: widest.slab / 2, ..widest };
         // Beside what forward has, four numbers more for each row that have four parts.
         let fits = widest.fits(v_block, granted.saturating_sub(32 * widest.height * widest.groups));
-        Self { grid: if fits { widest } else { half }, v_block }
+        Self { grid: if fits || widest == SMALL { widest } else { half }, v_block }
+    }
+
+    /// The kernel that adds up weights.
+    pub fn of_sums(choice: Choice, device: &Capabilities) -> Choice {
+        match Adapter::of(device) {
+            Adapter::Gpu => choice,
+            _ => Choice { kernel: Kernel::Tiled(SMALL), shuffle: false, ..choice },
+        }
     }
 
     /// The most loop iterations of a step, counting one more for the exit of each run of a loop.
@@ -85,7 +98,7 @@ impl Sweep {
         of: Of,
     ) -> Self {
         let dims = [shapes.key_dim, shapes.v_dim];
-        let tile = Tile::of(of, dims, device.limits.max_compute_workgroup_storage_size);
+        let tile = Tile::of(of, dims, Adapter::of(device), device.limits.max_compute_workgroup_storage_size);
         let queries = [shapes.q_heads, shapes.q_len];
         let keys = [shapes.kv_heads, shapes.kv_len];
         let ([own_heads, own_len], [_, walked_len]) = if of == Of::Queries { (queries, keys) } else { (keys, queries) };
