@@ -3,6 +3,7 @@
 mod kernels;
 mod plan;
 pub mod reference;
+mod rounds;
 
 #[doc(hidden)]
 pub use kernels::specializations;

@@ -12,6 +12,8 @@ use crate::wgsl::{self, Constant, Source, Specialization, fours, optional, pick,
 
 /// How a workgroup shares rows of a gradient: as forward's rows.
 const GRID: Grid = grid([8, 2, 4, 2], 16);
+/// The same with one group of rows to an invocation, where two products of pairs stand beside what they add up.
+const GRID_OF_PAIRS: Grid = grid([16, 1, 4, 2], 16);
 /// Chunks of a row of a gradient that a workgroup owns at the most; half of it where exponents stand in registers beside it.
 const MOST_CHUNKS: u32 = 32;
 const MOST_CHUNKS_OF_EXPONENTS: u32 = 16;
@@ -144,7 +146,8 @@ impl Form {
             Role::Values => "dv",
         };
         let chain = self.has_chain(role);
-        let mut constants = GRID.constants(chunks);
+        let grid = if self.kind == Kind::Taylor2 && role != Role::Values { GRID_OF_PAIRS } else { GRID };
+        let mut constants = grid.constants(chunks);
         constants.extend([
             ("HEAD_DIM", Constant::U32(head_dim)),
             ("V_DIM", Constant::U32(self.width(role, shapes))),
