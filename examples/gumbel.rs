@@ -110,7 +110,9 @@ fn gumbel(options: &Options) -> Result<()> {
         writeln!(out, "{:24} {:8.3}", line.name, line.points[line.points.len() - 1].1)?;
     }
     let title = format!("Mean cost of the class drawn, τ from {} to {}", ANNEALED[0], ANNEALED[1]);
-    let svg = Chart { title: &title, x: "steps", y: "mean cost", lines: &lines, names: UpperRight }.svg()?;
+    let svg =
+        Chart { title: &title, x: "steps", y: "mean cost", mark: f64::to_string, lines: &lines, names: UpperRight }
+            .svg()?;
     std::fs::write(&options.out, svg).with_context(|| options.out.display().to_string())?;
     writeln!(out, "\nFigure: {}", options.out.display())?;
     Ok(())

@@ -125,7 +125,7 @@ fn execute(options: &Options) -> Result<()> {
             writeln!(out, "{name}, trained at {} tokens\n\n{text}", run.len)?;
             summary += &format!("{text}\n");
             let title = format!("{name}, trained at {} tokens", run.len);
-            std::fs::write(options.out.join(format!("{name}-{file}.svg")), plot(&rows, &title, figure)?)?;
+            std::fs::write(options.out.join(format!("{name}-{file}.svg")), plot(&rows, (&title, run.len), figure)?)?;
         }
         std::fs::write(options.out.join(format!("{name}.md")), summary)?;
     }

@@ -150,7 +150,9 @@ fn multilabel(options: &Options) -> Result<()> {
         })
         .collect();
     let title = format!("Which of the {} commonest words a verse holds: macro F1 on other chapters", options.words);
-    let svg = Chart { title: &title, x: "epochs", y: "macro F1", lines: &lines, names: LowerRight }.svg()?;
+    let svg =
+        Chart { title: &title, x: "epochs", y: "macro F1", mark: f64::to_string, lines: &lines, names: LowerRight }
+            .svg()?;
     std::fs::write(&options.out, svg).with_context(|| options.out.display().to_string())?;
     writeln!(out, "\nFigure: {}", options.out.display())?;
     Ok(())

@@ -162,7 +162,8 @@ fn train(options: &Options) -> Result<()> {
     }
     bar.finish_and_clear();
     let title = "How often the nearest verse is of the same chapter, among chapters never seen";
-    let svg = Chart { title, x: "epochs", y: "accuracy@1", lines: &lines, names: LowerRight }.svg()?;
+    let svg =
+        Chart { title, x: "epochs", y: "accuracy@1", mark: f64::to_string, lines: &lines, names: LowerRight }.svg()?;
     std::fs::write(&options.out, svg).with_context(|| options.out.display().to_string())?;
     writeln!(
         out,

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use anyhow::Result;
-use plotters::chart::SeriesLabelPosition::UpperLeft;
+use plotters::chart::SeriesLabelPosition::{LowerLeft, UpperLeft};
 use serde::{Deserialize, Serialize};
 
 use crate::chart::{Chart, Line};
@@ -78,13 +78,26 @@ pub fn table(rows: &[Row<'_>], (name, figure): Figure) -> String {
     table
 }
 
-/// The same as a plot, over the logarithm of the length.
-pub fn plot(rows: &[Row<'_>], title: &str, (name, figure): Figure) -> Result<String> {
+/// The same as a plot, over the length as times that of training.
+pub fn plot(rows: &[Row<'_>], (title, trained): (&str, u32), (name, figure): Figure) -> Result<String> {
     let line = |row: &Row<'_>| {
         let lengths = row.outcomes[0].worth.iter().enumerate();
-        let points = lengths.map(|(place, worth)| (f64::from(worth.len).log2(), row.at(place, figure).0));
+        let times = |worth: &Worth| (f64::from(worth.len) / f64::from(trained)).log2();
+        let points = lengths.map(|(place, worth)| (times(worth), row.at(place, figure).0));
         Line { name: row.name.clone(), points: points.collect() }
     };
     let lines: Vec<Line> = rows.iter().map(line).collect();
-    Chart { title, x: "log2 of the length in tokens", y: name, lines: &lines, names: UpperLeft }.svg()
+    // Where there are no lines: those of accuracy fall.
+    let names = if name == "accuracy" { LowerLeft } else { UpperLeft };
+    Chart { title, x: "length, over that of training", y: name, mark, lines: &lines, names }.svg()
+}
+
+/// Powers of two, and nothing between them.
+fn mark(exponent: &f64) -> String {
+    let whole = exponent.round();
+    match exponent.exp2() {
+        _ if (whole - exponent).abs() > 1e-6 => String::new(),
+        times if times < 1.0 => format!("1/{}", 1.0 / times),
+        times => times.to_string(),
+    }
 }

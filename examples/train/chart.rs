@@ -26,6 +26,8 @@ pub struct Chart<'a> {
     pub title: &'a str,
     pub x: &'a str,
     pub y: &'a str,
+    /// What stands beside a mark of the first axis.
+    pub mark: fn(&f64) -> String,
     pub lines: &'a [Line],
     /// Where the lines leave room for their names.
     pub names: SeriesLabelPosition,
@@ -58,7 +60,7 @@ impl Chart<'_> {
             .configure_mesh()
             .label_style(("sans-serif", TEXT - 4))
             .axis_desc_style(("sans-serif", TEXT))
-            .x_label_formatter(&f64::to_string)
+            .x_label_formatter(&self.mark)
             .x_desc(self.x)
             .y_desc(self.y)
             .light_line_style(TRANSPARENT)
