@@ -309,6 +309,35 @@ fn nan_stays_where_it_is_seen() {
 }
 
 #[test]
+fn a_scale_that_is_nan_stays_in_its_row_and_what_that_sees() {
+    let config = AttentionConfig::new().causal(Causal::TopLeft).scale(Scale::PerRow);
+    let case = Case::new(config, [1, 2, 2, 70, 70, 8, 8]).with_scales([1, 2, 70]);
+    let want = case.run(context(), Placement::Aligned);
+    let mut spoiled = case.clone();
+    *spoiled.row_scale.as_mut().unwrap().at_mut([0, 1, 3]) = f32::NAN;
+    let got = spoiled.run_with_saved_of(&case, context());
+    for name in ["dk", "dv"] {
+        let of = |gradients: &[(&'static str, Vec<f32>)]| {
+            gradients.iter().find(|(own, _)| *own == name).map(|(_, gradient)| gradient.clone()).unwrap()
+        };
+        let (got, want) = (of(&got), of(&want));
+        let behind = (70 + 4) * 8;
+        assert_same_bits(name, &got[behind..], &want[behind..]);
+        assert!(got[70 * 8..behind].iter().all(|x| x.is_nan()), "{name} of the keys that it sees");
+    }
+}
+
+#[test]
+fn a_diagonal_far_before_the_first_key_ends_at_once() {
+    for offset in [-70, -(1 << 29), -(1 << 30)] {
+        let case = Case::new(AttentionConfig::new().causal(Causal::Offset(offset)), [1, 2, 1, 70, 70, 8, 8]);
+        for (name, got) in case.run(context(), Placement::Aligned) {
+            assert!(got.iter().all(|x| x.to_bits() << 1 == 0), "{offset}: {name}: {got:?}");
+        }
+    }
+}
+
+#[test]
 fn nothing_to_walk() {
     for [batch, q_len, kv_len] in [[0, 3, 3], [2, 0, 3], [2, 3, 0], [1, 0, 0]] {
         let case = Case::new(AttentionConfig::new(), [batch, 2, 1, q_len, kv_len, 4, 8]);

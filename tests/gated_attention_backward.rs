@@ -189,6 +189,16 @@ fn rows_that_see_no_key_have_no_gradient_whatever_is_there() {
             assert!(gradient[20 * 8..].iter().all(|x| x.to_bits() << 1 == 0), "{name}: {}", case.name());
         }
     }
+    // Of maps as well, whose gradients are sums over all rows.
+    for config in each_way() {
+        let clean = Case::new(config, Source::Shared, [2, 1, 1, 20, 20, 8, 8]).with_lens(&[20, 0]).gated();
+        let mut poisoned = clean.clone();
+        for name in ["u", "dout", "z", "v"] {
+            poisoned.get_mut(name).data[20 * 8..].fill(f32::NAN);
+        }
+        let [a, b] = [&clean, &poisoned].map(|case| case.run(context(), Placement::Aligned));
+        assert_same(&clean.name(), &a, &b);
+    }
     let back =
         Case::new(V1.causal(Causal::Offset(-4)), Source::Given, square(9, 8, 8)).run(context(), Placement::Aligned);
     assert!(back["dq"][..4 * 8].iter().all(|x| *x == 0.0), "rows before the diagonal");

@@ -158,6 +158,10 @@ fn step(first: u32, last: u32, edge: bool, k_base: u32, v_base: u32) {
             }
             p[i][g] = pairs.p;
             ds[i][g] = own.scale * pairs.ds;
+            if (edge) {
+                // The scale of a row may be NaN, which is nothing to keys that it does not see.
+                ds[i][g] = select(ds[i][g], vec4(0.0), pairs.ds == vec4(0.0));
+            }
         }
     }
     if (DOUT && DV) {

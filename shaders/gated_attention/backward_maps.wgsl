@@ -75,25 +75,25 @@ fn main(
         var dz = vec4(0.0);
         if (HAS_Q) {
             let d = side(params.q_first + place, params.q_splits);
-            sums[0] += d * z4;
+            sums[0] += seen(d, z4);
             sums[1] += d;
             dz += affine_gamma(Q_MAP, head, c) * d;
         }
         if (HAS_K) {
             let d = side(params.k_first + place, params.k_splits);
-            sums[2] += d * z4;
+            sums[2] += seen(d, z4);
             sums[3] += d;
             dz += affine_gamma(K_MAP, head, c) * d;
         }
         if (HAS_Q_LIN) {
             let d = partials[params.q_lin_first + place];
-            sums[4] += d * z4;
+            sums[4] += seen(d, z4);
             sums[5] += d;
             dz += affine_gamma(Q_LIN_MAP, head, c) * d;
         }
         if (HAS_K_LIN) {
             let d = partials[params.k_lin_first + place];
-            sums[6] += d * z4;
+            sums[6] += seen(d, z4);
             sums[7] += d;
             dz += affine_gamma(K_LIN_MAP, head, c) * d;
         }
@@ -126,4 +126,9 @@ fn side(place: u32, splits: u32) -> vec4<f32> {
         sum += partials[place + s * params.partial_rows * KEY_CHUNKS];
     }
     return sum;
+}
+
+// d z, but 0 of a row that meets no other, whatever its z is.
+fn seen(d: vec4<f32>, z: vec4<f32>) -> vec4<f32> {
+    return select(d * z, vec4(0.0), d == vec4(0.0));
 }

@@ -202,13 +202,16 @@ impl Backward<'_> {
     fn values(&self, own: &[(&'static str, u32)]) -> Vec<(&'static str, Value)> {
         let (config, shapes) = (self.config, &self.shapes);
         let visibility = config.visibility();
+        // Further back no row sees a key either, and what the first row is that does would pass what an i32 holds.
+        let least = -(shapes.q_len as i32).saturating_add(visibility.right());
+        let offset = visibility.fixed_offset(shapes.kv_len).max(least);
         let mut values: Vec<(&'static str, Value)> = own.iter().map(|&(name, number)| (name, number.into())).collect();
         values.extend([
             ("rows", self.rows.into()),
             ("heads", shapes.q_heads.into()),
             ("len", shapes.q_len.into()),
             ("group", self.group().into()),
-            ("offset", visibility.fixed_offset(shapes.kv_len).into()),
+            ("offset", offset.into()),
             ("align_end", (config.causal == Causal::BottomRight).into()),
             ("left", visibility.left().into()),
             ("right", visibility.right().into()),
