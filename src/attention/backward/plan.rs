@@ -64,10 +64,13 @@ pub(super) struct Tiles {
 }
 
 impl Tiles {
-    /// Of queries: of each product an invocation computes 8 by 8 numbers, and keeps 192 of them; past 128 dims, 4 by 8 and 4 by 16.
+    /// Of queries: of each product an invocation computes 8 by 8 numbers, and keeps 192 of them; past 128 dims, 4 by 8 and 4 by 16; of
+    /// up to 16 that share a kv head, 4 by 4.
     pub fn of_queries(shapes: &AttentionBackwardShapes, granted: u32) -> Self {
         let chunks = shapes.head_dim.div_ceil(4);
+        let rows = u64::from(shapes.q_heads / shapes.kv_heads.max(1)) * u64::from(shapes.q_len);
         let most = match chunks {
+            _ if rows <= 16 => grid([4, 1, 4, 4], 16),
             0..=16 => grid([16, 2, 8, 2], 16),
             17..=32 => grid([8, 2, 8, 2], 16),
             _ => grid([16, 1, 8, 4], 16),
