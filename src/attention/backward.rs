@@ -4,6 +4,7 @@ mod kernels;
 mod plan;
 pub mod reference;
 mod shapes;
+mod tiles;
 
 #[doc(hidden)]
 pub use kernels::specializations;

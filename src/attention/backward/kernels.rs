@@ -1,7 +1,8 @@
 //! The kernels of the backward pass: the source of each specialization.
 
 use super::super::{AttentionConfig, Scale};
-use super::plan::{Problem, Tiles};
+use super::plan::Problem;
+use super::tiles::Tiles;
 use super::{AttentionBackward, AttentionBackwardShapes};
 use crate::dtype::Storage;
 use crate::tensor::Layout;
