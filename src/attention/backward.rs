@@ -4,6 +4,7 @@ mod kernels;
 mod plan;
 pub mod reference;
 mod shapes;
+mod tiles;
 
 #[doc(hidden)]
 pub use kernels::specializations;
@@ -30,8 +31,9 @@ operands! {
     /// At least one gradient comes in. What a call of forward with views that repeat an axis (stride 0) took, this one takes too: a
     /// bias or scale of its full shape, whatever its strides, has a gradient of that shape.
     ///
-    /// Keys and values that no row sees, and memory between rows, may hold anything, NaN included. NaN in a row that sees keys reaches
-    /// its own dq, and the dk and dv of those keys; NaN in a key reaches the dq of the rows that see it.
+    /// Keys and values that no row sees, and memory between rows, may hold anything, NaN included. NaN in a row that sees keys makes
+    /// its own dq NaN or infinite, and the dk and dv of those keys; NaN in a key does so to the rows that see it. Other rows and keys do not
+    /// notice. Rows are at most as many as find room in one binding with 16 bytes each: 2²³ on a default device.
     AttentionBackwardInputs {
         /// What every call has; a gradient is to be added.
         pub fn of(q: 4, k: 4, v: 4, o: 4, lse: 3);

@@ -52,7 +52,7 @@ fn contexts() -> &'static [Context; 2] {
 }
 
 proptest! {
-    #![proptest_config(common::any(40))]
+    #![proptest_config(common::any(24))]
     #[test]
     fn any_problem_is_right((case, split) in any_case()) {
         let what = if split { "in short ranges" } else { "whole" };

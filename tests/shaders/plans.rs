@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use wgpu_attention::introspect::{Constant, Specialization};
 use wgpu_attention::{
-    Activation, Attention, AttentionConfig, AttentionInputs, AttentionOutputs, Causal, Context, ContextOptions, DType,
-    Divisor, FeatureMap, GatedAttention, GatedAttentionConfig, GatedAttentionInputs, GatedAttentionOutputs, GauWeights,
-    LinearAttention, LinearAttentionConfig, LinearAttentionInputs, LinearAttentionOutputs, LinearMode, MatMul,
-    MatMulConfig, MatMulInputs, MatMulOutputs, Normalization, Scale, TensorView,
+    Activation, Attention, AttentionBackward, AttentionBackwardInputs, AttentionConfig, AttentionGradients,
+    AttentionInputs, AttentionOutputs, Causal, Context, ContextOptions, DType, Divisor, FeatureMap, GatedAttention,
+    GatedAttentionConfig, GatedAttentionInputs, GatedAttentionOutputs, GauWeights, LinearAttention,
+    LinearAttentionConfig, LinearAttentionInputs, LinearAttentionOutputs, LinearMode, MatMul, MatMulConfig,
+    MatMulInputs, MatMulOutputs, Normalization, Scale, TensorView,
 };
 
 const DIMS: [u32; 11] = [1, 3, 8, 20, 32, 64, 80, 100, 128, 160, 252];
@@ -120,6 +121,37 @@ fn plan_all(context: &Context, dim: u32, [q_len, kv_len, heads, kv_heads]: [u32;
     let [lse, entropy] = [1, 2].map(|index| coin().then(|| rows(&outputs[index])));
     let op = Attention::new(context, config).expect(&what);
     op.prepare(inputs, AttentionOutputs { o, lse, entropy }).expect(&what);
+
+    // Its gradients, as many as there may be; behind the longest there is room for more.
+    let beyond = offset + ELEMENTS / 8 * 7;
+    let bias = inputs.bias.map(|bias| if coin() { bias } else { TensorView::f32(&input, [1, 1, 1, kv_len]) });
+    let dout = coin().then(|| tensor([1, heads, q_len, v_dim]));
+    let more = dout.is_none() || coin();
+    let given = AttentionBackwardInputs {
+        kv_lens,
+        bias,
+        mask: inputs.mask,
+        row_scale: inputs.row_scale,
+        entropy: more.then(|| rows(&input)),
+        dout,
+        dlse: (more && coin()).then(|| rows(&input)),
+        dentropy: more.then(|| rows(&input)),
+        ..AttentionBackwardInputs::of(q, k, v, tensor([1, heads, q_len, v_dim]), rows(&input))
+    };
+    let own =
+        |index: usize, view: TensorView<'_, 4>| TensorView::f32(&outputs[index], view.shape()).with_offset(offset);
+    let [with_dk, with_scales] = [coin(), coin()];
+    let gradients = AttentionGradients {
+        dq: coin().then(|| own(0, q)),
+        dk: with_dk.then(|| own(1, k)),
+        dv: (!with_dk || coin()).then(|| own(2, v)),
+        dbias: bias.filter(|_| coin()).map(|bias| own(0, bias).with_offset(beyond)),
+        drow_scale: given.row_scale.filter(|_| with_scales).map(|_| rows(&outputs[1]).with_offset(beyond)),
+        dscale: (with_scales && scale != Scale::PerRow)
+            .then(|| TensorView::f32(&outputs[1], [heads]).with_offset(beyond)),
+    };
+    let op = AttentionBackward::new(context, config).expect(&what);
+    op.prepare(given, gradients).expect(&what);
 
     use GauWeights::{Softmax, SoftmaxLogN, SquaredRelu};
     for weights in [

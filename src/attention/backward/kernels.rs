@@ -1,7 +1,8 @@
 //! The kernels of the backward pass: the source of each specialization.
 
 use super::super::{AttentionConfig, Scale};
-use super::plan::{Problem, Tiles};
+use super::plan::Problem;
+use super::tiles::Tiles;
 use super::{AttentionBackward, AttentionBackwardShapes};
 use crate::dtype::Storage;
 use crate::tensor::Layout;
@@ -242,6 +243,8 @@ pub fn specializations() -> Vec<Specialization> {
             found.extend([true, false].into_iter().filter_map(|lens| scales(&config, &problem, lens)));
             for granted in [16 << 10, 32 << 10] {
                 for partial in [false, true] {
+                    let many = AttentionBackwardShapes { q_len: 99, ..shapes };
+                    found.push(queries(&config, &problem, Tiles::of_queries(&many, granted), partial));
                     found.push(queries(&config, &problem, Tiles::of_queries(&shapes, granted), partial));
                     found.push(keys(&config, &problem, Tiles::of_keys(&shapes, granted), partial));
                     if on(1) {

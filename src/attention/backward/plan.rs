@@ -2,12 +2,11 @@
 
 use super::super::config::ScaleTerms;
 use super::super::{AttentionConfig, Causal, Scale};
+use super::tiles::{Tiles, Walk};
 use super::{AttentionBackward, AttentionBackwardShapes, OPERANDS, kernels};
-use crate::context::Capabilities;
 use crate::dispatch::{Plan, PlanBuilder, Value, View};
 use crate::op::{self, GivenNames, Kernels, Operand};
 use crate::tensor::{evenly, product};
-use crate::tile::{Grid, grid};
 use crate::tuning::NoOffer;
 use crate::wgsl::Specialization;
 use crate::{Error, Matrices, Result};
@@ -53,96 +52,6 @@ impl Kernels for AttentionBackward {
             return Err(Error::Unsupported { reasons: vec![reason.into()] });
         }
         build(plan, config, problem)
-    }
-}
-
-/// How a workgroup shares a tile, and the fours of dims that it sums.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Tiles {
-    pub grid: Grid,
-    pub chunks: u32,
-}
-
-impl Tiles {
-    /// Of queries: of each product an invocation computes 8 by 8 numbers, and keeps 192 of them; past 128 dims, 4 by 8 and 4 by 16.
-    pub fn of_queries(shapes: &AttentionBackwardShapes, granted: u32) -> Self {
-        let chunks = shapes.head_dim.div_ceil(4);
-        let most = match chunks {
-            0..=16 => grid([16, 2, 8, 2], 16),
-            17..=32 => grid([8, 2, 8, 2], 16),
-            _ => grid([16, 1, 8, 4], 16),
-        };
-        Self::within(most, chunks, granted)
-    }
-
-    /// Of keys, of which two gradients are summed: pairs are 8 by 4, sums 8 by 8 and 8 by 8, and an invocation keeps 192 as well.
-    pub fn of_keys(shapes: &AttentionBackwardShapes, granted: u32) -> Self {
-        let chunks = shapes.head_dim.max(shapes.v_dim).div_ceil(4);
-        let most = match chunks {
-            0..=16 => Grid { narrow: 8, ..grid([16, 2, 4, 2], 16) },
-            17..=32 => grid([8, 2, 4, 2], 16),
-            _ => grid([16, 1, 4, 4], 16),
-        };
-        Self::within(most, chunks, granted)
-    }
-
-    /// Of the bias, whose pairs themselves are summed.
-    pub fn of_bias(granted: u32) -> Self {
-        Self::within(grid([16, 2, 8, 1], 16), 1, granted)
-    }
-
-    fn within(most: Grid, chunks: u32, granted: u32) -> Self {
-        let grid = if most.fits(chunks, granted) { most } else { Grid { slab: 8, ..most } };
-        Self { grid, chunks }
-    }
-
-    fn rows(self) -> u32 {
-        self.grid.rows()
-    }
-
-    fn keys(self) -> u32 {
-        self.grid.keys(self.chunks)
-    }
-
-    /// The most loop iterations of a step that sums `sums` times, counting one more for the exit of each run of a loop.
-    fn iterations(self, shapes: &AttentionBackwardShapes, sums: u32) -> u32 {
-        let slab = self.grid.slab;
-        let products = shapes.head_dim.div_ceil(slab) + shapes.v_dim.div_ceil(slab);
-        // Guarded, terms are added one by one.
-        products * (slab / 4 + 2) + sums * self.keys().div_ceil(slab) * (slab + 2) + 8
-    }
-}
-
-/// What one kernel over pairs walks.
-struct Walk {
-    /// Workgroups, were nothing split.
-    tiles: u64,
-    /// Keys, queries, or tiles of pairs, and as many as go in one step.
-    length: u32,
-    step: u32,
-    /// The fewest steps that are worth a workgroup of their own.
-    least: u32,
-    /// Of a step, operations of a workgroup and loop iterations of an invocation.
-    flops: u64,
-    iterations: u32,
-    /// Numbers that each range leaves to be summed.
-    left: u64,
-}
-
-impl Walk {
-    /// How much of it a workgroup takes, in whole steps: as occupies the adapter, and as the workspace, the driver and the caller's own
-    /// bounds allow.
-    fn range(&self, device: &Capabilities, most: Option<u32>, used_bytes: u64) -> u32 {
-        let enough = if device.is_cpu { 8 } else { 256 };
-        let steps = u64::from(self.length.div_ceil(self.step));
-        let occupying = if self.tiles >= enough { steps } else { (steps * self.tiles / enough).max(self.least.into()) };
-        let room = (device.workspace_room() / 2).saturating_sub(used_bytes);
-        let ranges = (room / self.left.saturating_mul(4).max(1)).max(1);
-        let mut range = occupying.max(steps.div_ceil(ranges));
-        range = range.min(device.options.max_flops_per_dispatch / self.flops.max(1));
-        range = range.min(most.map_or(u64::MAX, |most| u64::from(most / self.step)));
-        range = range.min(device.loop_cap.map_or(u64::MAX, |cap| u64::from(cap.saturating_sub(512) / self.iterations)));
-        range.clamp(1, steps.max(1)) as u32 * self.step
     }
 }
 
