@@ -1,6 +1,7 @@
 //! Matrix products: c = activation(a b + bias), batched, with transposes by stride.
 
 mod config;
+mod gradients;
 mod kernels;
 mod offers;
 mod plan;

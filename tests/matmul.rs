@@ -1,6 +1,8 @@
 //! Matrix products on the GPU against their f64 twin.
 
 mod common;
+#[path = "matmul/gradients.rs"]
+mod gradients;
 
 use common::{
     Expected, NAIVE_RUNS, Placed, Placement, Tensor, ULP, assert_same_bits, context, contexts, device_with, matrices,

@@ -1,0 +1,58 @@
+//! The gradients of a product, which are products of views.
+
+use super::*;
+
+/// a [batch, heads, m, k], b [1, 1, k, n] for all, a bias per column: against sums in f64.
+#[test]
+fn gradients_are_products_of_views() {
+    let [batch, heads, m, k, n] = [2, 3, 5, 4, 6];
+    let (a, b, dc) = (
+        Tensor::normal(1, [batch, heads, m, k]),
+        Tensor::normal(2, [1, 1, k, n]),
+        Tensor::normal(3, [batch, heads, m, n]),
+    );
+    let context = context();
+    let [on_a, on_b, on_dc] = [&a.data, &b.data, &dc.data].map(|data| context.upload(data));
+    let on_bias = context.upload(&vec![0.5_f32; n]);
+    let ones = context.upload(&vec![1.0_f32; batch * heads * m]);
+    let extents = |shape: [usize; 4]| shape.map(|extent| extent as u32);
+    let mut inputs = MatMulInputs::new(
+        TensorView::f32(&on_a, extents(a.shape)),
+        TensorView::f32(&on_b, extents(b.shape)).broadcast_to(extents([batch, heads, k, n])),
+    );
+    inputs.bias = Some(TensorView::f32(&on_bias, extents([1, 1, 1, n])).broadcast_to(extents(dc.shape)));
+    let view = TensorView::f32(&on_dc, extents(dc.shape));
+    let product = MatMul::new(context, MatMulConfig::new()).expect("a config");
+    let run = |inputs: MatMulInputs<'_>, shape: [usize; 4]| {
+        let out = context.allocate(shape.iter().product());
+        let outputs = MatMulOutputs::new(TensorView::f32(&out, extents(shape)));
+        context.run(&product.prepare(inputs, outputs).expect("views that fit")).expect("a run");
+        context.download(&out).expect("numbers")
+    };
+    let ones = TensorView::f32(&ones, [(batch * heads * m) as u32]);
+    let da = run(inputs.gradient_of_a(view).expect("a product"), a.shape);
+    let db = run(inputs.gradient_of_b(view).expect("a product"), b.shape);
+    let dbias = run(inputs.gradient_of_bias(view, ones).expect("a product"), [1, 1, 1, n]);
+
+    let at = |tensor: &Tensor<4>, index: [usize; 4]| f64::from(tensor.view().get(index).expect("an element"));
+    let close = |got: f32, want: f64| assert!((f64::from(got) - want).abs() < 1e-5, "got {got}, want {want}");
+    let matrices = || (0..batch).flat_map(|x| (0..heads).map(move |h| (x, h)));
+    for (x, h) in matrices() {
+        for (i, c) in (0..m).flat_map(|i| (0..k).map(move |c| (i, c))) {
+            let want = (0..n).map(|j| at(&dc, [x, h, i, j]) * at(&b, [0, 0, c, j])).sum();
+            close(da[((x * heads + h) * m + i) * k + c], want);
+        }
+    }
+    let rows = || matrices().flat_map(|(x, h)| (0..m).map(move |i| (x, h, i)));
+    for j in 0..n {
+        close(dbias[j], rows().map(|(x, h, i)| at(&dc, [x, h, i, j])).sum());
+        for c in 0..k {
+            close(db[c * n + j], rows().map(|(x, h, i)| at(&a, [x, h, i, c]) * at(&dc, [x, h, i, j])).sum());
+        }
+    }
+
+    // What no product sums over is refused by its axis.
+    let repeated = MatMulInputs { a: inputs.b, b: inputs.a.swap_axes(2, 3), ..inputs };
+    let refused = repeated.gradient_of_a(view).expect_err("heads repeat").to_string();
+    assert!(refused.contains("a: stride of axis heads"), "{refused}");
+}
