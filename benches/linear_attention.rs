@@ -36,8 +36,8 @@ fn backward(bench: &mut Bench, map: FeatureMap, name: &str, dim: u32) {
         |heads: u32, len: u32| -> Vec<f32> { (0..heads * len * dim).map(|_| rng.sample(StandardNormal)).collect() };
     let small = [(); 4].map(|()| normal(1, 512));
     let host = |data| HostView::new(data, [1, 1, 512, dim as usize]).expect("rows");
-    let [q, k, v, d_o] = &small;
-    let want = linear_attention_backward(&config, &HostInputs::new(host(q), host(k), host(v), host(d_o)));
+    let [q, k, v, dout] = &small;
+    let want = linear_attention_backward(&config, &HostInputs::new(host(q), host(k), host(v), host(dout)));
     let want = want.expect("the twin");
 
     let len = if bench.on_cpu() { 2048 } else { 16_384 };
@@ -66,7 +66,7 @@ fn prepare<'a>(
     made: &'a [wgpu::Buffer; 3],
     shape: [u32; 4],
 ) -> Result<Prepared<'a>> {
-    let [q, k, v, d_o] = given.each_ref().map(|buffer| TensorView::f32(buffer, shape));
+    let [q, k, v, dout] = given.each_ref().map(|buffer| TensorView::f32(buffer, shape));
     let [dq, dk, dv] = made.each_ref().map(|buffer| TensorView::f32(buffer, shape));
-    op.prepare(LinearAttentionBackwardInputs::new(q, k, v, d_o), LinearAttentionGradients::new(dq, dk, dv))
+    op.prepare(LinearAttentionBackwardInputs::new(q, k, v, dout), LinearAttentionGradients::new(dq, dk, dv))
 }

@@ -119,9 +119,9 @@ fn what_comes_after_a_row_does_not_reach_it() {
         poison(&mut own.case.k, 0, 67..140);
         poison(&mut own.case.v, 0, 67..140);
         assert_same_bits(&format!("{map:?}: dq"), &clean.run().dq[..67 * 8], &own.run().dq[..67 * 8]);
-        // d_o of the rows before: the keys after them have nothing of it.
+        // dout of the rows before: the keys after them have nothing of it.
         let mut own = clean.clone();
-        poison(&mut own.d_o, 0, 0..67);
+        poison(&mut own.dout, 0, 0..67);
         let (got, want) = (own.run(), clean.run());
         assert_same_bits(&format!("{map:?}: dq"), &want.dq[67 * 8..], &got.dq[67 * 8..]);
         assert_same_bits(&format!("{map:?}: dk"), &want.dk[67 * 8..], &got.dk[67 * 8..]);
@@ -220,10 +220,10 @@ fn in_parts(own: &Gradients, cuts: &[usize]) -> Outcome {
     let mut whole = tensors.map(|tensor| Tensor::filled(f32::NAN, tensor.shape));
     let (mut comes_in, mut last) = (own.comes_in.clone(), None);
     for (range, case) in parts.into_iter().rev() {
-        // The rows of d_o as those of q.
-        let d_o = Case { q: own.d_o.clone(), ..own.case.clone() }.tokens(range.clone(), None).q;
+        // The rows of dout as those of q.
+        let dout = Case { q: own.dout.clone(), ..own.case.clone() }.tokens(range.clone(), None).q;
         // The first call may have no state, and then no gradient of one.
-        let part = Gradients { case, d_o, comes_in: comes_in.take(), dtype: own.dtype };
+        let part = Gradients { case, dout, comes_in: comes_in.take(), dtype: own.dtype };
         let got = part.run();
         for (whole, own) in whole.iter_mut().zip([&got.dq, &got.dk, &got.dv]) {
             case::scatter(whole, range.clone(), own);
@@ -277,6 +277,24 @@ fn groups_of_chunks_and_heads_under_a_small_workspace() {
     }
 }
 
+/// So long that chunks of full mode grow with it, in rounds of one or two of them: tiles of rows end where rounds do.
+#[test]
+fn rounds_of_a_long_call() {
+    let name = std::env::var("WGPU_ADAPTER_NAME").unwrap_or_default();
+    let own = Gradients::new(config(FeatureMap::Exp, LinearMode::Full), [1, 2, 2, 4500, 4500, 4, 4]);
+    let options = ContextOptions { max_workspace_bytes: 20_000, ..Default::default() };
+    let small = Context::headless_with(&name, options).unwrap();
+    let shapes = LinearAttentionBackwardShapes::new(1, 2, 4500, 4);
+    let plan = LinearAttentionBackward::new(&small, own.case.config).unwrap().plan(&shapes, DType::F32).unwrap();
+    assert!(plan.reason().contains(" tokens, 1 of "), "{}", plan.reason());
+    let [few, all] = [&small, context()].map(|context| own.run_on(context, Placement::Aligned));
+    for (name, few, all) in [("dq", few.dq, all.dq), ("dk", few.dk, all.dk), ("dv", few.dv, all.dv)] {
+        let far = few.iter().zip(&all).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        let most = all.iter().fold(0.0_f32, |most, x| most.max(x.abs()));
+        assert!(far <= 1e-4 * most, "{name}: {far} of {most}");
+    }
+}
+
 #[test]
 fn memory_grows_with_the_length_up_to_a_bound() {
     let backward = LinearAttentionBackward::new(context(), config(ELU, LinearMode::Causal)).unwrap();
@@ -303,7 +321,7 @@ fn every_type_of_operand() {
                 own.case.k = own.case.k.rounded(stored.k);
                 own.case.v = own.case.v.rounded(stored.v);
                 own.case.projection = own.case.projection.map(|w| w.rounded(stored.projection));
-                own.d_o = own.d_o.rounded(stored.o);
+                own.dout = own.dout.rounded(stored.o);
                 let [s, z] = stored.state_in;
                 own.case.state =
                     own.case.state.map(|state| case::State { s: state.s.rounded(s), z: rounded(state.z, z), ..state });
@@ -373,7 +391,7 @@ fn nonsense_is_refused() {
         (elu, Inputs { dstate_s: s, ..inputs }, dq, "dstate_z: is missing"),
         (elu, Inputs { kv_lens: Some(lens), ..inputs }, dq, "kv_lens: is given, but the mode is causal"),
         (elu, inputs, LinearAttentionGradients { dstate_s: s, dstate_z: z, ..none }, "no state that came in"),
-        (elu, Inputs { d_o: view(3).with_extent(3, 7), ..inputs }, dq, "d_o: axis v_dim: expected 8"),
+        (elu, Inputs { dout: view(3).with_extent(3, 7), ..inputs }, dq, "dout: axis v_dim: expected 8"),
         (elu, inputs, LinearAttentionGradients { dq: Some(view(0)), ..none }, "lies in the buffer of the input q"),
         (
             elu,
@@ -389,7 +407,7 @@ fn nonsense_is_refused() {
     // The gradient of a state goes out where that of the final one came in.
     let own = Gradients::new(elu, [1, 2, 2, 30, 30, 8, 12]).with_state();
     let apart = own.run();
-    let [q, k, v, d_o] = [&own.case.q, &own.case.k, &own.case.v, &own.d_o].map(|tensor| context.upload(&tensor.data));
+    let [q, k, v, dout] = [&own.case.q, &own.case.k, &own.case.v, &own.dout].map(|tensor| context.upload(&tensor.data));
     let state = own.case.state.as_ref().unwrap();
     let (ds, dz) = own.comes_in.as_ref().unwrap();
     let [s, ds, z, dz] = [&state.s.data, &ds.data, &state.z.data, &dz.data].map(|data| context.upload(data));
@@ -397,13 +415,13 @@ fn nonsense_is_refused() {
     let of_s = |buffer| Some(TensorView::f32(buffer, [1, 2, 8, 12]));
     let of_z = |buffer| Some(TensorView::f32(buffer, [1, 2, 8]));
     let [q, k] = [&q, &k].map(|buffer| TensorView::f32(buffer, rows));
-    let [v, d_o] = [&v, &d_o].map(|buffer| TensorView::f32(buffer, wide));
+    let [v, dout] = [&v, &dout].map(|buffer| TensorView::f32(buffer, wide));
     let inputs = LinearAttentionBackwardInputs {
         state_s: of_s(&s),
         state_z: of_z(&z),
         dstate_s: of_s(&ds),
         dstate_z: of_z(&dz),
-        ..LinearAttentionBackwardInputs::new(q, k, v, d_o)
+        ..LinearAttentionBackwardInputs::new(q, k, v, dout)
     };
     let outputs = LinearAttentionGradients { dstate_s: of_s(&ds), dstate_z: of_z(&dz), ..none };
     let backward = LinearAttentionBackward::new(context, elu).unwrap();
@@ -418,9 +436,9 @@ fn the_twin_refuses_what_does_not_fit() {
     let own = Gradients::new(config(ELU, LinearMode::Causal), [1, 2, 1, 5, 5, 8, 12]);
     let short = Tensor::normal(1, [1, 2, 5, 11]);
     let mut inputs = own.host();
-    inputs.d_o = short.view();
+    inputs.dout = short.view();
     let message = inputs.shapes(&own.case.config).unwrap_err().to_string();
-    assert!(message.contains("d_o: axis v_dim: expected 12"), "{message}");
+    assert!(message.contains("dout: axis v_dim: expected 12"), "{message}");
 }
 
 proptest! {

@@ -18,12 +18,12 @@ operands! {
     /// | field | shape | dtype | |
     /// |---|---|---|---|
     /// | `q` … `state_max` | | | as [`LinearAttentionInputs`](crate::LinearAttentionInputs) has them: `state_…` is the state that came in |
-    /// | `d_o` | `[batch, q_heads, q_len, v_dim]` | float | the gradient of `o`; a row of zeros, repeated by strides of 0, where none comes through it |
+    /// | `dout` | `[batch, q_heads, q_len, v_dim]` | float | the gradient of `o`; a row of zeros, repeated by strides of 0, where none comes through it |
     /// | `dstate_s` | `[batch, kv_heads, features, v_dim]` | float | the gradient of the final `state_s` |
     /// | `dstate_z` | `[batch, kv_heads, features]` | float | the gradient of the final `state_z`; both of them or neither |
     LinearAttentionBackwardInputs {
         /// What every call has.
-        pub fn new(q: 4, k: 4, v: 4, d_o: 4);
+        pub fn new(q: 4, k: 4, v: 4, dout: 4);
         /// Queries.
         q: required float ["batch", "q_heads", "q_len", "head_dim"];
         /// Keys.
@@ -41,7 +41,7 @@ operands! {
         /// The state that came in: running maxima.
         state_max: optional statistic ["batch", "kv_heads", "features:max_features"].filled(Fill::Constant(0.0));
         /// The gradient of o.
-        d_o: required float ["batch", "q_heads", "q_len", "v_dim"];
+        dout: required float ["batch", "q_heads", "q_len", "v_dim"];
         /// The gradient of the final state's sums of ψ(k) vᵀ.
         dstate_s: optional float ["batch", "kv_heads", "features", "v_dim"].state();
         /// The gradient of the final state's sums of ψ(k).
@@ -58,7 +58,7 @@ operands! {
     /// be written where that of the final one was read (give the same views), or beside it in the same buffer. No other output may lie
     /// in a buffer of an input, even beside it.
     ///
-    /// NaN that forward makes NaN of makes gradients NaN: of d_o and q, that row's `dq` and the `dk` and `dv` of all keys it sees. What no
+    /// NaN that forward makes NaN of makes gradients NaN: of dout and q, that row's `dq` and the `dk` and `dv` of all keys it sees. What no
     /// row sees may hold anything.
     LinearAttentionGradients {
         /// None yet.
@@ -177,13 +177,13 @@ op! {
     /// ```no_run
     /// use wgpu_attention::{Context, LinearAttentionBackward, LinearAttentionBackwardInputs, LinearAttentionConfig};
     /// use wgpu_attention::{LinearAttentionGradients, LinearMode, TensorView};
-    /// # fn record(context: &Context, encoder: &mut wgpu::CommandEncoder, [q, k, v, d_o, dq, dk, dv]: [&wgpu::Buffer; 7])
+    /// # fn record(context: &Context, encoder: &mut wgpu::CommandEncoder, [q, k, v, dout, dq, dk, dv]: [&wgpu::Buffer; 7])
     /// # -> wgpu_attention::Result<()> {
     /// let backward = LinearAttentionBackward::new(context, LinearAttentionConfig::new().mode(LinearMode::Causal))?;
     /// let view = |buffer| TensorView::f32(buffer, [1, 8, 16384, 64]); // batch, heads, len, head_dim
     /// backward.record(
     ///     encoder,
-    ///     LinearAttentionBackwardInputs::new(view(q), view(k), view(v), view(d_o)),
+    ///     LinearAttentionBackwardInputs::new(view(q), view(k), view(v), view(dout)),
     ///     LinearAttentionGradients::new(view(dq), view(dk), view(dv)),
     /// )?;
     /// # Ok(())

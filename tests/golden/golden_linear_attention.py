@@ -343,7 +343,7 @@ def linear_attention_backward_cases():
             return sum((out[name] * f64(value)).sum() for name, value in incoming.items())
 
         gradients = jax.jit(jax.grad(loss))(given)
-        inputs |= {"d_o" if name == "o" else f"d{name}": value for name, value in incoming.items()}
+        inputs |= {"dout" if name == "o" else f"d{name}": value for name, value in incoming.items()}
         assert all(bool(jnp.isfinite(gradient).all()) for gradient in gradients.values()), name
         return name, config, inputs, {f"d{name}": value for name, value in gradients.items()}
 

@@ -17,7 +17,7 @@ use wgpu_attention::{
 #[derive(Clone, Debug)]
 pub struct Gradients {
     pub case: Case,
-    pub d_o: Tensor<4>,
+    pub dout: Tensor<4>,
     /// Of S and z.
     pub comes_in: Option<(Tensor<4>, Tensor<3>)>,
     /// Gradients, as everything but the case's own.
@@ -48,8 +48,8 @@ impl Outcome {
 impl Gradients {
     pub fn of(case: Case) -> Self {
         let [batch, q_heads, q_len, _] = case.q.shape;
-        let d_o = Tensor::normal(91, [batch, q_heads, q_len, case.v.shape[3]]);
-        Self { case, d_o, comes_in: None, dtype: DType::F32 }
+        let dout = Tensor::normal(91, [batch, q_heads, q_len, case.v.shape[3]]);
+        Self { case, dout, comes_in: None, dtype: DType::F32 }
     }
 
     pub fn new(config: LinearAttentionConfig, sizes: Sizes) -> Self {
@@ -88,7 +88,7 @@ impl Gradients {
             state_max: forward.state_max,
             dstate_s: self.comes_in.as_ref().map(|(s, _)| s.view()),
             dstate_z: self.comes_in.as_ref().map(|(_, z)| z.view()),
-            ..HostInputs::new(forward.q, forward.k, forward.v, self.d_o.view())
+            ..HostInputs::new(forward.q, forward.k, forward.v, self.dout.view())
         }
     }
 
@@ -108,7 +108,7 @@ impl Gradients {
         let [batch, kv_heads, features, v_dim] = self.case.state_shape().0;
         let input = |tensor: &Tensor<4>, dtype| Placed::input_as(context, tensor, placement, dtype);
         let given =
-            [(&self.case.q, stored.q), (&self.case.k, stored.k), (&self.case.v, stored.v), (&self.d_o, stored.o)]
+            [(&self.case.q, stored.q), (&self.case.k, stored.k), (&self.case.v, stored.v), (&self.dout, stored.o)]
                 .map(|(tensor, dtype)| input(tensor, dtype));
         let made = [&self.case.q, &self.case.k, &self.case.v]
             .map(|tensor| Placed::output_as(context, tensor.shape, placement, self.dtype));

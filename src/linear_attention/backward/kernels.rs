@@ -100,9 +100,9 @@ impl Form {
         let [queries, keys] = [true, false].map(|queries| self.rows(queries));
         let own = |features: Rows, name| if self.kind == Kind::Plain { Rows::Operand(name) } else { features };
         match role {
-            Role::Queries => [Rows::Operand("d_o"), Rows::Operand("v"), keys, own(queries, "q")],
-            Role::Keys => [Rows::Operand("v"), Rows::Operand("d_o"), queries, own(keys, "k")],
-            Role::Values => [keys, queries, Rows::Operand("d_o"), keys],
+            Role::Queries => [Rows::Operand("dout"), Rows::Operand("v"), keys, own(queries, "q")],
+            Role::Keys => [Rows::Operand("v"), Rows::Operand("dout"), queries, own(keys, "k")],
+            Role::Values => [keys, queries, Rows::Operand("dout"), keys],
         }
     }
 
@@ -324,11 +324,11 @@ impl Form {
 
     /// Forward's kernels, and in place of its rows those of their numbers.
     pub fn forward(&self, problem: &Problem, own: &ForwardProblem, tiles: &Tiles) -> forward::Kernels {
-        let load = fours!(problem.is_vec4(&["d_o"]), "linear_attention/", "load_beside");
+        let load = fours!(problem.is_vec4(&["dout"]), "linear_attention/", "load_beside");
         let stored = |rows: Rows| (rows == Rows::Workspace).then_some(Storage::Shared);
         let [q, k] = [true, false].map(|queries| self.rows(queries));
         let others = [
-            ("beside", Some(problem.storage("d_o"))),
+            ("beside", Some(problem.storage("dout"))),
             ("states", Some(Storage::Shared)),
             ("q", stored(q)),
             ("k", stored(k)),
@@ -379,7 +379,7 @@ impl Form {
         let halves = written.is_some_and(|(_, z)| z.storage.size() == 2);
         let own_z = [("OWN", Constant::U32(if halves { 2 } else { 1 }))];
         forward::Kernels {
-            chunk_state: tiles.sums(&self.config, own, ["q", "d_o"], in_workspace, counts),
+            chunk_state: tiles.sums(&self.config, own, ["q", "dout"], in_workspace, counts),
             prefix,
             load_state: copy(
                 own!("load_state"),

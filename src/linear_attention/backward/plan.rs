@@ -187,7 +187,7 @@ impl Pass<'_> {
 
     /// The steps that forward has, too.
     fn forward<'a, 'c>(&'a self, plan: &'a mut PlanBuilder<'c>, block: Block) -> Builder<'a, 'c> {
-        let d_o = self.problem.view("d_o").unwrap_or(View::NOWHERE);
+        let dout = self.problem.view("dout").unwrap_or(View::NOWHERE);
         Builder {
             plan,
             kernels: &self.forward,
@@ -196,7 +196,7 @@ impl Pass<'_> {
             tile: Tile::GPU,
             tiles: Some(self.tiles),
             rounds: self.space.rounds,
-            views: vec![("states", self.states), ("numbers", self.numbers), ("beside", d_o), ("o", d_o)],
+            views: vec![("states", self.states), ("numbers", self.numbers), ("beside", dout), ("o", dout)],
             numbers: self.places(block),
             key_features: self.key_features,
             query_features: self.query_features,
@@ -208,9 +208,9 @@ impl Pass<'_> {
         let mut builder = self.forward(plan, block);
         builder.kernels = &self.reverse;
         builder.rounds.carries = CARRIES;
-        let d_o = self.problem.view("d_o").unwrap_or(View::NOWHERE);
+        let dout = self.problem.view("dout").unwrap_or(View::NOWHERE);
         builder.views =
-            vec![("states", self.reversed), ("numbers", self.numbers), ("v", d_o), ("key_states", self.states)];
+            vec![("states", self.reversed), ("numbers", self.numbers), ("v", dout), ("key_states", self.states)];
         builder.numbers.extend([
             ("group", self.group.into()),
             ("kv_len", self.problem.shapes.q_len.into()),

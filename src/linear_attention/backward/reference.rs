@@ -132,7 +132,7 @@ impl<'p, T: Real> Pass<'p, T> {
         let Head { config, order, v_dim, features, at: [b, _], .. } = *self.head;
         let zero = T::new(0.0);
         let raw: Vec<f32> = (0..self.inputs.q.shape()[3]).map(|c| self.inputs.q.at([b, h, i, c])).collect();
-        let d_o: Vec<T> = (0..v_dim).map(|c| T::new(self.inputs.d_o.at([b, h, i, c]).into())).collect();
+        let dout: Vec<T> = (0..v_dim).map(|c| T::new(self.inputs.dout.at([b, h, i, c]).into())).collect();
         let query = self.head.map(raw.clone(), true);
         let mut dquery = vec![zero; features];
         if config.is_efficient_attention() {
@@ -141,8 +141,8 @@ impl<'p, T: Real> Pass<'p, T> {
                 let Some((s, z, _)) = self.column(f) else { continue };
                 let phi = query[f].exp();
                 for c in order.indices(v_dim) {
-                    dquery[f] += phi * s[c] / z * d_o[c];
-                    self.ds[f][c] += phi * d_o[c] / z;
+                    dquery[f] += phi * s[c] / z * dout[c];
+                    self.ds[f][c] += phi * dout[c] / z;
                 }
             }
             return self.head.pull(&raw, &query, &dquery, true);
@@ -179,12 +179,12 @@ impl<'p, T: Real> Pass<'p, T> {
                 let divisor = sum + (T::new(f64::from(eps).ln()) - log_scale).exp();
                 let mut dot = zero;
                 for c in order.indices(v_dim) {
-                    dot += d_o[c] * (o[c] / divisor);
+                    dot += dout[c] * (o[c] / divisor);
                 }
                 (T::new(1.0) / divisor, -dot / divisor)
             }
         };
-        let dn: Vec<T> = d_o.iter().map(|&d| d * factor).collect();
+        let dn: Vec<T> = dout.iter().map(|&d| d * factor).collect();
 
         // Through the weight of each key, and of the state.
         for j in order.indices(keys) {
@@ -414,7 +414,7 @@ mod tests {
         fn inputs(&self, state: bool) -> HostInputs<'_> {
             let [b, qh, kh, n, m, d, e] = self.sizes;
             let (f, [q, k, v, s, z]) = (self.features, &self.tensors);
-            let [d_o, ds, dz] = &self.comes_in;
+            let [dout, ds, dz] = &self.comes_in;
             let max = self.max.as_ref().map(|max| view(max, [b, kh, max.len() / (b * kh)]));
             HostInputs {
                 projection: self.projection.as_ref().map(|w| view(w, [5, d])),
@@ -428,7 +428,7 @@ mod tests {
                     view(q, [b, qh, n, d]),
                     view(k, [b, kh, m, d]),
                     view(v, [b, kh, m, e]),
-                    view(d_o, [b, qh, n, e]),
+                    view(dout, [b, qh, n, e]),
                 )
             }
         }
@@ -442,11 +442,11 @@ mod tests {
                 _ => 1.0,
             };
             let e = self.sizes[6];
-            let [d_o, ds, dz] = &self.comes_in;
+            let [dout, ds, dz] = &self.comes_in;
             let dot = |x: &[f64], d: &[f32], factor: &dyn Fn(usize) -> f64| {
                 x.iter().zip(d).enumerate().map(|(i, (x, d))| x * f64::from(*d) * factor(i)).sum::<f64>()
             };
-            dot(&out.o, d_o, &|_| 1.0) + dot(&out.state_s, ds, &|i| factor(i / e)) + dot(&out.state_z, dz, &factor)
+            dot(&out.o, dout, &|_| 1.0) + dot(&out.state_s, ds, &|i| factor(i / e)) + dot(&out.state_z, dz, &factor)
         }
 
         fn check(mut self, state: bool) {
@@ -520,8 +520,8 @@ mod tests {
             .normalization(Normalization::None)
             .mode(LinearMode::Causal);
         let shape = [1, 1, 2, 1];
-        let (q, k, v, d_o) = ([2.0, 3.0], [5.0, 7.0], [11.0, 13.0], [0.5, 2.0]);
-        let inputs = HostInputs::new(view(&q, shape), view(&k, shape), view(&v, shape), view(&d_o, shape));
+        let (q, k, v, dout) = ([2.0, 3.0], [5.0, 7.0], [11.0, 13.0], [0.5, 2.0]);
+        let inputs = HostInputs::new(view(&q, shape), view(&k, shape), view(&v, shape), view(&dout, shape));
         let got = linear_attention_backward(&config, &inputs).expect("a call");
         assert_eq!(got.dq, [0.5 * 5.0 * 11.0, 2.0 * (5.0 * 11.0 + 7.0 * 13.0)]);
         assert_eq!(got.dk, [(0.5 * 2.0 + 2.0 * 3.0) * 11.0, 2.0 * 3.0 * 13.0]);

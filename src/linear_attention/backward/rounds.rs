@@ -104,9 +104,9 @@ impl Space {
     }
 }
 
-/// Keys or queries that one workgroup adds up in full mode: about 32 chunks, as forward has them.
+/// Keys or queries that one workgroup adds up in full mode: about 32 chunks, as forward has them; whole tiles, which end where rounds do.
 fn full_chunk_len(len: u32) -> u32 {
-    len.div_ceil(32).next_multiple_of(8).clamp(128, 4096)
+    len.div_ceil(32).next_multiple_of(Form::tile_rows()).clamp(128, 4096)
 }
 
 /// The gradients that a call has.
