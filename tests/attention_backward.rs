@@ -12,7 +12,9 @@ mod twin;
 
 use case::{Case, Wanted};
 use common::{Placement, Tensor, assert_same_bits, context, own_and_any_gpu};
-use wgpu_attention::{AttentionConfig, Causal, Context, ContextOptions, DType, Scale, half};
+use wgpu_attention::{
+    AttentionBackward, AttentionBackwardShapes, AttentionConfig, Causal, Context, ContextOptions, DType, Scale, half,
+};
 
 const CAUSALS: [Causal; 6] = [
     Causal::None,
@@ -156,6 +158,16 @@ fn ranges_of_what_is_walked() {
             }
         }
     }
+}
+
+/// Of one query each, heads take a step each.
+#[test]
+fn heads_of_few_queries_are_walked_in_whole_steps() {
+    let split = with(context(), |options| options.max_keys_per_split = Some(32));
+    let op = AttentionBackward::new(&split, AttentionConfig::new()).expect("a config");
+    let shapes = AttentionBackwardShapes { q_heads: 32, q_len: 1, ..AttentionBackwardShapes::new(1, 1, 64, 8) };
+    let plan = op.plan(&AttentionBackwardShapes { dq: false, ..shapes }, DType::F32).expect("a plan");
+    assert!(plan.reason().contains("32 queries in 32 ranges"), "{}", plan.reason());
 }
 
 /// Where there is no room for what all heads leave, some go first.
