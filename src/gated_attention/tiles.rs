@@ -77,6 +77,11 @@ pub(crate) struct Tile {
 }
 
 impl Tile {
+    /// Of no row of the table, and for any sizes.
+    pub fn of(kernel: Kernel, v_chunks: u32) -> Self {
+        Self { adapter: Adapter::Gpu, rows: [0, ANY], dims: [ANY, ANY], v_chunks, kernel }
+    }
+
     /// Whether it is for these sizes; `chunk`, if there are chunks.
     fn takes(&self, shapes: &GatedAttentionShapes, chunk: Option<u32>) -> bool {
         let rows = rows_that_share(self.kernel, shapes, chunk);
@@ -189,9 +194,8 @@ pub(super) fn tiles_of(
     limits: &wgpu::Limits,
 ) -> Result<Vec<Tile>> {
     const V_CHUNKS: u32 = 32;
-    let on = |kernel| Tile { adapter: Adapter::Gpu, rows: [0, ANY], dims: [ANY, ANY], v_chunks: V_CHUNKS, kernel };
     let tiles = RowTile::list(tier, rows, [shapes.key_dim, 4 * v_block_of(shapes, V_CHUNKS)], limits)?;
-    Ok(tiles.into_iter().map(|tile| on(Kernel::Matrices(tile))).collect())
+    Ok(tiles.into_iter().map(|tile| Tile::of(Kernel::Matrices(tile), V_CHUNKS)).collect())
 }
 
 /// The rows of the table that are for this device, the size of llvmpipe's subgroups, and bytes of workgroup memory.

@@ -10,7 +10,6 @@ use super::super::tiles::{Choice, select};
 use super::kernels::{self, To};
 use super::tiles::{Of, Sweep, Tile};
 use super::{GatedAttentionBackward, GatedAttentionBackwardShapes, OPERANDS};
-use crate::context::Capabilities;
 use crate::dispatch::{Plan, PlanBuilder, Value, View};
 use crate::op::{self, Access, GivenNames, Kernels, Operand, Shapes};
 use crate::row_kernel::Kernel;
@@ -212,8 +211,7 @@ impl<'a, 'c> Pass<'a, 'c> {
         // Of values, four dims go along, which nobody reads. By a GPU's kernel everywhere, whose scores are those of the kernels here to
         // the last bit: where a row's only weights are of scores that cancel, no others would add up to one.
         let problem = self.forward(shapes.v_dim.min(4), [None, None]);
-        let gpu = Capabilities { is_cpu: false, ..self.plan.device().clone() };
-        let choice = Tile::of_sums(select(self.config, &problem, &gpu, None)?, self.plan.device());
+        let choice = Tile::of_sums(self.config, &problem, self.plan.device())?;
         let (config, views) = (self.config, self.views.clone());
         let delta = self.wanted[0] || self.wanted[1];
         let kernel = kernels::rows(config, self.problem, delta);

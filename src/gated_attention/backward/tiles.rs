@@ -1,11 +1,14 @@
 //! The tiles of the kernels that walk rows, and the ranges that they walk.
 
 use super::super::config::GatedAttentionConfig;
-use super::super::tiles::Choice;
+use super::super::offers::Offer;
+use super::super::plan::Problem;
+use super::super::tiles::{self as forward, Choice, select};
 use super::GatedAttentionBackwardShapes;
+use crate::Result;
 use crate::adapter::Adapter;
 use crate::context::Capabilities;
-use crate::row_kernel::{Kernel, least_range};
+use crate::row_kernel::{Kernel, KeyRange, least_range};
 use crate::tensor::product;
 use crate::tile::{Grid, grid};
 
@@ -51,12 +54,15 @@ impl Tile {
         Self { grid: if fits || widest == SMALL { widest } else { half }, v_block }
     }
 
-    /// The kernel that adds up weights.
-    pub fn of_sums(choice: Choice, device: &Capabilities) -> Choice {
-        match Adapter::of(device) {
-            Adapter::Gpu => choice,
-            _ => Choice { kernel: Kernel::Tiled(SMALL), shuffle: false, ..choice },
+    /// The kernel that adds up weights, and its ranges of keys: a GPU's everywhere.
+    pub fn of_sums(config: &GatedAttentionConfig, problem: &Problem, device: &Capabilities) -> Result<Choice> {
+        if Adapter::of(device) == Adapter::Gpu {
+            return select(config, problem, device, None);
         }
+        // Ranges are as long as the tile that runs may walk.
+        let small = Offer { tile: forward::Tile::of(Kernel::Tiled(SMALL), 1), range: KeyRange(None) };
+        let gpu = Capabilities { is_cpu: false, min_subgroup_size: None, ..device.clone() };
+        select(config, problem, &gpu, Some(&small))
     }
 
     /// The most loop iterations of a step, counting one more for the exit of each run of a loop.
@@ -186,5 +192,33 @@ impl Sweep {
     /// Workgroups of so many blocks of results.
     pub fn workgroups(&self, batch: u32, blocks: u32) -> u64 {
         product([batch, self.own_heads, self.chunks, self.row_tiles, self.splits, blocks])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::shapes::GatedAttentionShapes;
+    use super::*;
+    use crate::{GatedAttention, GauWeights};
+
+    const CAP: u32 = 65_535;
+
+    fn llvmpipe() -> Capabilities {
+        Capabilities { is_cpu: true, is_llvmpipe: true, loop_cap: Some(CAP), ..Capabilities::plain() }
+    }
+
+    #[test]
+    fn sums_of_weights_stay_under_the_loop_cap() {
+        let config = GatedAttentionConfig::new().weights(GauWeights::Softmax);
+        for key_dim in [8, 128, 256] {
+            let problem =
+                Problem::contiguous::<GatedAttention>(&config, GatedAttentionShapes::gau(1, 1, 1 << 20, key_dim, 4));
+            let choice = Tile::of_sums(&config, &problem, &llvmpipe()).unwrap();
+            let Kernel::Tiled(grid) = choice.kernel else { unreachable!() };
+            let steps = choice.split_keys.div_ceil(grid.keys(choice.v_block));
+            let needed = steps * grid.iterations(key_dim, choice.v_block);
+            assert!(grid == SMALL && !choice.shuffle && (CAP / 2..=CAP).contains(&needed), "{needed}: {choice:?}");
+            assert!(u64::from(choice.splits) * u64::from(choice.split_keys) >= 1 << 20);
+        }
     }
 }
