@@ -317,8 +317,10 @@ impl<'a, 'c> Pass<'a, 'c> {
         views.extend(self.problem.view("k_lin").map(|view| ("q_lin", view)));
         views.extend(self.problem.view("v").map(|view| ("values", view)));
         views.push(("gradient", gradient.unwrap_or(View::NOWHERE)));
+        let dims = [shapes.key_dim, shapes.v_dim];
+        self.plan.expect_loops(sweep.told(), sweep.iterations(dims))?;
         let walked = sweep.walked_chunk.min(sweep.split_rows);
-        let flops = sweep.flops_per_row([shapes.key_dim, shapes.v_dim]) * product([walked, sweep.split_heads]);
+        let flops = sweep.flops_per_row(dims) * product([walked, sweep.split_heads]);
         let workgroups = sweep.workgroups(shapes.batch, blocks.len() as u32);
         self.plan.dispatch(&kernel, workgroups, flops, &values, &views)
     }
@@ -468,6 +470,8 @@ impl<'a, 'c> Pass<'a, 'c> {
         states: &States,
     ) -> Result<()> {
         let mut call = Call { plan: self.plan, config: self.config, problem, choice, views: self.views.clone() };
+        let needed = choice.state_iterations(problem.shapes.key_dim, chunk.min(problem.shapes.kv_len));
+        call.plan.expect_loops("the state of a chunk", needed)?;
         call.chunk_states(chunk, states)?;
         call.prefix(chunk, states, false)
     }
