@@ -188,6 +188,20 @@ fn a_million_keys_and_many_queries() {
     }
 }
 
+/// Four rows of which one is the last of a head and three are the first of the next see keys far apart, which some driver's loops do
+/// not reach one by one.
+#[test]
+fn a_masks_keys_are_counted_where_a_tile_holds_two_heads() {
+    let len = 66_001;
+    let config = AttentionConfig::new().scale(Scale::LOG_N).causal(Causal::TopLeft).window(Some(80), None);
+    let case = Case::new(config, [1, 2, 1, len, len, 2, 2]).with_mask([1, 1, 1, len]);
+    let case = Case { wanted: Wanted { dq: true, dk: false, dv: false, rest: false }, ..case };
+    let each = Case { k: case.k.repeat_heads(2), v: case.v.repeat_heads(2), ..case.clone() };
+    let saved = [(0.0, 2), (4.0, 1), (4.0, 1)].map(|(x, dim)| Tensor::filled(x, [1, 2, len, dim]));
+    let [own, each] = [case, each].map(|case| case.run_with_saved(saved.clone(), context()));
+    assert_same_bits("dq", &own[0].1, &each[0].1);
+}
+
 /// What flows back from lse and the entropy alone, without a gradient of o.
 #[test]
 fn gradients_of_statistics_alone() {
