@@ -12,7 +12,9 @@ mod twin;
 
 use case::{Case, Wanted};
 use common::{Placement, Tensor, assert_same_bits, context, own_and_any_gpu};
-use wgpu_attention::{AttentionConfig, Causal, Context, ContextOptions, DType, Scale, half};
+use wgpu_attention::{
+    AttentionBackward, AttentionBackwardShapes, AttentionConfig, Causal, Context, ContextOptions, DType, Scale, half,
+};
 
 const CAUSALS: [Causal; 6] = [
     Causal::None,
@@ -158,6 +160,16 @@ fn ranges_of_what_is_walked() {
     }
 }
 
+/// Of one query each, heads take a step each.
+#[test]
+fn heads_of_few_queries_are_walked_in_whole_steps() {
+    let split = with(context(), |options| options.max_keys_per_split = Some(32));
+    let op = AttentionBackward::new(&split, AttentionConfig::new()).expect("a config");
+    let shapes = AttentionBackwardShapes { q_heads: 32, q_len: 1, ..AttentionBackwardShapes::new(1, 1, 64, 8) };
+    let plan = op.plan(&AttentionBackwardShapes { dq: false, ..shapes }, DType::F32).expect("a plan");
+    assert!(plan.reason().contains("32 queries in 32 ranges"), "{}", plan.reason());
+}
+
 /// Where there is no room for what all heads leave, some go first.
 #[test]
 fn blocks_of_heads() {
@@ -174,6 +186,20 @@ fn a_million_keys_and_many_queries() {
         let case = Case::new(AttentionConfig::new(), [1, 1, 1, q_len, kv_len, 2, 2]);
         case.check("long");
     }
+}
+
+/// Four rows of which one is the last of a head and three are the first of the next see keys far apart, which some driver's loops do
+/// not reach one by one.
+#[test]
+fn a_masks_keys_are_counted_where_a_tile_holds_two_heads() {
+    let len = 66_001;
+    let config = AttentionConfig::new().scale(Scale::LOG_N).causal(Causal::TopLeft).window(Some(80), None);
+    let case = Case::new(config, [1, 2, 1, len, len, 2, 2]).with_mask([1, 1, 1, len]);
+    let case = Case { wanted: Wanted { dq: true, dk: false, dv: false, rest: false }, ..case };
+    let each = Case { k: case.k.repeat_heads(2), v: case.v.repeat_heads(2), ..case.clone() };
+    let saved = [(0.0, 2), (4.0, 1), (4.0, 1)].map(|(x, dim)| Tensor::filled(x, [1, 2, len, dim]));
+    let [own, each] = [case, each].map(|case| case.run_with_saved(saved.clone(), context()));
+    assert_same_bits("dq", &own[0].1, &each[0].1);
 }
 
 /// What flows back from lse and the entropy alone, without a gradient of o.

@@ -400,6 +400,36 @@ fn what_is_wrong_is_refused_by_name() {
     assert!(op.prepare(inputs, gradients).is_ok(), "dv does not need it");
 }
 
+/// Forward walks some of them: it has one product a pair less, and one head.
+#[test]
+fn chunks_past_the_loop_cap_are_refused() {
+    if context().capabilities().loop_cap.is_none() {
+        return;
+    }
+    let refused = |chunk, q_heads, wanted: [bool; 3]| {
+        let op =
+            GatedAttentionBackward::new(context(), mixed(chunk, QuadraticDivisor::ChunkDim, LinearDivisor::Tokens));
+        let [dq, dk, dv] = wanted;
+        let shapes = GatedAttentionBackwardShapes {
+            q_heads,
+            dq,
+            dk,
+            dv,
+            ..GatedAttentionBackwardShapes::new(1, 1, 1 << 16, 8, 8)
+        };
+        op.expect("a config").plan(&shapes, DType::F32).err().map_or(String::new(), |error| error.to_string())
+    };
+    for (chunk, q_heads, wanted, what) in [
+        (1 << 16, 1, [true, false, false], "the keys that a query"),
+        (1 << 14, 4, [false, true, false], "the queries that a key"),
+        (1 << 14, 4, [false, false, true], "the queries that a value"),
+    ] {
+        let refused = refused(chunk, q_heads, wanted);
+        assert!(refused.contains(what) && refused.contains("loop iterations"), "{refused}");
+    }
+    assert_eq!(refused(1 << 14, 1, [true, false, false]), "");
+}
+
 proptest! {
     #![proptest_config(any(12))]
 

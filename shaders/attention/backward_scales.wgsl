@@ -96,14 +96,18 @@ fn main(
     }
 }
 
-// Of rows whose keys all lanes count.
+// Of rows whose keys all lanes count, each every LANES-th: rows of two heads may see keys far apart.
 fn shared_scales(rows: Rows, invocation: u32, lane: u32) -> vec4<f32> {
-    let keys = max(rows.hi - rows.lo, vec4(0));
-    let each = (keys + vec4(i32(LANES) - 1)) / i32(LANES);
-    var own = rows;
-    own.lo = rows.lo + min(i32(lane) * each, keys);
-    own.hi = rows.lo + min((i32(lane) + 1) * each, keys);
-    counts[invocation] = visible_keys(own);
+    let lo = rows.lo;
+    let hi = rows.hi;
+    let begin = min(min(lo.x, lo.y), min(lo.z, lo.w));
+    let end = max(max(hi.x, hi.y), max(hi.z, hi.w));
+    var own = vec4(0u);
+    for (var j = begin + i32(lane); j < end; j += i32(LANES)) {
+        let see = (vec4(j) >= lo) & (vec4(j) < hi);
+        own += select(vec4(0u), vec4(1u), mask_at(rows, vec4(u32(j)), see));
+    }
+    counts[invocation] = own;
     for (var half = LANES / 2u; half > 0u; half /= 2u) {
         workgroupBarrier();
         if (lane < half) {

@@ -133,6 +133,11 @@ op! {
     /// The workspace holds four numbers a row; partial sums where few tiles would leave a GPU idle; and, where gradients of scales are
     /// asked for or nine buffers would be bound, sums of the size of the gradients.
     ///
+    /// The weights are made again from an lse of f32, whose rounding, up to |lse| 2⁻²⁴, is a relative error of every weight of the row,
+    /// beside that of the scores, which forward has too. At an lse of 10⁴ that is less than a thousandth; under a bias of −10⁹ for a whole
+    /// row, lse and scores are multiples of 64, and weights are off by factors of up to e³². A row whose every visible score counts as
+    /// −10³⁸ has weights of 1 each in place of 1/n. Hide the keys of such rows by the mask, or let no gradient come in for them.
+    ///
     /// A config that asks for [`Matrices::F16`](crate::Matrices) is refused: the gradients are those of f32 products, and rounding them
     /// otherwise is not offered.
     ///

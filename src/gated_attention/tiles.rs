@@ -77,6 +77,11 @@ pub(crate) struct Tile {
 }
 
 impl Tile {
+    /// Of no row of the table, and for any sizes.
+    pub fn of(kernel: Kernel, v_chunks: u32) -> Self {
+        Self { adapter: Adapter::Gpu, rows: [0, ANY], dims: [ANY, ANY], v_chunks, kernel }
+    }
+
     /// Whether it is for these sizes; `chunk`, if there are chunks.
     fn takes(&self, shapes: &GatedAttentionShapes, chunk: Option<u32>) -> bool {
         let rows = rows_that_share(self.kernel, shapes, chunk);
@@ -189,9 +194,8 @@ pub(super) fn tiles_of(
     limits: &wgpu::Limits,
 ) -> Result<Vec<Tile>> {
     const V_CHUNKS: u32 = 32;
-    let on = |kernel| Tile { adapter: Adapter::Gpu, rows: [0, ANY], dims: [ANY, ANY], v_chunks: V_CHUNKS, kernel };
     let tiles = RowTile::list(tier, rows, [shapes.key_dim, 4 * v_block_of(shapes, V_CHUNKS)], limits)?;
-    Ok(tiles.into_iter().map(|tile| on(Kernel::Matrices(tile))).collect())
+    Ok(tiles.into_iter().map(|tile| Tile::of(Kernel::Matrices(tile), V_CHUNKS)).collect())
 }
 
 /// The rows of the table that are for this device, the size of llvmpipe's subgroups, and bytes of workgroup memory.
@@ -264,6 +268,19 @@ impl Choice {
             }
             Kernel::Own(none) => match none {},
         }
+    }
+
+    /// Loop iterations of its steps over so many tokens.
+    pub fn state_iterations(&self, key_dim: u32, tokens: u32) -> u64 {
+        let state = self.state(key_dim);
+        let (step, per_step) = match state.kernel {
+            StateKernel::Tiled(grid) => {
+                let bring_v = (grid.slab * state.v_block).div_ceil(grid.width(state.v_block) * grid.height) + 1;
+                (grid.slab, 1 + bring_v + grid.slab)
+            }
+            StateKernel::Rows { .. } => (KEYS_PER_STEP, state.v_block + 2),
+        };
+        u64::from(tokens.div_ceil(step)) * u64::from(per_step)
     }
 }
 
@@ -397,19 +414,10 @@ fn check_chunks_under_loop_cap(shapes: &GatedAttentionShapes, chunk: u32, choice
     let (once, per_step) = iterations(shapes, choice);
     let own = chunk.min(shapes.kv_len);
     let steps = u64::from(own.div_ceil(step(choice.kernel, choice.v_block)));
-    let state = choice.state(shapes.key_dim);
-    let (state_step, per_state_step) = match state.kernel {
-        StateKernel::Tiled(grid) => {
-            let bring_v = (grid.slab * state.v_block).div_ceil(grid.width(state.v_block) * grid.height) + 1;
-            (grid.slab, 1 + bring_v + grid.slab)
-        }
-        StateKernel::Rows { .. } => (KEYS_PER_STEP, state.v_block + 2),
-    };
-    let state_steps = u64::from(own.div_ceil(state_step));
     let once = once + linear_iterations(shapes, choice);
     let needed = [
         ("a chunk", u64::from(once) + steps * u64::from(per_step)),
-        ("the state of a chunk", u64::from(once) + state_steps * u64::from(per_state_step)),
+        ("the state of a chunk", u64::from(once) + choice.state_iterations(shapes.key_dim, own)),
         ("the sum over chunks", u64::from(shapes.kv_len.div_ceil(chunk)) + 1),
     ];
     let over = needed.into_iter().filter(|&(_, needed)| needed > cap.into());

@@ -233,7 +233,11 @@ impl Case {
 
     /// With what forward made of another case.
     pub fn run_with_saved_of(&self, other: &Self, context: &Context) -> Gradients {
-        self.call(context, Placement::Aligned, other.saved(), once(context)).1
+        self.run_with_saved(other.saved(), context)
+    }
+
+    pub fn run_with_saved(&self, saved: [Tensor<4>; 3], context: &Context) -> Gradients {
+        self.call(context, Placement::Aligned, saved, once(context)).1
     }
 
     /// The same call so many times.

@@ -255,9 +255,11 @@ impl Backward<'_> {
         let record = head_dim.div_ceil(4) + v_dim.div_ceil(4);
         let of_out = u32::from(dout) * v_dim;
         let products = head_dim + u32::from(dk) * (head_dim + of_out) + u32::from(dv) * of_out;
+        // Each head is walked in whole steps.
+        let of_head = q_len.max(1).next_multiple_of(tiles.keys());
         let walk = Walk {
             tiles: product([batch, kv_heads, key_tiles]),
-            length: self.group().saturating_mul(q_len),
+            length: self.group().saturating_mul(of_head),
             step: tiles.keys(),
             least: 4,
             flops: 2 * product([products, tiles.rows(), tiles.keys()]),
@@ -266,7 +268,7 @@ impl Backward<'_> {
         };
         let range = walk.range(device, device.options.max_keys_per_split, plan.workspace_bytes());
         // Some heads, or some queries of one. Without a gradient of o there is none of v, whatever is walked.
-        let (split_heads, split_rows) = match range / q_len.max(1) {
+        let (split_heads, split_rows) = match range / of_head {
             0 => (1, range),
             heads => (heads.min(self.group()), q_len.max(1)),
         };
@@ -297,7 +299,7 @@ impl Backward<'_> {
             }
             Ok(())
         })?;
-        let reason = tell("keys", tiles, "queries", (splits, walk.length));
+        let reason = tell("keys", tiles, "queries", (splits, self.group() * q_len));
         Ok((
             self.flops(products),
             if crowded { reason + ", combined as nine buffers are more than bound" } else { reason },

@@ -10,7 +10,6 @@ use super::super::tiles::{Choice, select};
 use super::kernels::{self, To};
 use super::tiles::{Of, Sweep, Tile};
 use super::{GatedAttentionBackward, GatedAttentionBackwardShapes, OPERANDS};
-use crate::context::Capabilities;
 use crate::dispatch::{Plan, PlanBuilder, Value, View};
 use crate::op::{self, Access, GivenNames, Kernels, Operand, Shapes};
 use crate::row_kernel::Kernel;
@@ -212,8 +211,7 @@ impl<'a, 'c> Pass<'a, 'c> {
         // Of values, four dims go along, which nobody reads. By a GPU's kernel everywhere, whose scores are those of the kernels here to
         // the last bit: where a row's only weights are of scores that cancel, no others would add up to one.
         let problem = self.forward(shapes.v_dim.min(4), [None, None]);
-        let gpu = Capabilities { is_cpu: false, ..self.plan.device().clone() };
-        let choice = Tile::of_sums(select(self.config, &problem, &gpu, None)?, self.plan.device());
+        let choice = Tile::of_sums(self.config, &problem, self.plan.device())?;
         let (config, views) = (self.config, self.views.clone());
         let delta = self.wanted[0] || self.wanted[1];
         let kernel = kernels::rows(config, self.problem, delta);
@@ -319,8 +317,10 @@ impl<'a, 'c> Pass<'a, 'c> {
         views.extend(self.problem.view("k_lin").map(|view| ("q_lin", view)));
         views.extend(self.problem.view("v").map(|view| ("values", view)));
         views.push(("gradient", gradient.unwrap_or(View::NOWHERE)));
+        let dims = [shapes.key_dim, shapes.v_dim];
+        self.plan.expect_loops(sweep.told(), sweep.iterations(dims))?;
         let walked = sweep.walked_chunk.min(sweep.split_rows);
-        let flops = sweep.flops_per_row([shapes.key_dim, shapes.v_dim]) * product([walked, sweep.split_heads]);
+        let flops = sweep.flops_per_row(dims) * product([walked, sweep.split_heads]);
         let workgroups = sweep.workgroups(shapes.batch, blocks.len() as u32);
         self.plan.dispatch(&kernel, workgroups, flops, &values, &views)
     }
@@ -470,6 +470,8 @@ impl<'a, 'c> Pass<'a, 'c> {
         states: &States,
     ) -> Result<()> {
         let mut call = Call { plan: self.plan, config: self.config, problem, choice, views: self.views.clone() };
+        let needed = choice.state_iterations(problem.shapes.key_dim, chunk.min(problem.shapes.kv_len));
+        call.plan.expect_loops("the state of a chunk", needed)?;
         call.chunk_states(chunk, states)?;
         call.prefix(chunk, states, false)
     }

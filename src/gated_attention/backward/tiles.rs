@@ -1,11 +1,14 @@
 //! The tiles of the kernels that walk rows, and the ranges that they walk.
 
 use super::super::config::GatedAttentionConfig;
-use super::super::tiles::Choice;
+use super::super::offers::Offer;
+use super::super::plan::Problem;
+use super::super::tiles::{self as forward, Choice, select};
 use super::GatedAttentionBackwardShapes;
+use crate::Result;
 use crate::adapter::Adapter;
 use crate::context::Capabilities;
-use crate::row_kernel::{Kernel, least_range};
+use crate::row_kernel::{Kernel, KeyRange, least_range};
 use crate::tensor::product;
 use crate::tile::{Grid, grid};
 
@@ -27,6 +30,9 @@ pub(super) struct Tile {
 /// Workgroups that occupy a GPU; fewer split what they walk, but into no ranges below the least.
 const ENOUGH_FOR_A_GPU: u64 = 256;
 const LEAST_RANGE: u32 = 256;
+
+/// Loop iterations at most before and after steps: the linear part of up to 256 key dims is the longest.
+const ONCE: u32 = 512;
 
 /// Of software drivers, which compile a GPU's for seconds.
 const SMALL: Grid = grid([8, 1, 4, 4], 8);
@@ -51,12 +57,15 @@ impl Tile {
         Self { grid: if fits || widest == SMALL { widest } else { half }, v_block }
     }
 
-    /// The kernel that adds up weights.
-    pub fn of_sums(choice: Choice, device: &Capabilities) -> Choice {
-        match Adapter::of(device) {
-            Adapter::Gpu => choice,
-            _ => Choice { kernel: Kernel::Tiled(SMALL), shuffle: false, ..choice },
+    /// The kernel that adds up weights, and its ranges of keys: a GPU's everywhere.
+    pub fn of_sums(config: &GatedAttentionConfig, problem: &Problem, device: &Capabilities) -> Result<Choice> {
+        if Adapter::of(device) == Adapter::Gpu {
+            return select(config, problem, device, None);
         }
+        // Ranges are as long as the tile that runs may walk.
+        let small = Offer { tile: forward::Tile::of(Kernel::Tiled(SMALL), 1), range: KeyRange(None) };
+        let gpu = Capabilities { is_cpu: false, min_subgroup_size: None, ..device.clone() };
+        select(config, problem, &gpu, Some(&small))
     }
 
     /// The most loop iterations of a step, counting one more for the exit of each run of a loop.
@@ -159,10 +168,12 @@ impl Sweep {
             bound = bound.min((rows as u32).next_multiple_of(LEAST_RANGE).max(least));
         }
         if let Some(cap) = device.loop_cap {
-            let steps = cap.saturating_sub(512) / self.tile.iterations(self.of, dims) / self.split_heads;
-            if steps == 0 {
+            let steps =
+                |heads: u32| (cap.saturating_sub(ONCE) / heads).saturating_sub(2) / self.tile.iterations(self.of, dims);
+            if steps(self.split_heads) == 0 {
                 self.split_heads = 1;
             }
+            let steps = steps(self.split_heads);
             bound = bound.min(steps.max(1).saturating_mul(step));
         }
         let by_work = device.options.max_flops_per_dispatch / self.flops_per_row(dims) / u64::from(self.split_heads);
@@ -170,6 +181,23 @@ impl Sweep {
         self.split_rows = (bound - bound % step).min(whole);
         self.row_splits = self.walked_len.div_ceil(self.split_rows).max(1);
         self.splits = self.row_splits * walked_heads.div_ceil(self.split_heads);
+    }
+
+    /// What it is, where it is refused.
+    pub fn told(&self) -> &'static str {
+        match self.of {
+            Of::Queries => "the keys that a query of a chunk meets",
+            Of::Keys => "the queries that a key of a chunk meets, of all heads that share it",
+            Of::Values => "the queries that a value of a chunk meets, of all heads that share it",
+        }
+    }
+
+    /// The most loop iterations of an invocation. Chunks are walked whole.
+    pub fn iterations(&self, dims: [u32; 2]) -> u64 {
+        let rows = self.walked_chunk.min(self.split_rows);
+        let steps = rows.div_ceil(self.tile.grid.keys(self.tile.v_block));
+        let of_head = u64::from(self.tile.iterations(self.of, dims)) * u64::from(steps) + 2;
+        u64::from(ONCE) + u64::from(self.split_heads) * of_head
     }
 
     /// What one workgroup does for each row that it walks.
@@ -186,5 +214,58 @@ impl Sweep {
     /// Workgroups of so many blocks of results.
     pub fn workgroups(&self, batch: u32, blocks: u32) -> u64 {
         product([batch, self.own_heads, self.chunks, self.row_tiles, self.splits, blocks])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::shapes::GatedAttentionShapes;
+    use super::*;
+    use crate::{GatedAttention, GauMode, GauWeights, LinearDivisor, QuadraticDivisor};
+
+    const CAP: u32 = 65_535;
+
+    fn llvmpipe() -> Capabilities {
+        Capabilities { is_cpu: true, is_llvmpipe: true, loop_cap: Some(CAP), ..Capabilities::plain() }
+    }
+
+    #[test]
+    fn sums_of_weights_stay_under_the_loop_cap() {
+        let config = GatedAttentionConfig::new().weights(GauWeights::Softmax);
+        for key_dim in [8, 128, 256] {
+            let problem =
+                Problem::contiguous::<GatedAttention>(&config, GatedAttentionShapes::gau(1, 1, 1 << 20, key_dim, 4));
+            let choice = Tile::of_sums(&config, &problem, &llvmpipe()).unwrap();
+            let Kernel::Tiled(grid) = choice.kernel else { unreachable!() };
+            let steps = choice.split_keys.div_ceil(grid.keys(choice.v_block));
+            let needed = steps * grid.iterations(key_dim, choice.v_block);
+            assert!(grid == SMALL && !choice.shuffle && (CAP / 2..=CAP).contains(&needed), "{needed}: {choice:?}");
+            assert!(u64::from(choice.splits) * u64::from(choice.split_keys) >= 1 << 20);
+        }
+    }
+
+    #[test]
+    fn ranges_stay_under_the_loop_cap_and_chunks_tell_that_they_do_not() {
+        for group in [1, 8, 3000] {
+            for [key_dim, v_dim] in [[1, 1], [64, 64], [256, 4096]] {
+                let shapes = GatedAttentionBackwardShapes {
+                    q_heads: group,
+                    ..GatedAttentionBackwardShapes::new(1, 1, 1 << 17, key_dim, v_dim)
+                };
+                for of in [Of::Queries, Of::Keys, Of::Values] {
+                    let needed = |config: &GatedAttentionConfig| {
+                        Sweep::new(config, &shapes, &llvmpipe(), of).iterations([key_dim, v_dim])
+                    };
+                    let whole = needed(&GatedAttentionConfig::new());
+                    assert!(whole <= CAP.into(), "{of:?}, {group}, {key_dim}, {v_dim}: {whole}");
+                    let chunks = GatedAttentionConfig::new().mode(GauMode::MixedChunk {
+                        chunk: 1 << 16,
+                        quadratic: QuadraticDivisor::ChunkDim,
+                        linear: LinearDivisor::Tokens,
+                    });
+                    assert!(needed(&chunks) > CAP.into(), "{of:?}, {group}, {key_dim}, {v_dim}");
+                }
+            }
+        }
     }
 }
