@@ -61,18 +61,25 @@ fn main(
     let block = params.first_block + workgroup % params.blocks;
     let split = (workgroup / params.blocks) % params.splits;
     take_place(local);
-    if (!take_tile(workgroup / params.blocks / params.splits)) {
+    let own = owned_at(workgroup / params.blocks / params.splits);
+    if (own.first >= own.end) {
         return; // the last chunk is short
     }
+    take_tile(own);
     // The last block starts early enough to be whole.
     block_first = min(block * V_BLOCK, RESULT_CHUNKS - V_BLOCK);
-    take_band();
+    let band = band_of(own);
+    diagonal = band.diagonal;
+    before = band.before;
+    after = band.after;
 
     // The rows to walk: of the chunk, and of the range.
-    let walked_len = select(params.walked_len, kv_len, OF_QUERIES);
-    let begin_walked = max(chunk * params.walked_chunk, split % params.row_splits * params.split_rows);
-    end_walked = min(min((chunk + 1u) * params.walked_chunk, walked_len), (split % params.row_splits + 1u) * params.split_rows);
-    let walk = walk_rows(begin_walked);
+    let walked_len = select(params.walked_len, own.kv_len, OF_QUERIES);
+    let begin_walked = max(own.chunk * params.walked_chunk, split % params.row_splits * params.split_rows);
+    let end_of_range = (split % params.row_splits + 1u) * params.split_rows;
+    let past_walked = min(min((own.chunk + 1u) * params.walked_chunk, walked_len), end_of_range);
+    end_walked = past_walked;
+    let walk = walk_rows(own, band, begin_walked, past_walked);
 
     // What is known of the tile's rows.
     if (x == 0u) {
@@ -80,7 +87,7 @@ fn main(
             let rows = vec4<i32>(min(vec4(own_first + row_of(g)) + vec4(0u, 1u, 2u, 3u), vec4(own_last)));
             let past = clamp(rows + diagonal + after + 1, vec4(0), vec4(i32(end_walked)));
             first_met[g][y] = max(rows + diagonal - before, vec4(0));
-            past_met[g][y] = select(past, vec4(0), rows >= vec4(own_end()));
+            past_met[g][y] = select(past, vec4(0), rows >= vec4(own_end(own.kv_len)));
             if (OF_QUERIES && !(OF_VALUES)) {
                 let terms = transpose(mat4x4(
                     terms_of(own_head, u32(rows.x)),
@@ -96,8 +103,8 @@ fn main(
     }
     start_keys();
 
-    let first_head = select(own_head * params.group + split / params.row_splits * params.split_heads, own_head / params.group, OF_QUERIES);
-    let heads = select(min(params.split_heads, (own_head + 1u) * params.group - first_head), 1u, OF_QUERIES);
+    let first_head = select(own.head * params.group + split / params.row_splits * params.split_heads, own.head / params.group, OF_QUERIES);
+    let heads = select(min(params.split_heads, (own.head + 1u) * params.group - first_head), 1u, OF_QUERIES);
     for (var head = 0u; head < heads; head++) {
         walked_head = first_head + head;
         let k_base = params.k_start + batch * params.k_batch + walked_head * params.k_head;
@@ -109,28 +116,33 @@ fn main(
 }
 
 // Which rows meet which.
-fn take_band() {
-    let shift = params.offset + select(0, i32(kv_len) - i32(params.q_len), params.align_end == 1u);
-    diagonal = select(-shift, shift, OF_QUERIES);
-    before = select(params.right, params.left, OF_QUERIES);
-    after = select(params.left, params.right, OF_QUERIES);
+struct Band {
+    diagonal: i32,
+    before: i32,
+    after: i32,
 }
 
-// One past the last owned row that meets any.
-fn own_end() -> i32 {
-    return select(i32(kv_len), i32(params.own_len), OF_QUERIES);
+fn band_of(own: Owned) -> Band {
+    let shift = params.offset + select(0, i32(own.kv_len) - i32(params.q_len), params.align_end == 1u);
+    let sides = select(vec2(params.right, params.left), vec2(params.left, params.right), OF_QUERIES);
+    return Band(select(-shift, shift, OF_QUERIES), sides.x, sides.y);
 }
 
-// The steps from row `least` to before the last to walk. Where some owned row meets none, every step is an edge.
-fn walk_rows(least: u32) -> Walk {
-    let last = min(i32(own_last), own_end() - 1);
-    let first_row = max(i32(own_first) + diagonal - before, 0);
+// One past the last owned row that meets any, by how many keys there are.
+fn own_end(keys: u32) -> i32 {
+    return select(i32(keys), i32(params.own_len), OF_QUERIES);
+}
+
+// The steps from row `least` to before `most`. Where some owned row meets none, every step is an edge.
+fn walk_rows(own: Owned, band: Band, least: u32, most: u32) -> Walk {
+    let owned_last = i32(own.end) - 1;
+    let last = min(owned_last, own_end(own.kv_len) - 1);
+    let first_row = max(i32(own.first) + band.diagonal - band.before, 0);
     let begin = max(first_row - first_row % i32(KEYS), i32(least));
-    let past = clamp(last + diagonal + after + 1, 0, i32(end_walked));
-    let end = select(past, 0, i32(own_first) > last);
-    let whole = last == i32(own_last);
-    let all_begin = select(end, i32(own_last) + diagonal - before, whole);
-    let all_end = clamp(i32(own_first) + diagonal + after + 1, 0, i32(end_walked));
+    let past = clamp(last + band.diagonal + band.after + 1, 0, i32(most));
+    let end = select(past, 0, i32(own.first) > last);
+    let all_begin = select(end, owned_last + band.diagonal - band.before, last == owned_last);
+    let all_end = clamp(i32(own.first) + band.diagonal + band.after + 1, 0, i32(most));
     return walk_between(begin, max(end, begin), all_begin, all_end);
 }
 

@@ -34,14 +34,16 @@ fn main(
         return;
     }
     take_place(local);
-    if (!take_tile(workgroup)) {
+    let own = owned_at(workgroup);
+    if (own.first >= own.end) {
         return; // the last chunk is short
     }
-    let kv_head = select(own_head, own_head / params.group, OF_QUERIES);
+    take_tile(own);
+    let kv_head = select(own.head, own.head / params.group, OF_QUERIES);
     let kv_heads = select(params.own_heads, params.own_heads / params.group, OF_QUERIES);
-    let place = (batch * kv_heads + kv_head) * params.chunks + select(0u, chunk, params.chunk_causal == 1u);
+    let place = (own.batch * kv_heads + kv_head) * params.chunks + select(0u, own.chunk, params.chunk_causal == 1u);
     let state = place * 4u * KEY_CHUNKS * params.state_chunks;
-    let factor = select(1.0, linear_factor(kv_len, chunk * params.own_chunk), OF_QUERIES);
+    let factor = select(1.0, linear_factor(own.kv_len, own.chunk * params.own_chunk), OF_QUERIES);
     // Chunks of value dims that none has had before; none where there is no linear part.
     let columns = select(0u, params.state_chunks, factor > 0.0);
 

@@ -6,17 +6,32 @@ var<private> own_first: u32; // rows of the tile
 var<private> own_last: u32;
 var<private> kv_len: u32; // keys there are
 
-// Whether the tile has rows.
-fn take_tile(index: u32) -> bool {
-    let tile = index % params.row_tiles;
-    chunk = (index / params.row_tiles) % params.chunks;
-    batch = index / params.row_tiles / params.chunks / params.own_heads;
-    own_head = (index / params.row_tiles / params.chunks) % params.own_heads;
-    kv_len = kv_len_of(batch);
-    let end = min((chunk + 1u) * params.own_chunk, params.own_len);
-    own_first = chunk * params.own_chunk + tile * ROWS;
-    own_last = min(own_first + ROWS, end) - 1u;
-    return own_first < end;
+// The same: what control flow around barriers depends on, of which a compiler must see that it is the workgroup's.
+struct Owned {
+    batch: u32,
+    head: u32,
+    chunk: u32,
+    first: u32,
+    end: u32, // one past the last row; `first` where the tile has none
+    kv_len: u32,
+}
+
+fn owned_at(index: u32) -> Owned {
+    let own_chunk = (index / params.row_tiles) % params.chunks;
+    let own_batch = index / params.row_tiles / params.chunks / params.own_heads;
+    let head = (index / params.row_tiles / params.chunks) % params.own_heads;
+    let first = own_chunk * params.own_chunk + index % params.row_tiles * ROWS;
+    let end = max(min(first + ROWS, min((own_chunk + 1u) * params.own_chunk, params.own_len)), first);
+    return Owned(own_batch, head, own_chunk, first, end, kv_len_of(own_batch));
+}
+
+fn take_tile(own: Owned) {
+    batch = own.batch;
+    own_head = own.head;
+    chunk = own.chunk;
+    own_first = own.first;
+    own_last = own.end - 1u;
+    kv_len = own.kv_len;
 }
 
 // Four rows that this invocation brings to workgroup memory.
