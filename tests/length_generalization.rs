@@ -1,5 +1,4 @@
 //! The example `length_generalization`: its gradients against a copy of the model in JAX, and whether it learns, and goes on where it stopped.
-#![allow(dead_code, reason = "what an example has beside what is tested")]
 
 mod common;
 
@@ -24,6 +23,7 @@ mod tasks;
 
 use std::path::Path;
 
+use clap::ValueEnum;
 use common::context;
 use indicatif::ProgressBar;
 use model::{Model, Size};
@@ -32,7 +32,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use run::Training;
 use safetensors::SafeTensors;
-use tasks::{Positions, Task, Text, turns};
+use tasks::{NONE, Positions, Retrieval, Task, Text, turns};
 
 /// As tests/length_generalization/model.py has them.
 const SIZE: Size = Size { vocabulary: 11, dim: 16, units: 2, key_dim: 8, heads: 2 };
@@ -104,6 +104,40 @@ fn a_model_of_each_kind_learns() {
     }
 }
 
+/// By a model that is not told where tokens stand.
+#[test]
+fn the_control_is_learned() {
+    let run = Preset::Smoke.plan().control;
+    let mut training = Training::new(context(), kinds::all(run.len)[4], run, &Retrieval, 0).unwrap();
+    let bar = ProgressBar::hidden();
+    let first = training.train(Positions::None, 1, None, &bar).unwrap();
+    let last = training.train(Positions::None, u32::MAX, None, &bar).unwrap();
+    assert!(last < first - 0.4, "from {first} to {last}");
+}
+
+#[test]
+fn the_control_asks_for_the_highest_rank_so_far() {
+    let (len, targets) = (40, 10);
+    let batch = Retrieval.held_out(2, 5, len, targets);
+    for (tokens, labels) in batch.tokens.chunks(len as usize).zip(batch.labels.chunks(len as usize)) {
+        for (i, &label) in labels.iter().enumerate() {
+            let highest = tokens[..=i].iter().max_by_key(|&&token| token / 4).unwrap();
+            let asked = i as u32 >= len - targets;
+            assert_eq!(label, if asked { highest % 4 } else { NONE }, "behind token {i}");
+        }
+    }
+}
+
+#[test]
+fn presets_name_models_that_there_are() {
+    let known = kinds::all(1).map(|kind| kind.key);
+    for preset in Preset::value_variants() {
+        let plan = preset.plan();
+        assert!(plan.kinds.iter().all(|kind| known.contains(kind)), "{preset:?}");
+        assert!(plan.seeds > 0 && plan.positions.contains(&Positions::Plain), "{preset:?}");
+    }
+}
+
 #[test]
 fn a_run_that_stopped_goes_on_to_the_same_bits() {
     let text = Text::load().unwrap();
@@ -130,7 +164,7 @@ fn held_out_targets_do_not_depend_on_the_length() {
     let text = Text::load().unwrap();
     let targets = |len: u32| {
         let batch = text.held_out(1, 3, len, 8);
-        let asked = batch.labels.iter().zip(&batch.tokens).filter(|(label, _)| **label != tasks::NONE);
+        let asked = batch.labels.iter().zip(&batch.tokens).filter(|(label, _)| **label != NONE);
         asked.map(|(label, token)| (*label, *token)).collect::<Vec<_>>()
     };
     assert_eq!(targets(8), targets(64));
