@@ -101,9 +101,9 @@ impl Context {
         // on the subgroup's number (`shaders/*/cooperative.wgsl`).
         let experimental = unsafe { wgpu::ExperimentalFeatures::enabled() };
         let context = Self::headless_device(name, options, wanted, experimental)?;
-        let Capabilities { subgroup_size, options, .. } = context.capabilities().clone();
-        let asked = options.matrix_sizes.is_empty() || options.matrix_subgroups != MatrixSubgroups::default();
-        if subgroup_size.is_some() || asked {
+        let &Capabilities { subgroup_size, options, .. } = context.capabilities();
+        let told = options.matrix_subgroups != MatrixSubgroups::default();
+        if subgroup_size.is_some() || options.matrix_sizes.is_empty() || told {
             return Ok(context);
         }
         let options = ContextOptions { matrix_subgroups: context.matrix_subgroups()?, ..options };

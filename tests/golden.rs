@@ -252,9 +252,10 @@ fn twin_is_right(case: &Case) {
         let want = &case.want[*name];
         assert_eq!(data.len(), want.len(), "{}: {name}: element count, shape {shape:?}", case.name);
         let largest = want.iter().filter(|w| w.is_finite()).fold(0.0, |most: f64, w| most.max(w.abs()));
+        // Gradients may cancel to the last: a softmax's of what all keys of a row have in common.
+        let largest = if case.request.op.stem() == "gated_attention_backward" { largest.max(1e-3) } else { largest };
         for (index, (&got, &want)) in data.iter().zip(want).enumerate() {
-            // Or of what cancels to the last: a softmax's gradient of what all keys of a row have in common.
-            let same = if want.is_finite() { (got - want).abs() <= 1e-10 * largest.max(1e-3) } else { got == want };
+            let same = if want.is_finite() { (got - want).abs() <= 1e-10 * largest } else { got == want };
             assert!(same, "{}: {name} {shape:?} element {index}: got {got:e}, want {want:e}", case.name);
         }
     }
