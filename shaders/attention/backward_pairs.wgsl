@@ -4,7 +4,6 @@
 
 // The score of a key that a row does not see: below every score, and from each by a finite difference.
 const HIDDEN: f32 = 1.25 * LOWEST;
-const NO_KEY: f32 = 1.0e38; // the lse of a row that sees no key
 
 // Of four pairs, each of a row of its own or all of one.
 struct Facts {

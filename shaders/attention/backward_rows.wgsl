@@ -14,7 +14,6 @@ const ROWS: u32 = WORKGROUP / LANES;
 const_assert WORKGROUP % LANES == 0u;
 
 const MINUS_INFINITY: u32 = 0xff800000u;
-const NO_KEY: f32 = 1.0e38; // the lse of a row that sees no key: above every score, and every weight is 0
 
 struct Params {
     first_workgroup: u32, // of this dispatch
@@ -53,8 +52,6 @@ struct Params {
 @group(0) @binding(5) var<storage, read> lse: array<u32>; // [batch, q_heads, q_len], f32
 @group(0) @binding(13) var<storage, read_write> facts: array<vec4<u32>>; // [rows]: lse, delta, scale, dentropy, each f32
 
-var<workgroup> sums: array<f32, WORKGROUP>;
-
 @compute @workgroup_size(WORKGROUP)
 fn main(
     @builtin(workgroup_id) workgroup_id: vec3<u32>,
@@ -76,14 +73,7 @@ fn main(
         let product = load_x(x_base, c) * load_dout(params.dout_start + dout_at, c);
         sum += (product.x + product.y) + (product.z + product.w);
     }
-    sums[invocation] = sum;
-    for (var half = LANES / 2u; half > 0u; half /= 2u) {
-        workgroupBarrier();
-        if (lane < half) {
-            sum += sums[invocation + half];
-            sums[invocation] = sum;
-        }
-    }
+    sum = sum_of_lanes(sum, invocation);
     if (lane == 0u && own == row) {
         let bits = lse[params.lse_start + place.batch * params.lse_batch + place.head * params.lse_head + place.i * params.lse_row];
         let dh = load_dentropy(place);

@@ -10,7 +10,6 @@ const HEAD_DIM: u32 = 64u;
 const X_DIM: u32 = HEAD_DIM; // x is q
 const HEAD_CHUNKS: u32 = (HEAD_DIM + 3u) / 4u;
 const ROWS: u32 = WORKGROUP / LANES;
-const NO_KEY: f32 = 1.0e38; // the lse of a row that sees no key
 const_assert WORKGROUP % LANES == 0u;
 
 struct Params {
@@ -37,8 +36,6 @@ struct Params {
 @group(0) @binding(13) var<storage, read_write> facts: array<vec4<u32>>; // [rows]: lse, delta, scale, dentropy, each f32
 @group(0) @binding(20) var<storage, read_write> slopes: array<f32>; // [batch, q_heads, q_len]
 
-var<workgroup> sums: array<f32, WORKGROUP>;
-
 @compute @workgroup_size(WORKGROUP)
 fn main(
     @builtin(workgroup_id) workgroup_id: vec3<u32>,
@@ -63,14 +60,7 @@ fn main(
         let product = load_x(base, c) * along_keys;
         sum += (product.x + product.y) + (product.z + product.w);
     }
-    sums[invocation] = sum;
-    for (var half = LANES / 2u; half > 0u; half /= 2u) {
-        workgroupBarrier();
-        if (lane < half) {
-            sum += sums[invocation + half];
-            sums[invocation] = sum;
-        }
-    }
+    sum = sum_of_lanes(sum, invocation);
     if (lane == 0u && own == row) {
         let known = bitcast<vec4<f32>>(facts[params.first_row + row]);
         let is_empty = known.x == NO_KEY; // whatever its q is

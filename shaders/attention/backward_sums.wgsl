@@ -4,6 +4,7 @@
 // Workgroup memory: 4 * WORKGROUP bytes. Features: none.
 // Source: as softmax attention's gradients.
 const WORKGROUP: u32 = 256u;
+const LANES: u32 = WORKGROUP; // all share a sum
 const SCALED: bool = false; // terms are times what stands in the place of their rows' scales
 
 struct Params {
@@ -27,8 +28,6 @@ struct Params {
 @group(0) @binding(13) var<storage, read> facts: array<vec4<u32>>; // [batch, heads, len]: lse, delta, scale, dentropy, each f32
 @group(0) @binding(20) var<storage, read> slopes: array<f32>; // [batch, heads, len]
 @group(0) @binding(21) var<storage, read_write> sums: array<f32>; // [batch or 1, heads or 1, len or 1], or [heads]
-
-var<workgroup> parts: array<f32, WORKGROUP>;
 
 @compute @workgroup_size(WORKGROUP)
 fn main(
@@ -55,14 +54,7 @@ fn main(
         }
         sum += slope;
     }
-    parts[invocation] = sum;
-    for (var half = WORKGROUP / 2u; half > 0u; half /= 2u) {
-        workgroupBarrier();
-        if (invocation < half) {
-            sum += parts[invocation + half];
-            parts[invocation] = sum;
-        }
-    }
+    sum = sum_of_lanes(sum, invocation);
     if (invocation == 0u) {
         let at = batch * params.sums_batch + head * (params.sums_head + params.sums_stride) + row * params.sums_row;
         sums[params.sums_start + at] = sum;

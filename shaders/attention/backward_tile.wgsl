@@ -7,7 +7,6 @@
 // rows of group `left_group(part)`, `item_at` is where an item starts, and `item_chunk` a chunk of it by that.
 const ITEM_FOURS: u32 = SLAB_CHUNKS * KEYS / 4u; // in a slab, four items each
 const ITEM_PARTS: u32 = (ITEM_FOURS + WORKGROUP - 1u) / WORKGROUP; // of them, an invocation brings so many
-alias Sums = array<array<vec4<f32>, COLUMNS>, 4u * GROUPS>;
 
 // Not 0: some term that a row may not see is not finite. An array, as its neighbours are best aligned to 16 bytes.
 var<workgroup> broken: array<atomic<u32>, 4>;
@@ -38,34 +37,15 @@ fn product(second: bool, j: u32, last: u32) -> PerScore {
     if (second) {
         for (var slab = 0u; slab < OUT_SLABS; slab++) {
             bring_factors(second, slab, OUT_CHUNKS, items_at);
-            multiply_slab(&s);
+            s = add_scores(s);
         }
     } else {
         for (var slab = 0u; slab < HEAD_SLABS; slab++) {
             bring_factors(second, slab, HEAD_CHUNKS, items_at);
-            multiply_slab(&s);
+            s = add_scores(s);
         }
     }
     return s;
-}
-
-fn multiply_slab(s: ptr<function, PerScore>) {
-    for (var c = 0u; c < SLAB_CHUNKS; c++) {
-        for (var d = 0u; d < 4u; d++) { // unroll
-            var row: PerRow;
-            for (var g = 0u; g < GROUPS; g++) { // unroll
-                row[g] = left[c][d][g][y];
-            }
-            for (var m = 0u; m < OWN_KEYS / 4u; m++) { // unroll
-                let items = right[c][d][m][x];
-                for (var i = 0u; i < 4u; i++) { // unroll
-                    for (var g = 0u; g < GROUPS; g++) { // unroll
-                        (*s)[4u * m + i][g] = fma(row[g], vec4(items[i]), (*s)[4u * m + i][g]);
-                    }
-                }
-            }
-        }
-    }
 }
 
 // Which four items, and which chunk of a slab, an invocation brings: the last ones first, which bring no rows where they are enough for
@@ -129,44 +109,9 @@ fn add_terms(sums: ptr<private, Sums>, weights: PerScore, second: bool, j: u32, 
         bring_terms(second, j + slab * SLAB, last, edge);
         workgroupBarrier();
         if (edge && atomicLoad(&broken[0]) != 0u) {
-            add_seen(sums);
+            add_seen_to(sums);
         } else {
-            add_all(sums);
-        }
-    }
-}
-
-fn add_all(sums: ptr<private, Sums>) {
-    for (var chunk = 0u; chunk < SLAB_CHUNKS; chunk++) {
-        for (var i = 0u; i < 4u; i++) { // unroll
-            var weight: PerRow;
-            for (var g = 0u; g < GROUPS; g++) { // unroll
-                weight[g] = left[chunk][i][g][y];
-            }
-            for (var c = 0u; c < COLUMNS; c++) { // unroll
-                let value = right[chunk][i][c][x];
-                for (var g = 0u; g < GROUPS; g++) { // unroll
-                    for (var r = 0u; r < 4u; r++) { // unroll
-                        (*sums)[4u * g + r][c] = fma(vec4(weight[g][r]), value, (*sums)[4u * g + r][c]);
-                    }
-                }
-            }
-        }
-    }
-}
-
-// The same, of terms that the row sees.
-fn add_seen(sums: ptr<private, Sums>) {
-    for (var term = 0u; term < SLAB; term++) {
-        for (var c = 0u; c < COLUMNS; c++) { // unroll
-            let value = right[term / 4u][term % 4u][c][x];
-            for (var g = 0u; g < GROUPS; g++) { // unroll
-                let weight = left[term / 4u][term % 4u][g][y];
-                for (var r = 0u; r < 4u; r++) { // unroll
-                    let seen = select(vec4(0.0), value, weight[r] != 0.0);
-                    (*sums)[4u * g + r][c] = fma(vec4(weight[r]), seen, (*sums)[4u * g + r][c]);
-                }
-            }
+            add_slab_to(sums);
         }
     }
 }

@@ -1,6 +1,4 @@
 // A row's factor is its scale, or what stands in that place.
-const NO_KEY: f32 = 1.0e38; // the lse of a row that sees no key
-
 @group(0) @binding(13) var<storage, read_write> facts: array<vec4<u32>>; // [rows]: lse, delta, scale, dentropy, each f32
 
 fn factor_of(row: u32) -> f32 {

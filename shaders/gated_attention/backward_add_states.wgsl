@@ -5,33 +5,12 @@ fn add_other_chunks() {
     // Causal: the sum over the chunks behind this one; else the one sum of all, which stands in the first place.
     let place = (batch * params.own_heads + own_head) * params.chunks + select(0u, chunk, params.chunk_causal == 1u);
     let state = place * 4u * KEY_CHUNKS * params.state_chunks + block_first - params.state_first;
-    for (var slab = 0u; slab < HEAD_SLABS; slab++) {
-        workgroupBarrier();
-        for (var part = 0u; part < LEFT_PARTS; part++) { // unroll
-            if (has_left(part)) {
-                let c = slab * SLAB_CHUNKS + left_chunk(part);
-                var dims = mat4x4<f32>();
-                if (HEAD_SLABS * SLAB_CHUNKS == HEAD_CHUNKS || c < KEY_CHUNKS) {
-                    dims = linear_keys(own_rows(part), c);
-                }
-                put_left(part, dims);
-            }
-        }
-        // Dims past the last are times 0.
-        for (var part = 0u; part < RIGHT_PARTS; part++) { // unroll
-            let i = part * WORKGROUP + invocation;
-            if (has_right(part)) {
-                let dim = min(slab * SLAB + i / V_CHUNKS, 4u * KEY_CHUNKS - 1u);
-                put_right(i, states[state + dim * params.state_chunks + i % V_CHUNKS]);
-            }
-        }
-        workgroupBarrier();
-        add_slab();
-    }
+    add_state(state, 1.0);
 }
 
 // Four dims of four rows of k_lin, 0 where no row sees the key.
-fn linear_keys(rows: vec4<u32>, c: u32) -> mat4x4<f32> {
+fn linear_rows(part: u32, c: u32) -> mat4x4<f32> {
+    let rows = own_rows(part);
     let at = vec4(params.q_lin_start + batch * params.q_lin_batch + own_head * params.q_lin_head) + rows * params.q_lin_row;
     return transpose(mat4x4(
         select(vec4(0.0), affine(load_q_lin(at.x, c), K_LIN_MAP, own_head, c), rows.x < kv_len),

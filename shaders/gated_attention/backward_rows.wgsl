@@ -39,8 +39,6 @@ struct Params {
 @group(0) @binding(11) var<storage, read_write> partials: array<vec4<f32>>; // [rows, splits, 2]: largest score, sum, visible, 0; unused
 @group(0) @binding(12) var<storage, read_write> row_terms: array<vec4<f32>>; // [rows]
 
-var<workgroup> sums: array<f32, WORKGROUP>;
-
 @compute @workgroup_size(WORKGROUP)
 fn main(
     @builtin(workgroup_id) workgroup_id: vec3<u32>,
@@ -56,7 +54,7 @@ fn main(
     let place = row_place(row);
     let lane = invocation % LANES;
 
-    // delta: every LANES-th chunk, then halves of the lanes add each other's.
+    // delta: every LANES-th chunk, then what the lanes have of it.
     let dout_base = params.dout_start + place.batch * params.dout_batch + place.head * params.dout_head + place.i * params.dout_row;
     let o_base = params.o_start + place.batch * params.o_batch + place.head * params.o_head + place.i * params.o_row;
     var delta = 0.0;
@@ -64,14 +62,7 @@ fn main(
         for (var c = lane; c < VALUE_CHUNKS; c += LANES) {
             delta += dot(load_dout(dout_base, c), load_saved_o(o_base, c));
         }
-        sums[invocation] = delta;
-        for (var half = LANES / 2u; half > 0u; half /= 2u) {
-            workgroupBarrier();
-            if (lane < half) {
-                delta += sums[invocation + half];
-                sums[invocation] = delta;
-            }
-        }
+        delta = sum_of_lanes(delta, invocation);
     }
 
     // Ranges of keys, brought to one largest score; ranges without a visible key carry the lowest.

@@ -116,18 +116,3 @@ fn bring_queries(i: u32, end: u32, q_base: u32, head: u32, first_chunk: u32) {
         put_left(0u, dims);
     }
 }
-
-// Chunks of value dims before `own` belong to the block before.
-fn write_state(place: u32, first_dim: u32, first: u32, own: u32, factor: f32) {
-    for (var g = 0u; g < GROUPS; g++) { // unroll
-        for (var r = 0u; r < 4u; r++) { // unroll
-            let dim = first_dim + row_of(g) + r;
-            for (var c = 0u; c < COLUMNS; c++) { // unroll
-                let column = x + c * WIDTH;
-                if (dim < 4u * KEY_CHUNKS && column >= own && column < V_CHUNKS) {
-                    states[(place + dim) * params.state_chunks + first + column] = factor * o_tile[4u * g + r][c];
-                }
-            }
-        }
-    }
-}

@@ -58,7 +58,7 @@ fn main(
     }
 
     let place = (batch_head * params.chunks + chunk) * 4u * KEY_CHUNKS;
-    write_state(place, key_tile * ROWS, first, block * V_BLOCK - first);
+    write_state(place, key_tile * ROWS, first, block * V_BLOCK - first, 1.0);
 }
 
 // To workgroup memory: four dims of four tokens to an invocation. A token past the last weighs nothing.
@@ -74,20 +74,5 @@ fn bring_keys(j: u32, end: u32, k_base: u32, kv_head: u32, first_chunk: u32) {
             dims[i] = select(vec4(0.0), own, token < end);
         }
         put_left(0u, dims);
-    }
-}
-
-// Chunks of value dims before `own` belong to the block before.
-fn write_state(place: u32, first_dim: u32, first: u32, own: u32) {
-    for (var g = 0u; g < GROUPS; g++) { // unroll
-        for (var r = 0u; r < 4u; r++) { // unroll
-            let dim = first_dim + row_of(g) + r;
-            for (var c = 0u; c < COLUMNS; c++) { // unroll
-                let chunk = x + c * WIDTH;
-                if (dim < 4u * KEY_CHUNKS && chunk >= own && chunk < V_CHUNKS) {
-                    states[(place + dim) * params.state_chunks + first + chunk] = o_tile[4u * g + r][c];
-                }
-            }
-        }
     }
 }

@@ -44,33 +44,11 @@ fn add_other_chunks(tile: Tile) {
     let factor = 1.0 / select(params.linear_divisor, f32(tokens), params.linear_tokens == 1u);
     let state_index = (tile.batch * params.kv_heads + tile.kv_head) * params.chunks + select(0u, chunk_of(tile), causal);
     let state = state_index * 4u * KEY_CHUNKS * params.state_chunks + v_first - params.state_first;
-    for (var slab = 0u; slab < HEAD_SLABS; slab++) {
-        workgroupBarrier();
-        for (var part = 0u; part < LEFT_PARTS; part++) { // unroll
-            if (has_left(part)) {
-                let chunk = slab * SLAB_CHUNKS + left_chunk(part);
-                var dims = mat4x4<f32>();
-                if (HEAD_SLABS * SLAB_CHUNKS == HEAD_CHUNKS || chunk < KEY_CHUNKS) {
-                    dims = factor * linear_queries(part, chunk);
-                }
-                put_left(part, dims);
-            }
-        }
-        // Dims past the last are times 0.
-        for (var part = 0u; part < RIGHT_PARTS; part++) { // unroll
-            let i = part * WORKGROUP + invocation;
-            if (has_right(part)) {
-                let dim = min(slab * SLAB + i / V_CHUNKS, 4u * KEY_CHUNKS - 1u);
-                put_right(i, states[state + dim * params.state_chunks + i % V_CHUNKS]);
-            }
-        }
-        workgroupBarrier();
-        add_slab();
-    }
+    add_state(state, factor);
 }
 
 // Of four rows that this invocation brings to workgroup memory.
-fn linear_queries(part: u32, c: u32) -> mat4x4<f32> {
+fn linear_rows(part: u32, c: u32) -> mat4x4<f32> {
     let rows = rows_of(tile, tile.first + 4u * left_group(part));
     let at = params.q_lin_start + rows.batch * params.q_lin_batch + rows.head * params.q_lin_head + rows.row * params.q_lin_row;
     let gamma = affine_gamma(Q_LIN_MAP, tile.kv_head, c);

@@ -26,7 +26,10 @@ var<workgroup> right: array<array<array<array<vec4<f32>, WIDTH>, RIGHT_COLUMNS>,
 var<private> invocation: u32;
 var<private> x: u32; // place along WIDTH
 var<private> y: u32; // place along HEIGHT
-var<private> o_tile: array<array<vec4<f32>, COLUMNS>, 4u * GROUPS>; // chunk x + c * WIDTH of each row
+var<private> o_tile: Sums;
+
+// What an invocation has of o: chunk x + c * WIDTH of each row.
+alias Sums = array<array<vec4<f32>, COLUMNS>, 4u * GROUPS>;
 
 // A number for each of this invocation's rows, and one for each of its keys and rows.
 alias PerRow = array<vec4<f32>, GROUPS>;
@@ -94,8 +97,12 @@ fn put_right(i: u32, chunk: vec4<f32>) {
     right[term / 4u][term % 4u][c / WIDTH][c % WIDTH] = chunk;
 }
 
-// o_tile += left * right, over a slab.
+// o_tile += left right, over a slab.
 fn add_slab() {
+    add_slab_to(&o_tile);
+}
+
+fn add_slab_to(sums: ptr<private, Sums>) {
     for (var chunk = 0u; chunk < SLAB_CHUNKS; chunk++) {
         for (var i = 0u; i < 4u; i++) { // unroll
             var weight: PerRow;
@@ -106,10 +113,48 @@ fn add_slab() {
                 let value = right[chunk][i][c][x];
                 for (var g = 0u; g < GROUPS; g++) { // unroll
                     for (var r = 0u; r < 4u; r++) { // unroll
-                        o_tile[4u * g + r][c] = fma(vec4(weight[g][r]), value, o_tile[4u * g + r][c]);
+                        (*sums)[4u * g + r][c] = fma(vec4(weight[g][r]), value, (*sums)[4u * g + r][c]);
                     }
                 }
             }
         }
     }
+}
+
+// The same of terms that weigh something: of others, right may be NaN.
+fn add_seen_to(sums: ptr<private, Sums>) {
+    for (var term = 0u; term < SLAB; term++) {
+        for (var c = 0u; c < COLUMNS; c++) { // unroll
+            let value = right[term / 4u][term % 4u][c][x];
+            for (var g = 0u; g < GROUPS; g++) { // unroll
+                let weight = left[term / 4u][term % 4u][g][y];
+                for (var r = 0u; r < 4u; r++) { // unroll
+                    let seen = select(vec4(0.0), value, weight[r] != 0.0);
+                    (*sums)[4u * g + r][c] = fma(vec4(weight[r]), seen, (*sums)[4u * g + r][c]);
+                }
+            }
+        }
+    }
+}
+
+// sums + left right, over a slab, where right holds four keys of a term a vec4, and a number is one of a row and a key.
+fn add_scores(sums: PerScore) -> PerScore {
+    var s = sums;
+    for (var c = 0u; c < SLAB_CHUNKS; c++) {
+        for (var d = 0u; d < 4u; d++) { // unroll
+            var query: PerRow;
+            for (var g = 0u; g < GROUPS; g++) { // unroll
+                query[g] = left[c][d][g][y];
+            }
+            for (var m = 0u; m < OWN_KEYS / 4u; m++) { // unroll
+                let keys = right[c][d][m][x];
+                for (var i = 0u; i < 4u; i++) { // unroll
+                    for (var g = 0u; g < GROUPS; g++) { // unroll
+                        s[4u * m + i][g] = fma(query[g], vec4(keys[i]), s[4u * m + i][g]);
+                    }
+                }
+            }
+        }
+    }
+    return s;
 }

@@ -53,28 +53,6 @@ fn products(chunks: u32, keys_at: KeyPlaces) -> PerScore {
     return s;
 }
 
-// s + left right, over a slab of the dims of rows and keys.
-fn add_scores(sums: PerScore) -> PerScore {
-    var s = sums;
-    for (var c = 0u; c < SLAB_CHUNKS; c++) {
-        for (var d = 0u; d < 4u; d++) { // unroll
-            var query: PerRow;
-            for (var g = 0u; g < GROUPS; g++) { // unroll
-                query[g] = left[c][d][g][y];
-            }
-            for (var m = 0u; m < OWN_KEYS / 4u; m++) { // unroll
-                let keys = right[c][d][m][x];
-                for (var i = 0u; i < 4u; i++) { // unroll
-                    for (var g = 0u; g < GROUPS; g++) { // unroll
-                        s[4u * m + i][g] = fma(query[g], vec4(keys[i]), s[4u * m + i][g]);
-                    }
-                }
-            }
-        }
-    }
-    return s;
-}
-
 // o_tile += weights v. `edge`: a weight may be 0 because its row does not see the key, whose value may be NaN: 0 * NaN would leak.
 fn add_values(weights: PerScore, j: u32, last: u32, edge: bool, v_base: u32) {
     for (var slab = 0u; slab < KEYS / SLAB; slab++) {
@@ -83,7 +61,7 @@ fn add_values(weights: PerScore, j: u32, last: u32, edge: bool, v_base: u32) {
         bring_values(j + slab * SLAB, last, edge, v_base);
         workgroupBarrier();
         if (edge && atomicLoad(&broken[0]) != 0u) {
-            add_seen();
+            add_seen_to(&o_tile);
         } else {
             add_slab();
         }
@@ -98,22 +76,6 @@ fn put_weights(weights: PerScore, slab: u32) {
             let term = select(key_of(i) % SLAB, i * WIDTH % SLAB + x, SLAB % WIDTH == 0u);
             for (var g = 0u; g < GROUPS; g++) { // unroll
                 left[term / 4u][term % 4u][g][y] = weights[i][g];
-            }
-        }
-    }
-}
-
-// o_tile += weights v over a slab, of values that the row sees.
-fn add_seen() {
-    for (var term = 0u; term < SLAB; term++) {
-        for (var c = 0u; c < COLUMNS; c++) { // unroll
-            let value = right[term / 4u][term % 4u][c][x];
-            for (var g = 0u; g < GROUPS; g++) { // unroll
-                let weight = left[term / 4u][term % 4u][g][y];
-                for (var r = 0u; r < 4u; r++) { // unroll
-                    let seen = select(vec4(0.0), value, weight[r] != 0.0);
-                    o_tile[4u * g + r][c] = fma(vec4(weight[r]), seen, o_tile[4u * g + r][c]);
-                }
             }
         }
     }

@@ -137,13 +137,14 @@ pub(super) fn walk(config: &GatedAttentionConfig, problem: &Problem, choice: &Ch
 type Parts = (&'static Source, Vec<(&'static str, Constant)>, Vec<&'static Source>);
 
 fn tiled(choice: &Choice, grid: Grid, chunked: bool) -> Parts {
-    let fragments = vec![
+    let mut fragments = vec![
         source!("shared/walk"),
         source!("shared/tile"),
         source!("shared/tile_keys"),
         pick(choice.shuffle, source!("shared/along_width_subgroup"), source!("shared/along_width_memory")),
         pick(chunked, source!("gated_attention/tiled_chunks"), source!("gated_attention/tiled_no_chunks")),
     ];
+    fragments.extend(chunked.then(|| source!("gated_attention/tiled_add_state")));
     (source!("gated_attention/tiled"), grid.constants(choice.v_block), fragments)
 }
 
@@ -255,7 +256,7 @@ pub(super) fn chunk_state(problem: &Problem, choice: &Choice) -> Specialization 
     fragments.extend(map_fragments(shapes.shared_z, true));
     let (kernel, mut constants) = match state.kernel {
         StateKernel::Tiled(grid) => {
-            fragments.push(source!("shared/tile"));
+            fragments.extend([source!("shared/tile"), source!("gated_attention/tiled_write_state")]);
             (source!("gated_attention/tiled_chunk_state"), grid.constants(state.v_block))
         }
         StateKernel::Rows { workgroup } => {

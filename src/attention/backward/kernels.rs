@@ -38,6 +38,8 @@ pub(super) fn rows(problem: &Problem) -> Specialization {
     let AttentionBackwardShapes { v_dim, dlse, dentropy, .. } = problem.shapes;
     let fragments = [
         source!("shared/row_place"),
+        source!("shared/lane_sums"),
+        source!("attention/backward_no_key"),
         fours!(problem.is_vec4(&["o"]), "attention/", "x"),
         dout(problem, problem.is_vec4(&["dout"])),
         optional!(dlse, "attention/", "dlse"),
@@ -101,6 +103,7 @@ fn pairs(
         optional!(bias, "attention/", "bias"),
         optional!(shapes.mask, "attention/", "mask"),
         source!("attention/no_row_scale"),
+        source!("attention/backward_no_key"),
         source!("attention/backward_pairs"),
         source!("shared/tile"),
         source!("attention/backward_tile"),
@@ -130,7 +133,11 @@ fn masks(problem: &Problem) -> [(&'static str, Constant); 2] {
 
 /// The kernel that walks the keys for the gradients of queries.
 pub(super) fn queries(config: &AttentionConfig, problem: &Problem, tiles: Tiles, partial: bool) -> Specialization {
-    let mut write = vec![source!("attention/write_dq_partial"), source!("shared/steps_together")];
+    let mut write = vec![
+        source!("attention/write_dq_partial"),
+        source!("shared/steps_together"),
+        source!("attention/backward_queries"),
+    ];
     if !partial {
         write[0] = source!("attention/write_dq");
         write.push(fours!(problem.is_vec4(&["dq"]), "attention/", "dq"));
@@ -161,9 +168,10 @@ pub(super) fn keys(config: &AttentionConfig, problem: &Problem, tiles: Tiles, pa
 
 /// The kernel of the gradient of the bias.
 pub(super) fn bias(config: &AttentionConfig, problem: &Problem, tiles: Tiles, partial: bool) -> Specialization {
-    let mut write = vec![source!("attention/write_dbias_partial")];
+    let mut write = vec![source!("attention/write_dbias_partial"), source!("attention/backward_queries")];
     if !partial {
-        write = vec![source!("attention/write_dbias"), fours!(problem.is_vec4(&["dbias"]), "attention/", "dbias")];
+        write[0] = source!("attention/write_dbias");
+        write.push(fours!(problem.is_vec4(&["dbias"]), "attention/", "dbias"));
     }
     let own = [("SUM_ROWS", Constant::Bool(sums_rows(&problem.shapes)))];
     pairs(config, problem, source!("attention/backward_bias"), tiles, (partial, &write), &own)
@@ -177,21 +185,27 @@ pub(super) fn sums_rows(shapes: &AttentionBackwardShapes) -> bool {
 /// The kernel that adds up what ranges have left of a gradient; `scaled` by what stands among the facts.
 pub(super) fn combine(gradient: &Layout, scaled: bool) -> Specialization {
     let factor = pick(scaled, source!("attention/factor_scale"), source!("attention/factor_one"));
-    let fragments = [source!("shared/row_place"), factor, fours!(gradient.is_vec4(), "attention/", "gradient")];
+    let mut fragments = vec![source!("shared/row_place"), factor, fours!(gradient.is_vec4(), "attention/", "gradient")];
+    fragments.extend(scaled.then(|| source!("attention/backward_no_key")));
     small(source!("attention/backward_combine"), &[], &fragments).stored([("gradient", gradient.storage)])
 }
 
 /// The kernel of the gradients of rows' scales.
 pub(super) fn slopes(problem: &Problem) -> Specialization {
     let constants = [("LANES", u32(LANES)), ("HEAD_DIM", u32(problem.shapes.head_dim))];
-    let fragments = [source!("shared/row_place"), fours!(problem.is_vec4(&["q"]), "attention/", "x")];
+    let fragments = [
+        source!("shared/row_place"),
+        source!("shared/lane_sums"),
+        source!("attention/backward_no_key"),
+        fours!(problem.is_vec4(&["q"]), "attention/", "x"),
+    ];
     small(source!("attention/backward_slopes"), &constants, &fragments).of(problem, &[("x", problem.storage("q"))])
 }
 
 /// The kernel that sums them; `scaled` by what stands among the facts.
 pub(super) fn sums(scaled: bool) -> Specialization {
     let constants = vec![("WORKGROUP", u32(256)), ("SCALED", Constant::Bool(scaled))];
-    let fragments = vec![source!("shared/workgroup_index")];
+    let fragments = vec![source!("shared/workgroup_index"), source!("shared/lane_sums")];
     Specialization { kernel: source!("attention/backward_sums"), constants, fragments, storage: Vec::new() }
 }
 

@@ -92,6 +92,7 @@ pub(super) fn walk(
         pick(chunked, source!("gated_attention/backward_add_states"), source!("gated_attention/backward_no_states")),
     ];
     if chunked {
+        fragments.push(source!("gated_attention/tiled_add_state"));
         let vec4 = problem.is_vec4(&["k_lin"]);
         fragments.push(match shapes.shared_z {
             true => source!("gated_attention/q_lin_is_q"),
@@ -134,6 +135,7 @@ pub(super) fn rows(config: &GatedAttentionConfig, problem: &Problem, delta: bool
         o,
         source!("gated_attention/divisor"),
         source!("shared/row_place"),
+        source!("shared/lane_sums"),
         source!("shared/workgroup_index"),
     ];
     let mut constants = u32s([
@@ -166,6 +168,7 @@ pub(super) fn states(problem: &Problem, tile: &Tile) -> Specialization {
     let shapes = &problem.shapes;
     let mut fragments = vec![
         source!("shared/tile"),
+        source!("gated_attention/tiled_write_state"),
         source!("gated_attention/backward_factor"),
         fours!(problem.is_vec4(&["q_lin"]), "gated_attention/", "q"),
         fours!(problem.is_vec4(&["dout"]), "gated_attention/", "dout"),
