@@ -240,7 +240,7 @@ impl Mixers {
             }
             Op::Softmax(_, op) => {
                 let lse = TensorView::f32(&mix.lse, [mix.batch, heads, mix.len]);
-                let inputs = AttentionBackwardInputs::new([q, k, v], o, lse, dout);
+                let inputs = AttentionBackwardInputs::new(q, k, v, o, lse, dout);
                 op.record(encoder, inputs, AttentionGradients::new(dq, dk, dv))?;
             }
             Op::Linear(_, op) => {

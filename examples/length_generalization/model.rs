@@ -69,7 +69,7 @@ pub struct Model {
 /// The ops that all layers share.
 pub struct Ops {
     matmul: MatMul,
-    pub loss: MarginSoftmax,
+    loss: MarginSoftmax,
     mean_loss: MarginSoftmax,
     mean_loss_backward: MarginSoftmaxBackward,
     norm: Kernel,
@@ -147,17 +147,31 @@ impl Linear<'_> {
         rows: u32,
     ) -> Result<()> {
         let [from, to] = self.shape;
-        let (left, dy) = (matrix(x, rows, from).swap_axes(2, 3), matrix(dy, rows, to));
-        ops.product(encoder, [left, dy, self.view(&self.weights.gradient)], None)?;
-        let right = self.view(&self.weights.value).swap_axes(2, 3);
-        ops.product(encoder, [dy, right, matrix(dx, rows, from)], None)
+        self.learn(ops, encoder, [x, dy], rows)?;
+        let inputs = MatMulInputs::new(matrix(x, rows, from), self.view(&self.weights.value));
+        let dx = MatMulOutputs::new(matrix(dx, rows, from));
+        Ok(ops.matmul.record(encoder, inputs.gradient_of_a(matrix(dy, rows, to))?, dx)?)
+    }
+
+    /// dW alone.
+    fn learn(
+        &self,
+        ops: &Ops,
+        encoder: &mut wgpu::CommandEncoder,
+        [x, dy]: [&wgpu::Buffer; 2],
+        rows: u32,
+    ) -> Result<()> {
+        let [from, to] = self.shape;
+        let inputs = MatMulInputs::new(matrix(x, rows, from), self.view(&self.weights.value));
+        let dw = MatMulOutputs::new(self.view(&self.weights.gradient));
+        Ok(ops.matmul.record(encoder, inputs.gradient_of_b(matrix(dy, rows, to))?, dw)?)
     }
 }
 
 /// Where the sequences of a call are, and everything that the layers leave for the way back.
 pub struct Tape {
-    pub batch: u32,
-    pub len: u32,
+    batch: u32,
+    len: u32,
     one_hot: wgpu::Buffer,
     labels: wgpu::Buffer,
     /// What goes into each layer, and comes out of the last.
@@ -199,7 +213,7 @@ struct Back {
 }
 
 impl Tape {
-    pub fn rows(&self) -> u32 {
+    fn rows(&self) -> u32 {
         self.batch * self.len
     }
 }
@@ -405,10 +419,7 @@ impl Model {
             self.mixers.backward(ops, encoder, layer, &own.mix, [&own.norm.y, &back.dx, &back.dy])?;
             norm(encoder, &own.norm);
         }
-        let embedded = self.embedded();
-        let left = matrix(&tape.one_hot, rows, self.size.vocabulary).swap_axes(2, 3);
-        let gradient = embedded.view(&self.weights.embedding.gradient);
-        ops.product(encoder, [left, matrix(&back.dx, rows, dim), gradient], None)
+        self.embedded().learn(ops, encoder, [&tape.one_hot, &back.dx], rows)
     }
 
     fn scored<'a>(&self, tape: &'a Tape) -> (TensorView<'a, 2>, TensorView<'a, 1>) {

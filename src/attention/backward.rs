@@ -11,6 +11,7 @@ pub use kernels::specializations;
 pub use shapes::AttentionBackwardShapes;
 
 use super::AttentionConfig;
+use crate::TensorView;
 use crate::op::op;
 use crate::operand::{Fill, operands};
 
@@ -101,10 +102,12 @@ impl<'a> AttentionBackwardInputs<'a> {
     /// From the gradient of o.
     #[must_use]
     pub fn new(
-        [q, k, v]: [crate::TensorView<'a, 4>; 3],
-        o: crate::TensorView<'a, 4>,
-        lse: crate::TensorView<'a, 3>,
-        dout: crate::TensorView<'a, 4>,
+        q: TensorView<'a, 4>,
+        k: TensorView<'a, 4>,
+        v: TensorView<'a, 4>,
+        o: TensorView<'a, 4>,
+        lse: TensorView<'a, 3>,
+        dout: TensorView<'a, 4>,
     ) -> Self {
         Self { dout: Some(dout), ..Self::of(q, k, v, o, lse) }
     }
@@ -113,7 +116,7 @@ impl<'a> AttentionBackwardInputs<'a> {
 impl<'a> AttentionGradients<'a> {
     /// Those of q, k and v.
     #[must_use]
-    pub fn new(dq: crate::TensorView<'a, 4>, dk: crate::TensorView<'a, 4>, dv: crate::TensorView<'a, 4>) -> Self {
+    pub fn new(dq: TensorView<'a, 4>, dk: TensorView<'a, 4>, dv: TensorView<'a, 4>) -> Self {
         Self { dq: Some(dq), dk: Some(dk), dv: Some(dv), ..Self::none() }
     }
 }
@@ -149,7 +152,7 @@ op! {
     /// let [q, k, v, o, dout, dq, dk, dv] =
     ///     [q, k, v, o, dout, dq, dk, dv].map(|buffer| TensorView::f32(buffer, [1, 8, 2048, 64]));
     /// let lse = TensorView::f32(lse, [1, 8, 2048]); // as the forward call wrote it
-    /// backward.record(encoder, AttentionBackwardInputs::new([q, k, v], o, lse, dout), AttentionGradients::new(dq, dk, dv))?;
+    /// backward.record(encoder, AttentionBackwardInputs::new(q, k, v, o, lse, dout), AttentionGradients::new(dq, dk, dv))?;
     /// # Ok(())
     /// # }
     /// ```

@@ -9,6 +9,7 @@ mod rounds;
 pub use kernels::specializations;
 
 use super::{LinearAttentionConfig, LinearAttentionShapes};
+use crate::TensorView;
 use crate::op::{op, shapes};
 use crate::operand::{Fill, operands};
 
@@ -81,7 +82,7 @@ operands! {
 impl<'a> LinearAttentionGradients<'a> {
     /// Those of queries, keys and values.
     #[must_use]
-    pub fn new(dq: crate::TensorView<'a, 4>, dk: crate::TensorView<'a, 4>, dv: crate::TensorView<'a, 4>) -> Self {
+    pub fn new(dq: TensorView<'a, 4>, dk: TensorView<'a, 4>, dv: TensorView<'a, 4>) -> Self {
         Self { dq: Some(dq), dk: Some(dk), dv: Some(dv), ..Self::none() }
     }
 }

@@ -73,8 +73,8 @@ impl<'t> Gradients<'t> {
         let (tensors, shape) = (self.tensors, &self.tensors.shape);
         let [dq, dk, dv] = &self.gradients;
         let like = |buffer, extents| TensorView::new(buffer, shape.dtype, extents);
-        let inputs = [tensors.q(), tensors.k(), tensors.v()];
-        let inputs = AttentionBackwardInputs::new(inputs, tensors.o(), self.lse(), like(&self.dout.1, shape.q()));
+        let (q, k, v, dout) = (tensors.q(), tensors.k(), tensors.v(), like(&self.dout.1, shape.q()));
+        let inputs = AttentionBackwardInputs::new(q, k, v, tensors.o(), self.lse(), dout);
         let kv = shape.kv();
         self.backward.prepare(inputs, AttentionGradients::new(like(dq, shape.q()), like(dk, kv), like(dv, kv)))
     }
