@@ -1,6 +1,6 @@
 // Gradients of exponents: `beside` holds those of the rows, v those of what they see, and a pair's terms are exp(beside + v). None
 // that a row sees is above 1, and others count for nothing.
-var<private> own_tile: array<array<vec4<f32>, COLUMNS>, 4u * GROUPS>; // as o_tile has its chunks
+var<private> own_tile: Sums; // as o_tile has its chunks
 
 fn take_own(last_row: u32) {
     for (var g = 0u; g < GROUPS; g++) { // unroll

@@ -24,7 +24,7 @@ const_assert HEAD_DIM >= 1u && HEAD_DIM <= ROWS && LEFT_PARTS == 1u;
 
 var<workgroup> z: array<vec4<f32>, ROW_GROUPS>; // sum of psi(k)
 
-var<private> s: array<array<vec4<f32>, COLUMNS>, 4u * GROUPS>; // chunk x of S, for this invocation's features
+var<private> s: Sums; // chunk x of S, for this invocation's features
 var<private> first_v: u32; // the workgroup's first chunk
 
 @compute @workgroup_size(WORKGROUP)
