@@ -41,11 +41,6 @@ var<workgroup> past_met: array<array<vec4<i32>, HEIGHT>, GROUPS>; // one past th
 var<workgroup> own_terms: array<array<array<vec4<f32>, HEIGHT>, GROUPS>, 4>; // what weights of owned queries have in common
 
 var<private> walked_head: u32;
-var<private> end_walked: u32; // one past the last row to walk, of the chunk
-// A row r meets those from r + diagonal - before to r + diagonal + after.
-var<private> diagonal: i32;
-var<private> before: i32;
-var<private> after: i32;
 var<private> block_first: u32; // the first chunk of results
 
 @compute @workgroup_size(WORKGROUP)
@@ -65,35 +60,31 @@ fn main(
     if (own.first >= own.end) {
         return; // the last chunk is short
     }
-    take_tile(own);
+    owned = own;
     // The last block starts early enough to be whole.
     block_first = min(block * V_BLOCK, RESULT_CHUNKS - V_BLOCK);
     let band = band_of(own);
-    diagonal = band.diagonal;
-    before = band.before;
-    after = band.after;
 
     // The rows to walk: of the chunk, and of the range.
     let walked_len = select(params.walked_len, own.kv_len, OF_QUERIES);
     let begin_walked = max(own.chunk * params.walked_chunk, split % params.row_splits * params.split_rows);
     let end_of_range = (split % params.row_splits + 1u) * params.split_rows;
     let past_walked = min(min((own.chunk + 1u) * params.walked_chunk, walked_len), end_of_range);
-    end_walked = past_walked;
     let walk = walk_rows(own, band, begin_walked, past_walked);
 
     // What is known of the tile's rows.
     if (x == 0u) {
         for (var g = 0u; g < GROUPS; g++) { // unroll
-            let rows = vec4<i32>(min(vec4(own_first + row_of(g)) + vec4(0u, 1u, 2u, 3u), vec4(own_last)));
-            let past = clamp(rows + diagonal + after + 1, vec4(0), vec4(i32(end_walked)));
-            first_met[g][y] = max(rows + diagonal - before, vec4(0));
+            let rows = vec4<i32>(min(vec4(own.first + row_of(g)) + vec4(0u, 1u, 2u, 3u), vec4(own.end - 1u)));
+            let past = clamp(rows + band.diagonal + band.after + 1, vec4(0), vec4(i32(past_walked)));
+            first_met[g][y] = max(rows + band.diagonal - band.before, vec4(0));
             past_met[g][y] = select(past, vec4(0), rows >= vec4(own_end(own.kv_len)));
             if (OF_QUERIES && !(OF_VALUES)) {
                 let terms = transpose(mat4x4(
-                    terms_of(own_head, u32(rows.x)),
-                    terms_of(own_head, u32(rows.y)),
-                    terms_of(own_head, u32(rows.z)),
-                    terms_of(own_head, u32(rows.w)),
+                    terms_of(own.head, u32(rows.x)),
+                    terms_of(own.head, u32(rows.y)),
+                    terms_of(own.head, u32(rows.z)),
+                    terms_of(own.head, u32(rows.w)),
                 ));
                 for (var i = 0u; i < 4u; i++) { // unroll
                     own_terms[i][g][y] = terms[i];
@@ -107,7 +98,7 @@ fn main(
     let heads = select(min(params.split_heads, (own.head + 1u) * params.group - first_head), 1u, OF_QUERIES);
     for (var head = 0u; head < heads; head++) {
         walked_head = first_head + head;
-        let k_base = params.k_start + batch * params.k_batch + walked_head * params.k_head;
+        let k_base = params.k_start + own.batch * params.k_batch + walked_head * params.k_head;
         take_steps(walk, k_base, select(k_base, 0u, OF_VALUES));
     }
     add_other_chunks();
@@ -115,7 +106,7 @@ fn main(
     write_rows(split, block * V_BLOCK);
 }
 
-// Which rows meet which.
+// Which rows meet which: an owned row r those from r + diagonal - before to r + diagonal + after.
 struct Band {
     diagonal: i32,
     before: i32,
@@ -147,17 +138,17 @@ fn walk_rows(own: Owned, band: Band, least: u32, most: u32) -> Walk {
 }
 
 fn queries(part: u32, c: u32) -> mat4x4<f32> {
-    let at = vec4(params.q_start + batch * params.q_batch + own_head * params.q_head) + own_rows(part) * params.q_row;
+    let at = vec4(params.q_start + owned.batch * params.q_batch + owned.head * params.q_head) + own_rows(part) * params.q_row;
     return transpose(mat4x4(own_chunk(at.x, c), own_chunk(at.y, c), own_chunk(at.z, c), own_chunk(at.w, c)));
 }
 
 // With maps, a head of k is one of q.
 fn own_chunk(base: u32, c: u32) -> vec4<f32> {
-    return affine(load_q(base, c), select(K_MAP, Q_MAP, OF_QUERIES), own_head, c);
+    return affine(load_q(base, c), select(K_MAP, Q_MAP, OF_QUERIES), owned.head, c);
 }
 
 fn key_chunk(base: u32, c: u32) -> vec4<f32> {
-    return affine(load_k(base, c), select(Q_MAP, K_MAP, OF_QUERIES), own_head, c);
+    return affine(load_k(base, c), select(Q_MAP, K_MAP, OF_QUERIES), owned.head, c);
 }
 
 // What the products are multiplied by; of values, rows are told by number.
@@ -191,14 +182,14 @@ fn weight_gradients(j: u32, last: u32) -> PerScore {
 }
 
 // Four dims of four rows, owned or walked, a row of the matrix a dim; 0 past the last.
-fn four_of_values(owned: bool, rows: vec4<u32>, c: u32) -> mat4x4<f32> {
+fn four_of_values(of_owned: bool, rows: vec4<u32>, c: u32) -> mat4x4<f32> {
     var dims = mat4x4<f32>();
     if (VALUE_SLABS * SLAB_CHUNKS == VALUE_CHUNKS || c < VALUE_CHUNKS) {
-        if (owned == OF_QUERIES) {
-            let head = select(walked_head, own_head, OF_QUERIES);
+        if (of_owned == OF_QUERIES) {
+            let head = select(walked_head, owned.head, OF_QUERIES);
             dims = mat4x4(incoming(head, rows.x, c), incoming(head, rows.y, c), incoming(head, rows.z, c), incoming(head, rows.w, c));
         } else {
-            let head = select(own_head, walked_head, OF_QUERIES);
+            let head = select(owned.head, walked_head, OF_QUERIES);
             dims = mat4x4(value(head, rows.x, c), value(head, rows.y, c), value(head, rows.z, c), value(head, rows.w, c));
         }
     }
@@ -264,8 +255,8 @@ fn pair(s: vec4<f32>, product: vec4<f32>, terms: Terms) -> vec4<f32> {
 fn write_rows(split: u32, first: u32) {
     for (var g = 0u; g < GROUPS; g++) { // unroll
         for (var r = 0u; r < 4u; r++) { // unroll
-            let row = own_first + row_of(g) + r;
-            if (row <= own_last) {
+            let row = owned.first + row_of(g) + r;
+            if (row < owned.end) {
                 for (var c = 0u; c < COLUMNS; c++) { // unroll
                     let chunk = block_first + x + c * WIDTH;
                     if (x + c * WIDTH < V_CHUNKS && chunk >= first) {

@@ -38,7 +38,7 @@ fn main(
     if (own.first >= own.end) {
         return; // the last chunk is short
     }
-    take_tile(own);
+    owned = own;
     let kv_head = select(own.head, own.head / params.group, OF_QUERIES);
     let kv_heads = select(params.own_heads, params.own_heads / params.group, OF_QUERIES);
     let place = (own.batch * kv_heads + kv_head) * params.chunks + select(0u, own.chunk, params.chunk_causal == 1u);
@@ -66,11 +66,11 @@ fn main(
 
     for (var g = 0u; g < GROUPS; g++) { // unroll
         for (var r = 0u; r < 4u; r++) { // unroll
-            let row = own_first + row_of(g) + r;
+            let row = own.first + row_of(g) + r;
             for (var c = 0u; c < COLUMNS; c++) { // unroll
                 let column = x + c * WIDTH;
-                if (row <= own_last && column < KEY_CHUNKS) {
-                    let at = params.partial_first + ((batch * params.own_heads + own_head) * params.own_len + row) * KEY_CHUNKS + column;
+                if (row < own.end && column < KEY_CHUNKS) {
+                    let at = params.partial_first + ((own.batch * params.own_heads + own.head) * params.own_len + row) * KEY_CHUNKS + column;
                     var sum = factor * o_tile[4u * g + r][c];
                     if (params.state_first > 0u) {
                         sum += partials[at];
@@ -90,17 +90,17 @@ fn values_of(rows: vec4<u32>, column: u32) -> mat4x4<f32> {
     let c = params.state_first + column;
     if (OF_QUERIES) {
         return transpose(mat4x4(
-            incoming(own_head, rows.x, c),
-            incoming(own_head, rows.y, c),
-            incoming(own_head, rows.z, c),
-            incoming(own_head, rows.w, c),
+            incoming(owned.head, rows.x, c),
+            incoming(owned.head, rows.y, c),
+            incoming(owned.head, rows.z, c),
+            incoming(owned.head, rows.w, c),
         ));
     }
     return transpose(mat4x4(
-        select(vec4(0.0), value(own_head, rows.x, c), rows.x < kv_len),
-        select(vec4(0.0), value(own_head, rows.y, c), rows.y < kv_len),
-        select(vec4(0.0), value(own_head, rows.z, c), rows.z < kv_len),
-        select(vec4(0.0), value(own_head, rows.w, c), rows.w < kv_len),
+        select(vec4(0.0), value(owned.head, rows.x, c), rows.x < owned.kv_len),
+        select(vec4(0.0), value(owned.head, rows.y, c), rows.y < owned.kv_len),
+        select(vec4(0.0), value(owned.head, rows.z, c), rows.z < owned.kv_len),
+        select(vec4(0.0), value(owned.head, rows.w, c), rows.w < owned.kv_len),
     ));
 }
 
