@@ -26,6 +26,7 @@ operands! {
     /// | `a` | `[batch, heads, m, k]` | float | either of the last two axes has stride 1 |
     /// | `b` | `[batch, heads, k, n]` | float | the same; `batch` and `heads` may have stride 0, as in `a` |
     /// | `bias` | `[batch, heads, m, n]` | float | any outer axis may have stride 0: `[1, 1, 1, n]` broadcast is a bias per column |
+    /// | `dc` | `[batch, heads, m, n]` | float | the same |
     ///
     /// `k` may be 0: the product is 0 then, as in BLAS and NumPy, and c is the activated bias.
     ///
@@ -42,6 +43,8 @@ operands! {
         b: required float ["batch", "heads", "k", "n"].broadcast().either_order();
         /// Added to the product before the activation.
         bias: optional float ["batch", "heads", "m", "n"].broadcast();
+        /// The gradient of c: given, what is written is that of a b + bias.
+        dc: optional float ["batch", "heads", "m", "n"].broadcast();
     }
     /// The tensor that a matrix product writes.
     ///
@@ -65,7 +68,11 @@ op! {
     ///
     /// ```text
     /// c = activation(a b + bias)
+    /// c = dc · activation′(a b + bias)     element by element, with an input dc
     /// ```
+    ///
+    /// The second is the gradient of x = a b + bias where dc is that of activation(x). x is made again, so that nothing but a, b and the
+    /// bias need be kept from one pass to the next; the slope of relu is 0 at 0.
     ///
     /// A float is f32, f16 or bf16, for each tensor its own; see [`DType`](crate::DType). Accumulation is f32; the same call on the same device gives the same bits.
     ///

@@ -84,8 +84,9 @@ fn floors(op: &str, config: &Value, inputs: &BTreeMap<&str, &TensorView>) -> [f6
     let largest =
         |name: &str| inputs.get(name).map_or(0.0, |t| floats(t).into_iter().fold(0.0, |m: f64, x| m.max(x.abs())));
     if op == "matmul" {
-        // As in tests/matmul.rs: a gate's exponential and division, and a product rounded elsewhere.
-        return [10.0 * ULP, 2.0 * ULP * largest("a") * largest("b")];
+        // As in tests/matmul.rs: a gate's exponential and division, its slope's, and a product rounded elsewhere.
+        let [gate, slope] = if inputs.contains_key("dc") { [16.0, largest("dc").max(1.0)] } else { [10.0, 1.0] };
+        return [gate * ULP, 2.0 * ULP * largest("a") * largest("b") * slope];
     }
     if op == "merge" {
         // As in tests/merge.rs, for a spread of lse of at most 16.

@@ -29,9 +29,11 @@ struct Case {
     transposed: [bool; 2],
     /// Any extent may be 1.
     bias: Option<Tensor<4>>,
+    /// The same; with it the result is a gradient.
+    dc: Option<Tensor<4>>,
     /// `[batch, heads, m, n]`.
     c: [usize; 4],
-    /// The types of a, b, the bias and c.
+    /// The types of a, b, the bias and dc, and c.
     stored: [DType; 4],
 }
 
@@ -53,6 +55,7 @@ impl Case {
             b: matrix(seed + 1, outer[1], [k, c[3]], transposed[1]),
             transposed,
             bias: None,
+            dc: None,
             c,
             stored: [DType::F32; 4],
         }
@@ -64,6 +67,7 @@ impl Case {
             a: self.a.rounded(a),
             b: self.b.rounded(b),
             bias: self.bias.map(|tensor| tensor.rounded(bias)),
+            dc: self.dc.map(|tensor| tensor.rounded(bias)),
             stored: [a, b, bias, c],
             ..self
         }
@@ -71,6 +75,11 @@ impl Case {
 
     fn with_bias(mut self, shape: [usize; 4]) -> Self {
         self.bias = Some(Tensor::normal(5, shape));
+        self
+    }
+
+    fn with_dc(mut self, shape: [usize; 4]) -> Self {
+        self.dc = Some(Tensor::normal(6, shape));
         self
     }
 
@@ -88,6 +97,7 @@ impl Case {
         let b = factor(&self.b, self.transposed[1], [batch, heads, self.k(), n]);
         let mut inputs = HostInputs::new(a, b);
         inputs.bias = self.bias.as_ref().map(|bias| bias.view().broadcast_to(self.c));
+        inputs.dc = self.dc.as_ref().map(|dc| dc.view().broadcast_to(self.c));
         inputs
     }
 
@@ -99,6 +109,7 @@ impl Case {
         let [a, b] = [(&self.a, a_type), (&self.b, b_type)]
             .map(|(tensor, dtype)| Placed::input_as(context, tensor, placement, dtype));
         let bias = self.bias.as_ref().map(|bias| Placed::input_as(context, bias, placement, bias_type));
+        let dc = self.dc.as_ref().map(|dc| Placed::input_as(context, dc, placement, bias_type));
         let c = Placed::output_as(context, self.c, placement, c_type);
         fn view(placed: &Placed, transposed: bool) -> TensorView<'_, 4> {
             if transposed { placed.view().swap_axes(2, 3) } else { placed.view() }
@@ -107,6 +118,7 @@ impl Case {
             a: view(&a, self.transposed[0]).broadcast_to(extents([batch, heads, m, self.k()])),
             b: view(&b, self.transposed[1]).broadcast_to(extents([batch, heads, self.k(), n])),
             bias: bias.as_ref().map(|bias| bias.view().broadcast_to(extents(self.c))),
+            dc: dc.as_ref().map(|dc| dc.view().broadcast_to(extents(self.c))),
         };
         let product = MatMul::new(context, self.config).unwrap();
         let prepared = product.prepare(inputs, MatMulOutputs { c: c.view() }).unwrap();
@@ -134,19 +146,29 @@ impl Case {
             self.b.shape,
             self.transposed,
             self.c,
-            if self.bias.is_some() { ", bias" } else { "" },
+            match (&self.bias, &self.dc) {
+                (None, None) => "",
+                (Some(_), None) => ", bias",
+                (None, Some(_)) => ", dc",
+                (Some(_), Some(_)) => ", bias and dc",
+            },
         );
         // A gate 1 / (1 + t), t = exp(-|y|): t is off by (3 + 2|y|) ulp, and so is the gate by at most 2.5 of its own; the
         // sum, the division and the product add 4. For gelu, y is off by 6 ulp of itself, and y t is at most 0.4.
-        let floor = match self.config.activation {
-            Activation::None | Activation::Relu => 0.0,
-            Activation::Silu => 7.0 * ULP,
-            Activation::GeluTanh => 10.0 * ULP,
+        // Of the slopes, the second term has t times y, which is at most 0.4 for silu and 1 for gelu, and 3 products more.
+        let floor = match (self.config.activation, &self.dc) {
+            (Activation::None | Activation::Relu, _) => 0.0,
+            (Activation::Silu, None) => 7.0 * ULP,
+            (Activation::GeluTanh, None) => 10.0 * ULP,
+            (Activation::Silu, Some(_)) => 10.0 * ULP,
+            (Activation::GeluTanh, Some(_)) => 16.0 * ULP,
         };
         // A sum of few terms may be rounded in other places than the naive ones: an ulp of a product, and one of a sum.
         let largest = |tensor: &Tensor<4>| tensor.data.iter().fold(0.0, |most: f64, x| most.max(f64::from(x.abs())));
         let (stored, least) = rounding(self.stored[3]);
-        let (floor, absolute_floor) = (floor + stored, 2.0 * ULP * largest(&self.a) * largest(&self.b) + least);
+        // The slopes of slopes are at most 1.
+        let dc = self.dc.as_ref().map_or(1.0, |dc| largest(dc).max(1.0));
+        let (floor, absolute_floor) = (floor + stored, 2.0 * ULP * largest(&self.a) * largest(&self.b) * dc + least);
         let expected =
             Expected { case: &case, name: "c", shape: &self.c, want: &want, naive: &naive, floor, absolute_floor };
         expected.assert(got);
@@ -164,7 +186,9 @@ impl Case {
         let all_or_none = (self.config.activation == Activation::None) == self.bias.is_none();
         // f16 has no such numbers.
         let large = self.a.data.iter().any(|x| x.abs() > 1e3);
-        if let (Some(context), true) = (matrices(), all_or_none && !large) {
+        // Near 0 the slope of relu jumps.
+        let jumps = self.dc.is_some() && self.config.activation == Activation::Relu;
+        if let (Some(context), true) = (matrices(), all_or_none && !large && !jumps) {
             let config = self.config.matrices(Matrices::F16);
             let case = Self { config, ..self.clone() };
             case.assert(&format!("{what}, by matrices"), &case.run(context, placement));

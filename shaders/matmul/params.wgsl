@@ -30,6 +30,10 @@ struct Params {
     bias_batch: u32,
     bias_head: u32,
     bias_m: u32,
+    dc_start: u32,
+    dc_batch: u32,
+    dc_head: u32,
+    dc_m: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;

@@ -104,13 +104,29 @@ pub(super) fn combine(config: &MatMulConfig, problem: &Problem) -> Specializatio
 
 /// The files by which a kernel writes c.
 fn output_fragments(config: &MatMulConfig, problem: &Problem) -> Vec<&'static Source> {
-    vec![
+    let is_vec4 = |name| problem.get(name).map(Layout::is_vec4);
+    let mut fragments = vec![
         if problem.is_vec4(&["c"]) { source!("matmul/c_vec4") } else { source!("matmul/c_scalar") },
-        match problem.get("bias").map(Layout::is_vec4) {
+        match is_vec4("bias") {
             Some(true) => source!("matmul/bias_vec4"),
             Some(false) => source!("matmul/bias_scalar"),
             None => source!("matmul/no_bias"),
         },
+    ];
+    if let Some(vec4) = is_vec4("dc") {
+        fragments.extend([
+            if vec4 { source!("matmul/dc_vec4") } else { source!("matmul/dc_scalar") },
+            match config.activation {
+                Activation::None => source!("matmul/slope_none"),
+                Activation::Silu => source!("matmul/slope_silu"),
+                Activation::Relu => source!("matmul/slope_relu"),
+                Activation::GeluTanh => source!("matmul/slope_gelu_tanh"),
+            },
+            source!("matmul/write_slope"),
+        ]);
+        return fragments;
+    }
+    fragments.extend([
         match config.activation {
             Activation::None => source!("matmul/activate_none"),
             Activation::Silu => source!("matmul/activate_silu"),
@@ -118,7 +134,8 @@ fn output_fragments(config: &MatMulConfig, problem: &Problem) -> Vec<&'static So
             Activation::GeluTanh => source!("matmul/activate_gelu_tanh"),
         },
         source!("matmul/write_result"),
-    ]
+    ]);
+    fragments
 }
 
 /// The numbers of every kernel, beside the sizes.
@@ -163,25 +180,29 @@ pub fn specializations() -> Vec<Specialization> {
                 continue;
             }
             let extent = |vec4| if vec4 { 8 } else { 7 };
-            let shapes = MatMulShapes {
-                a_transposed: bits(flags, 0),
-                b_transposed: bits(flags, 1),
-                bias: bits(flags, 2),
-                ..MatMulShapes::new(8, 8, 8)
-            };
-            // Each operand in fours or not, as its innermost extent says.
-            let mut problem = Problem::contiguous::<MatMul>(&MatMulConfig::new(), shapes);
-            for (bit, name) in (3..).zip(["a", "b", "c", "bias"]) {
-                problem.change(name, |layout| layout.shape[3] = extent(bits(flags, bit)));
-            }
-            // The activation meets nothing but the bias.
-            let activations = if flags & 0b11 == 0 { &[None, Silu, Relu, GeluTanh][..] } else { &[None] };
-            for &activation in activations {
-                let config = MatMulConfig::new().activation(activation);
-                for tile in MatrixTier::SAMPLES.map(|tier| tile.with(tier)) {
-                    found.extend([false, true].map(|partial| kernel(&config, &problem, &tile, partial)));
+            // The activation meets nothing but the bias, and its slope nothing but the gradient of c, which lies as the bias does.
+            let alone = flags & 0b11 == 0;
+            let activations = if alone { &[None, Silu, Relu, GeluTanh][..] } else { &[None] };
+            for dc in [false, true].into_iter().take(if alone && index == 0 { 2 } else { 1 }) {
+                let shapes = MatMulShapes {
+                    a_transposed: bits(flags, 0),
+                    b_transposed: bits(flags, 1),
+                    bias: bits(flags, 2),
+                    dc,
+                    ..MatMulShapes::new(8, 8, 8)
+                };
+                // Each operand in fours or not, as its innermost extent says.
+                let mut problem = Problem::contiguous::<MatMul>(&MatMulConfig::new(), shapes);
+                for (bit, name) in [(3, "a"), (4, "b"), (5, "c"), (6, "bias"), (6, "dc")] {
+                    problem.change(name, |layout| layout.shape[3] = extent(bits(flags, bit)));
                 }
-                found.push(combine(&config, &problem));
+                for &activation in activations {
+                    let config = MatMulConfig::new().activation(activation);
+                    found.push(combine(&config, &problem));
+                    for tile in MatrixTier::SAMPLES.map(|tier| tile.with(tier)) {
+                        found.extend([false, true].map(|partial| kernel(&config, &problem, &tile, partial)));
+                    }
+                }
             }
         }
     }

@@ -58,6 +58,7 @@ pub(super) fn class(config: &MatMulConfig, problem: &Problem) -> String {
         .with("a_transposed", problem.get("a").is_some_and(|layout| layout.transposed))
         .with("b_transposed", problem.get("b").is_some_and(|layout| layout.transposed))
         .with("bias", shapes.bias)
+        .with("dc", shapes.dc)
         .with("activation", config.activation != super::Activation::None)
         .with("in_f16", config.matrices == crate::Matrices::F16);
     problem.class(class, &["a", "b", "c"])

@@ -84,7 +84,7 @@ impl Product {
         let choice = select(&config, &problem, plan.device(), None)?.adding(self.adds);
         let sizes = [("batch", 1), ("heads", 1), ("m", m), ("n", n), ("k", k)].map(|(name, size)| (name, size.into()));
         let [a, b, c] = [self.a, self.b, self.c].map(|matrix| matrix.view());
-        let views = [("a", a), ("b", b), ("c", c), ("sum", c), ("bias", View::NOWHERE)];
+        let views = [("a", a), ("b", b), ("c", c), ("sum", c), ("bias", View::NOWHERE), ("dc", View::NOWHERE)];
         let choice = if self.in_workspace() { choice.shared() } else { choice };
         dispatch(plan, &problem, &choice, &sizes, &views)
     }

@@ -71,7 +71,10 @@ pub fn matmul_row<T: Real>(
         if let Some(bias) = inputs.bias {
             *sum += real(bias.at([batch, head, row, column]));
         }
-        *sum = activate(config.activation, *sum);
+        *sum = match inputs.dc {
+            Some(dc) => real(dc.at([batch, head, row, column])) * slope(config.activation, *sum),
+            None => activate(config.activation, *sum),
+        };
     }
     Ok(sums)
 }
@@ -85,6 +88,24 @@ fn activate<T: Real>(activation: Activation, x: T) -> T {
         Activation::GeluTanh => {
             let u = number((2.0 / std::f64::consts::PI).sqrt()) * (x + number(0.044_715) * x * x * x);
             x / (number(1.0) + (-(u + u)).exp())
+        }
+    }
+}
+
+/// The derivative of [`activate`].
+fn slope<T: Real>(activation: Activation, x: T) -> T {
+    let number = T::new;
+    let gate = |x: T| number(1.0) / (number(1.0) + (-x).exp());
+    match activation {
+        Activation::None => number(1.0),
+        Activation::Relu if x > number(0.0) => number(1.0),
+        Activation::Relu => x.max(number(0.0)),
+        Activation::Silu => gate(x) + x * gate(x) * gate(-x),
+        Activation::GeluTanh => {
+            let root = number((2.0 / std::f64::consts::PI).sqrt());
+            let u = root * (x + number(0.044_715) * x * x * x);
+            let twice_du = root * (number(2.0) + number(6.0 * 0.044_715) * x * x);
+            gate(u + u) + x * twice_du * gate(u + u) * gate(-(u + u))
         }
     }
 }

@@ -5,7 +5,7 @@ use crate::tensor::{expect_rows, product};
 use crate::{Error, Result};
 
 shapes! {
-    /// The sizes of a batch of matrix products, how its operands lie, and whether there is a bias. m, n and k are at most 2³⁰; rows
+    /// The sizes of a batch of matrix products, how its operands lie, and whether there is a bias, and a gradient of c. m, n and k are at most 2³⁰; rows
     /// of a, and columns of b, over the whole batch, at most 2³² − 1.
     pub struct MatMulShapes {
         /// Outer batch; 0 is nothing to do.
@@ -24,6 +24,8 @@ shapes! {
         b_transposed: bool = "b transposed",
         /// Whether `bias` is given.
         bias: bool = "bias",
+        /// Whether `dc` is given.
+        dc: bool = "dc",
     }
     "a" stands transposed: a_transposed;
     "b" stands transposed: b_transposed;

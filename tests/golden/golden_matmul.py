@@ -1,4 +1,4 @@
-"""Matrix products: c = activation(a b + bias)."""
+"""Matrix products: c = activation(a b + bias), or the gradient of what is activated."""
 
 import jax
 import jax.numpy as jnp
@@ -13,11 +13,12 @@ ACTIVATIONS = {
 }
 
 
-def matmul(config, a, b, bias=None):
-    c = jnp.matmul(f64(a), f64(b), precision="highest")
+def matmul(config, a, b, bias=None, dc=None):
+    x = jnp.matmul(f64(a), f64(b), precision="highest")
     if bias is not None:
-        c = c + f64(bias)
-    return {"c": ACTIVATIONS[config.get("activation", "none")](c)}
+        x = x + f64(bias)
+    c, gradient = jax.vjp(ACTIVATIONS[config.get("activation", "none")], x)
+    return {"c": c if dc is None else gradient(f64(dc))[0]}
 
 
 def matmul_cases():
@@ -39,3 +40,6 @@ def matmul_cases():
             if bias is not None:
                 inputs["bias"] = draw.normal(*bias)
             yield case, config, inputs, matmul(config, **inputs)
+            if name in ("square_n33", "shared_b"):
+                inputs["dc"] = draw.normal(max(a[0], b[0]), max(a[1], b[1]), a[2], b[3])
+                yield f"{case}_dc", config, inputs, matmul(config, **inputs)

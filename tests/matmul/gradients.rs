@@ -56,3 +56,62 @@ fn gradients_are_products_of_views() {
     let refused = repeated.gradient_of_a(view).expect_err("heads repeat").to_string();
     assert!(refused.contains("a: stride of axis heads"), "{refused}");
 }
+
+/// The gradient of what is activated, behind every kernel, in every place and type.
+#[test]
+fn slopes_of_every_activation() {
+    for activation in ACTIVATIONS {
+        let case = Case::batched(activation, [2, 2, 34, 36], 20, [[2, 2], [2, 2]], [false, true]);
+        case.clone().with_dc([2, 2, 34, 36]).check("dc");
+        case.clone().with_dc([2, 1, 1, 36]).check("dc that repeats");
+        case.with_dc([2, 2, 34, 36]).with_bias([1, 2, 1, 36]).check_at("dc, bias", Placement::Odd);
+        let mut large = Case::batched(activation, [2, 2, 34, 36], 3, [[2, 2], [2, 2]], [false, true]);
+        large.a = large.a.scaled(1e15);
+        large.with_dc([2, 2, 34, 36]).check("large");
+        // In ranges of k.
+        let long = Case::batched(activation, [2, 1, 3, 32], 777, [[2, 1], [2, 1]], [false, true]);
+        long.with_dc([2, 1, 3, 32]).with_bias([1, 1, 1, 32]).check("ranges, dc");
+    }
+    for stored in [DType::F16, DType::BF16] {
+        let case = Case::new(Activation::Silu, [9, 22, 5]).with_dc([1, 1, 9, 22]);
+        case.stored([DType::F32, DType::F32, stored, stored]).check("dc in sixteen bits");
+    }
+}
+
+/// The twin's, against the differences of its own activations.
+#[test]
+fn slopes_are_differences() {
+    for activation in ACTIVATIONS {
+        let config = MatMulConfig::new().activation(activation);
+        let (x, one) = (Tensor::normal(9, [1, 1, 40, 1]).scaled(3.0), Tensor::filled(1.0, [1, 1, 1, 1]));
+        let dc = Tensor::normal(10, x.shape);
+        let at = |by: f32| {
+            let moved = Tensor { data: x.data.iter().map(|x| x + by).collect(), ..x.clone() };
+            let c = matmul(&config, &HostInputs::new(moved.view(), one.view())).expect("a product").c;
+            (moved, c)
+        };
+        // A power of two, so that most sums are exact; what they come to is told all the same.
+        let step = 1.0 / 1024.0;
+        let [(less, below), (more, above)] = [at(-step), at(step)];
+        let inputs = HostInputs { dc: Some(dc.view()), ..HostInputs::new(x.view(), one.view()) };
+        let slopes = matmul(&config, &inputs).expect("a product").c;
+        for (i, slope) in slopes.iter().enumerate() {
+            let [less, more, dc] = [less.data[i], more.data[i], dc.data[i]].map(f64::from);
+            let want = dc * (above[i] - below[i]) / (more - less);
+            assert!((slope - want).abs() < 1e-5, "{activation:?} at {}: got {slope}, want {want}", x.data[i]);
+        }
+    }
+}
+
+#[test]
+fn nan_comes_out_of_every_slope() {
+    for activation in ACTIVATIONS {
+        let mut case = Case::new(activation, [9, 20, 12]).with_dc([1, 1, 9, 20]);
+        *case.a.at_mut([0, 0, 4, 5]) = f32::NAN;
+        for (kernels, context) in contexts() {
+            for (i, c) in case.run(context, Placement::Aligned).chunks(20).enumerate() {
+                assert!(c.iter().all(|x| x.is_nan() == (i == 4)), "{activation:?}{kernels}, row {i}: {c:?}");
+            }
+        }
+    }
+}

@@ -194,7 +194,7 @@ fn plan_all(context: &Context, dim: u32, [q_len, kv_len, heads, kv_heads]: [u32;
     let [inner, columns] = if scores { [dim, kv_len] } else { [kv_len, dim] };
     let (a, b) = (factor(q_len, inner), factor(inner, columns));
     let shape = [1, 1, q_len, columns];
-    let inputs = MatMulInputs { a, b, bias: coin().then(|| tensor(shape)) };
+    let inputs = MatMulInputs { a, b, bias: coin().then(|| tensor(shape)), dc: coin().then(|| tensor(shape)) };
     let op = MatMul::new(context, MatMulConfig::new().activation(activation)).expect(&what);
     op.prepare(inputs, MatMulOutputs { c: TensorView::f32(&outputs[0], shape).with_offset(offset) }).expect(&what);
 }
