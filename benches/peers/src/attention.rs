@@ -27,11 +27,13 @@ pub fn print_head() {
 }
 
 pub struct Case {
-    shape: [usize; 4],
-    causal: bool,
-    q: Vec<f32>,
-    k: Vec<f32>,
-    v: Vec<f32>,
+    pub shape: [usize; 4],
+    pub causal: bool,
+    pub q: Vec<f32>,
+    pub k: Vec<f32>,
+    pub v: Vec<f32>,
+    /// Of the output.
+    pub gradient: Vec<f32>,
 }
 
 impl Case {
@@ -39,11 +41,15 @@ impl Case {
         let shape = [options.batch, options.heads, len, options.head_dim];
         let mut rng = StdRng::seed_from_u64(len as u64);
         let mut normal = || (0..shape.iter().product()).map(|_| rng.sample(StandardNormal)).collect();
-        Self { shape, causal: options.causal, q: normal(), k: normal(), v: normal() }
+        Self { shape, causal: options.causal, q: normal(), k: normal(), v: normal(), gradient: normal() }
+    }
+
+    pub fn config(&self) -> AttentionConfig {
+        AttentionConfig::new().causal(if self.causal { Causal::TopLeft } else { Causal::None })
     }
 
     pub fn run(&self, context: &Context, device: &Device, samples: usize) -> Result<()> {
-        let config = AttentionConfig::new().causal(if self.causal { Causal::TopLeft } else { Causal::None });
+        let config = self.config();
         let op = Attention::new(context, config)?;
         let [q, k, v] = [&self.q, &self.k, &self.v].map(|data| context.upload(data));
         let o = context.allocate(self.q.len());
@@ -72,17 +78,18 @@ impl Case {
         let errors = [self.error(&config, &ours()?)?, self.error(&config, &burn()?)?];
         expect_right(&self.shape, errors, TOLERANCE)?;
         let [ours, burn] = in_turns(samples, ours, burn)?;
+        self.print([ours, burn], errors);
+        Ok(())
+    }
+
+    /// The milliseconds and errors of ours and of Burn.
+    pub fn print(&self, [ours, burn]: [f64; 2], [our_error, burn_error]: [f64; 2]) {
         println!(
-            "{:>22} {:>6} {:>11.2} {:>11.2} {:>7.2} {:>11.1e} {:>11.1e}",
+            "{:>22} {:>6} {ours:>11.2} {burn:>11.2} {:>7.2} {our_error:>11.1e} {burn_error:>11.1e}",
             format!("{:?}", self.shape),
             self.causal,
-            ours,
-            burn,
             burn / ours,
-            errors[0],
-            errors[1]
         );
-        Ok(())
     }
 
     /// The largest error of an output against f64, over rows spread evenly.

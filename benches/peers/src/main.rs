@@ -1,4 +1,4 @@
-//! This crate beside Burn on the same adapter, in one run: softmax attention, or the softmax of rows.
+//! This crate beside Burn on the same adapter, in one run: softmax attention, its gradients, or the softmax of rows.
 //!
 //!     cargo run --release --manifest-path benches/peers/Cargo.toml -- --help
 //!
@@ -6,6 +6,7 @@
 //! alternate, after a warm-up in which Burn tunes itself. A result is checked against f64 before it is timed.
 
 mod attention;
+mod gradients;
 mod softmax;
 
 use std::time::{Duration, Instant};
@@ -33,6 +34,9 @@ struct Options {
     head_dim: usize,
     #[arg(long)]
     causal: bool,
+    /// Time attention and then its gradients, as a step of training takes them.
+    #[arg(long, conflicts_with = "softmax")]
+    backward: bool,
     /// Timed calls on each side.
     #[arg(long, default_value_t = 9)]
     samples: usize,
@@ -49,7 +53,11 @@ fn main() -> Result<()> {
     let info = context.device().adapter_info();
     println!("adapter: {} / {} {} / {:?}", info.name, info.driver, info.driver_info, info.backend);
     println!("Burn's device: {device:?}");
-    let timed = if options.softmax.is_some() { "wait until it is done" } else { "read back of o" };
+    let timed = match (&options.softmax, options.backward) {
+        (Some(_), _) => "wait until it is done",
+        (None, false) => "read back of o",
+        (None, true) => "read back of the gradients of q, k and v",
+    };
     println!("timed: call + submit + {timed}, wall clock; medians of {} alternating samples", options.samples);
     if let Some(shapes) = &options.softmax {
         softmax::print_head();
@@ -57,7 +65,12 @@ fn main() -> Result<()> {
     }
     attention::print_head();
     for &len in &options.seq_lens {
-        attention::Case::new(&options, len).run(&context, &device, options.samples)?;
+        let case = attention::Case::new(&options, len);
+        if options.backward {
+            gradients::run(&case, &context, &device, options.samples)?;
+        } else {
+            case.run(&context, &device, options.samples)?;
+        }
     }
     Ok(())
 }
