@@ -182,7 +182,7 @@ fn blocks_of_heads() {
 
 #[test]
 fn a_million_keys_and_many_queries() {
-    for [q_len, kv_len] in [[1, 1_000_003], [200_003, 1]] {
+    for [q_len, kv_len] in [[1, 1_000_003], [70_003, 1]] {
         let case = Case::new(AttentionConfig::new(), [1, 1, 1, q_len, kv_len, 2, 2]);
         case.check("long");
     }

@@ -244,7 +244,7 @@ fn a_hundred_reruns_have_the_same_bits() {
     for config in each_way() {
         let case = Case::new(config.causal(Causal::TopLeft), Source::Shared, [1, 2, 2, 70, 70, 8, 8]).gated();
         let first = case.run(context(), Placement::Aligned);
-        for again in case.reruns(context(), 100) {
+        for again in case.runs(std::iter::repeat_n(context(), 100)) {
             assert_same("rerun", &first, &again);
         }
     }
@@ -349,20 +349,17 @@ fn any_split_of_rows_and_work_agrees_with_the_twin() {
         let case = Case::new(config.causal(Causal::TopLeft), source, [2, 2, kv_heads, 150, 150, 8, 8])
             .gated()
             .with_lens(&[150, 71]);
-        let whole = case.run(context(), Placement::Aligned);
-        let mut all = Vec::new();
-        for keys in [1, 70, 1000] {
-            let options = ContextOptions { max_keys_per_split: Some(keys), ..Default::default() };
-            all.push((format!("ranges of {keys}"), case.run(&context_with(options), Placement::Aligned)));
+        let with_keys = |keys| ContextOptions { max_keys_per_split: Some(keys), ..Default::default() };
+        let with_flops = |flops| ContextOptions { max_flops_per_dispatch: flops, ..Default::default() };
+        let options = [with_keys(1), with_keys(70), with_keys(1000), with_flops(1), with_flops(1_000_000)];
+        let contexts = options.map(context_with);
+        let backs = case.runs(std::iter::once(context()).chain(&contexts));
+        if config.mode != GauMode::Full {
+            assert_same("dispatches", &backs[0], &backs[5]);
         }
-        for flops in [1, 1_000_000] {
-            let options = ContextOptions { max_flops_per_dispatch: flops, ..Default::default() };
-            let split = case.run(&context_with(options), Placement::Aligned);
-            if flops > 1 && config.mode != GauMode::Full {
-                assert_same("dispatches", &whole, &split);
-            }
-            all.push((format!("{flops} flops a dispatch"), split));
-        }
+        let what =
+            ["whole", "ranges of 1", "ranges of 70", "ranges of 1000", "a flop a dispatch", "10⁶ flops a dispatch"];
+        let all: Vec<_> = what.map(String::from).into_iter().zip(backs).collect();
         case.assert_each(all);
     }
 }

@@ -48,11 +48,12 @@ impl Case {
         Tensor { data: forward, shape: self.tensors["dout"].shape }
     }
 
-    /// The same call again and again, with outputs of its own each time.
-    pub fn reruns(&self, context: &Context, times: usize) -> Vec<Back> {
+    /// The same call on each, with outputs of its own each time.
+    pub fn runs<'c>(&self, contexts: impl IntoIterator<Item = &'c Context>) -> Vec<Back> {
         let (o, wanted) = (self.o(), self.gradients());
-        let run = || self.try_run_with(&o, context, Placement::Aligned, &wanted);
-        (0..times).map(|_| run().unwrap_or_else(|error| panic!("{}: {error}", self.name()))).collect()
+        let run = |context| self.try_run_with(&o, context, Placement::Aligned, &wanted);
+        let named = |error| panic!("{}: {error}", self.name());
+        contexts.into_iter().map(|context| run(context).unwrap_or_else(named)).collect()
     }
 
     fn try_run_with(
