@@ -272,12 +272,10 @@ impl Pass for GatedPass<'_> {
         let shape = &self.tensors.shape;
         let inputs = GatedAttentionBackwardInputs::new(q, k, v, dout);
         let inputs = GatedAttentionBackwardInputs { o: Some(self.tensors.o()), ..inputs };
-        let dv = Some(self.gradients[DV].view(shape, shape.kv()));
-        let gradients = GatedAttentionGradients { dv, ..GatedAttentionGradients::none() };
         if self.gau.is_none() {
-            let [_, dq, dk] = &*self.gradients else { unreachable!("of q, k and v") };
-            let (dq, dk) = (Some(dq.view(shape, shape.q())), Some(dk.view(shape, shape.kv())));
-            return self.backward.prepare(inputs, GatedAttentionGradients { dq, dk, ..gradients });
+            let [dv, dq, dk] = &*self.gradients else { unreachable!("of q, k and v") };
+            let (dq, [dk, dv]) = (dq.view(shape, shape.q()), [dk, dv].map(|own| own.view(shape, shape.kv())));
+            return self.backward.prepare(inputs, GatedAttentionGradients::new(dq, dk, dv));
         }
         let [[gamma_q, beta_q], [gamma_k, beta_k], [gamma_q_lin, beta_q_lin], [gamma_k_lin, beta_k_lin]] =
             [0, 1, 2, 3].map(|side| self.map(side));
@@ -296,11 +294,12 @@ impl Pass for GatedPass<'_> {
             beta_k_lin,
             ..inputs
         };
-        let like_z = |at: usize| Some(self.gradients[at].view(shape, shape.q()));
+        let like_z = |at: usize| self.gradients[at].view(shape, shape.q());
         let map = |at: usize| self.gradients.get(DMAPS + at).map(|own| own.view(shape, map_shape(self.tensors)));
         let gradients = GatedAttentionGradients {
-            du: like_z(DU),
-            dz: like_z(DZ),
+            du: Some(like_z(DU)),
+            dv: Some(self.gradients[DV].view(shape, shape.kv())),
+            dz: Some(like_z(DZ)),
             dgamma_q: map(0),
             dbeta_q: map(1),
             dgamma_k: map(2),
@@ -309,7 +308,7 @@ impl Pass for GatedPass<'_> {
             dbeta_q_lin: map(5),
             dgamma_k_lin: map(6),
             dbeta_k_lin: map(7),
-            ..gradients
+            ..GatedAttentionGradients::none()
         };
         self.backward.prepare(inputs, gradients)
     }
