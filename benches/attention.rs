@@ -3,11 +3,9 @@
 
 mod common;
 
-use common::harness::gradients::Gradients;
 use common::harness::stored;
-use common::harness::tensors::{HostTensors, Shape, Tensors, elements, normal, view};
+use common::harness::tensors::{Shape, elements, normal, view};
 use common::harness::timer::Timer;
-use common::harness::variants::VARIANTS;
 use criterion::Throughput;
 use wgpu_attention::attention::reference::{HostInputs, attention};
 use wgpu_attention::{Attention, AttentionConfig, AttentionInputs, AttentionOutputs, DType, TensorView};
@@ -26,25 +24,9 @@ fn main() {
         decode(&mut bench, 4096, dtype);
     }
     for dtype in common::TYPES {
-        backward(&mut bench, dtype);
+        bench.gradients("backward of a type", "softmax", dtype);
     }
     bench.finish();
-}
-
-/// The gradients of q, k and v, verified and then timed.
-fn backward(bench: &mut common::Bench, dtype: DType) {
-    let context = &bench.context.clone();
-    let shape = Shape { dtype, ..Shape::new(1024, 64) };
-    let softmax = VARIANTS.iter().find(|variant| variant.name == "softmax").expect("a name from the table");
-    let made = Tensors::upload(context, shape, HostTensors::random(&shape)).expect("room for the tensors");
-    let gradients = Gradients::new(context, softmax, &made).expect("a variant with gradients");
-    let timer = Timer::new(context);
-    let set_up = || {
-        gradients.verify(context)?;
-        timer.warm_up(gradients.backward()?)
-    };
-    let id = format!("1024x64/{}", stored::name(dtype));
-    bench.time("backward of a type", &id, Throughput::Elements(shape.len.into()), set_up);
 }
 
 /// One query of each of 32 heads over the keys of 8, verified and then timed.

@@ -182,7 +182,7 @@ fn blocks_of_heads() {
 
 #[test]
 fn a_million_keys_and_many_queries() {
-    for [q_len, kv_len] in [[1, 1_000_003], [200_003, 1]] {
+    for [q_len, kv_len] in [[1, 1_000_003], [70_003, 1]] {
         let case = Case::new(AttentionConfig::new(), [1, 1, 1, q_len, kv_len, 2, 2]);
         case.check("long");
     }
@@ -398,15 +398,16 @@ fn of_a_real_model() {
     let bytes = std::fs::read(path).expect("the file");
     let file = safetensors::SafeTensors::deserialize(&bytes).expect("tensors");
     for (layer, causal) in [(0, Causal::None), (5, Causal::TopLeft)] {
-        // Three of twelve heads of 512 tokens, 32 wide.
+        // Of twelve heads, 32 wide, the first two, and of their 512 tokens the first 200.
         let tensor = |name: &str| {
             let tensor = file.tensor(&format!("layer{layer}.{name}")).expect("a layer");
-            let halves = tensor.data().chunks_exact(2).take(3 * 512 * 32);
             let number = |bytes: &[u8]| half::f16::from_le_bytes([bytes[0], bytes[1]]).to_f32();
-            Tensor { data: halves.map(number).collect(), shape: [1, 3, 512, 32] }
+            let rows: Vec<f32> = tensor.data().chunks_exact(2).take(2 * 512 * 32).map(number).collect();
+            let data = rows.chunks(512 * 32).flat_map(|head| head[..200 * 32].to_vec()).collect();
+            Tensor { data, shape: [1, 2, 200, 32] }
         };
         let config = AttentionConfig::new().causal(causal);
-        let case = Case::new(config, [1, 3, 3, 512, 512, 32, 32]);
+        let case = Case::new(config, [1, 2, 2, 200, 200, 32, 32]);
         let case = Case { q: tensor("q"), k: tensor("k"), v: tensor("v"), ..case };
         case.check(&format!("layer {layer}"));
     }

@@ -17,6 +17,7 @@ use wgpu_attention::{Context, ContextOptions, DType, Matrices, wgpu};
 use ceilings::Ceilings;
 use harness::Failure;
 use harness::case::{Case, case};
+use harness::gradients::Gradients;
 use harness::tensors::{HostTensors, Shape, Tensors};
 use harness::timer::{Timed, Timer, median};
 pub use harness::variants::Family;
@@ -105,6 +106,36 @@ impl Bench {
             timer.warm_up(case.prepare()?)
         };
         self.time(group, id, Throughput::Elements(shape.len.into()), set_up);
+    }
+
+    /// The gradients of a variant, by name, on tensors stored so.
+    pub fn gradients(&mut self, group: &str, name: &str, dtype: DType) {
+        let variant = VARIANTS.iter().find(|variant| variant.name == name).expect("a name from the table");
+        let context = self.context.clone();
+        let timer = Timer::new(&context);
+        let len = if self.on_cpu() { 256 } else { 1024 };
+        let shape = Shape { dtype, ..Shape::new(len, 64) };
+        let tensors: OnceCell<Tensors> = OnceCell::new();
+        let prepared: OnceCell<Gradients<'_>> = OnceCell::new();
+        let set_up = || {
+            let made = Gradients::tensors(&context, shape)?;
+            let tensors = tensors.get_or_init(|| made);
+            let made = Gradients::new(&context, variant, tensors)?;
+            let gradients = prepared.get_or_init(|| made);
+            let checked = gradients.verify(&context)?;
+            say(&format!("{}\n{checked}", variant.formula));
+            timer.warm_up(gradients.backward()?)
+        };
+        let id = format!("{len}x64/{}", harness::stored::name(dtype));
+        self.time(group, &id, Throughput::Elements(len.into()), set_up);
+    }
+
+    /// The gradients of every variant of a family in f32.
+    pub fn gradients_of(&mut self, family: Family) {
+        let has = |variant: &&Variant| variant.family() == family && variant.without_gradients().is_none();
+        for variant in VARIANTS.iter().filter(has) {
+            self.gradients(&format!("{} backward", variant.name), variant.name, DType::F32);
+        }
     }
 
     /// One case. `set_up` verifies it and warms it up, once, when criterion asks for it, which it does not if a filter

@@ -65,6 +65,18 @@ pub fn all(records: &[Record]) -> Result<Vec<Plotted>> {
     Ok(figures)
 }
 
+/// Of gradients: the time of backward over that of forward.
+pub fn over_forward(records: &[Record]) -> Result<Plotted> {
+    let last = |of: &[&Record]| of.last()?.over_forward();
+    let ratios = summary(records, last, |ratio| format!("{ratio:.1}"));
+    let caption = format!(
+        "Median GPU time of the backward pass over that of the forward pass. By products alone softmax attention's is 3.5: seven for \
+         two, since both kernels make scores again. At the last length of each: {ratios}."
+    );
+    let plan = Plan { title: "backward / forward", value: Record::over_forward, logarithmic: false, ..Plan::BARE };
+    plotted(records, "Backward over forward", caption, plan)
+}
+
 /// The figure of time by itself, as a file; below it what it was measured on. With a name, relative to that variant's time.
 pub fn time(records: &[Record], setting: &Setting, relative_to: Option<&str>) -> Result<String> {
     let defaults: Vec<Record> = records.iter().filter(|record| !record.tuned).cloned().collect();

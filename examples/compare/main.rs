@@ -54,9 +54,6 @@ fn main() -> ExitCode {
 fn compare(options: &Options) -> Result<bool> {
     options.check()?;
     let (context, tier) = tier::open(&options.adapter, options.tier)?;
-    if options.backward {
-        return backward::compare(&context, tier, options);
-    }
     if options.family {
         return family::compare(context, tier, options);
     }

@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use clap::{Parser, ValueEnum};
 
-use crate::backward;
 use crate::decode;
 use crate::family;
 use crate::harness::stored::Stored;
@@ -18,7 +17,7 @@ use crate::tier::Tier;
 const DEFAULT: &[&str] = &["softmax", "log_n", "squared_relu", "gau", "linear_elu"];
 
 /// Compares attention variants over sequence lengths on this machine: time, throughput, memory, accuracy against an
-/// f64 twin, and row entropy; or by one query over many keys, as in decoding; or the ops of the softmax family over row lengths. Every result is
+/// f64 twin, and row entropy; or by their gradients; or by one query over many keys, as in decoding; or the ops of the softmax family over row lengths. Every result is
 /// verified before it is timed.
 #[derive(Debug, Parser)]
 #[command(name = "compare", after_help = variant_table())]
@@ -30,8 +29,8 @@ pub struct Options {
     /// query heads as key and value heads and with four times as many
     #[arg(long, conflicts_with_all = ["family", "causal", "data", "svg"])]
     pub decode: bool,
-    /// Compare training instead: the gradients of q, k and v beside the forward pass that leaves what they need
-    #[arg(long, conflicts_with_all = ["family", "decode", "data", "autotune", "report", "svg"])]
+    /// Compare training instead: the gradients of q, k and v, or of v, gate, z and maps, beside the forward pass
+    #[arg(long, conflicts_with_all = ["family", "decode", "data", "autotune"])]
     pub backward: bool,
     /// Sequence lengths, or row lengths of the family. Default: powers of two, from 64 on a CPU adapter, from 128 on a GPU; in decoding
     /// 4096 and 32768 keys; of the family powers of ten from 100 to a million
@@ -71,7 +70,7 @@ pub struct Options {
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     pub samples: Option<u32>,
     /// Seconds for the whole run; a variant stops before the length that would pass them. First calls, where drivers
-    /// compile, are not counted. Default: 60 on a CPU adapter, 120 on a GPU, 180 for the family; none where --seq-lens is given
+    /// compile, are not counted. Default: 60 on a CPU adapter, 120 on a GPU and of gradients, 180 for the family; none where --seq-lens is given
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub budget: Option<f64>,
     /// Measure kernels and tiles first, for so many seconds a case, and show each case that gains from it a second time. Not
@@ -150,14 +149,12 @@ impl Options {
                 bail!("--variants: there is no variant `{name}`; there are {} and `all`", names.join(", "));
             }
         }
-        let default = match (self.decode, self.backward) {
-            (true, _) => decode::DEFAULT,
-            (_, true) => backward::DEFAULT,
-            _ => DEFAULT,
-        };
-        for variant in VARIANTS.iter().filter(|variant| self.backward && !variant.has_gradients()) {
-            if self.variants.iter().any(|name| name == variant.name) {
-                bail!("--variants: `{}` has no backward pass yet", variant.name);
+        let default = if self.decode { decode::DEFAULT } else { DEFAULT };
+        for variant in VARIANTS.iter().filter(|_| self.backward) {
+            if let (Some(reason), true) =
+                (variant.without_gradients(), self.variants.iter().any(|name| name == variant.name))
+            {
+                bail!("--variants: of `{}` {reason}", variant.name);
             }
         }
         for variant in VARIANTS.iter().filter(|variant| self.decode && !variant.decodes()) {
@@ -169,8 +166,9 @@ impl Options {
             true => default.contains(&variant.name),
             false => self.variants.iter().any(|name| name == variant.name || name == "all"),
         };
-        let fits =
-            |variant: &&Variant| (!self.decode || variant.decodes()) && (!self.backward || variant.has_gradients());
+        let fits = |variant: &&Variant| {
+            (!self.decode || variant.decodes()) && (!self.backward || variant.without_gradients().is_none())
+        };
         Ok(VARIANTS.iter().filter(fits).filter(asked).collect())
     }
 
@@ -282,9 +280,12 @@ mod tests {
         let names = |options: &str| -> Vec<&str> {
             parsed(options).and_then(|options| options.chosen()).expect(options).iter().map(|v| v.name).collect()
         };
-        assert_eq!(names("--backward"), backward::DEFAULT);
-        assert!(names("--backward --variants all --causal").len() > 2);
-        for wrong in ["--decode", "--family", "--variants linear_elu", "--report a", "--tier cooperative"] {
+        assert_eq!(names("--backward"), DEFAULT);
+        let all = names("--backward --variants all --causal --svg a.svg --report a");
+        let without = |variant: &&&str| !all.contains(*variant);
+        let of_all: Vec<&str> = VARIANTS.iter().map(|variant| variant.name).collect();
+        assert_eq!(of_all.iter().filter(without).collect::<Vec<_>>(), [&"three_dispatches"]);
+        for wrong in ["--decode", "--family", "--variants three_dispatches", "--data random", "--tier cooperative"] {
             assert!(parsed(&format!("--backward {wrong}")).is_err(), "{wrong}");
         }
     }

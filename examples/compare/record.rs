@@ -35,6 +35,8 @@ pub struct Record {
     pub dispatches: usize,
     pub kernel: String,
     pub checked: Checked,
+    /// Of a backward pass, the median of the forward pass.
+    pub forward_ms: Option<f64>,
     /// Time relative to softmax at this length.
     pub relative: Option<f64>,
     /// Percent of the measured rate of multiply-adds.
@@ -68,6 +70,11 @@ impl Record {
     /// In decoding, 10⁹ bytes of the cache in a second.
     pub fn cache_gbps(&self) -> Option<f64> {
         self.cache_bytes.map(|bytes| bytes as f64 / self.median_ms * 1e-6)
+    }
+
+    /// Of a backward pass, its time over that of the forward pass.
+    pub fn over_forward(&self) -> Option<f64> {
+        self.forward_ms.map(|forward| self.median_ms / forward)
     }
 
     /// Of those that the run was given, what the call used: not every op has matrices.
@@ -195,6 +202,11 @@ pub fn fields(record: &Record, setting: &Setting) -> Vec<Field> {
         fields.push(("q_len", record.shape.q_len.into()));
         fields.push(("cache_bytes", record.cache_bytes.into()));
         fields.push(("cache_gbps", record.cache_gbps().into()));
+    }
+    if record.forward_ms.is_some() {
+        fields.insert(1, ("pass", "backward".into()));
+        fields.push(("forward_median_ms", record.forward_ms.into()));
+        fields.push(("relative_to_forward", record.over_forward().into()));
     }
     fields.extend(of_check(&record.checked));
     fields.extend(setting.fields());

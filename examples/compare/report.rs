@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use wgpu_attention::Tuning;
 
+use crate::backward;
 use crate::decode;
 use crate::figures::{self, Plotted};
 use crate::harness::stored;
@@ -119,7 +120,8 @@ impl Page<'_> {
     fn table(&self) -> String {
         let mut html = "<table>\n<thead><tr>".to_string();
         for heading in std::iter::once("variant").chain(self.columns.iter().map(|(heading, _)| *heading)) {
-            html += &format!("<th>{}</th>", heading.replace("x softmax", "× softmax"));
+            let times = heading.strip_prefix("x ").map(|of| format!("× {of}"));
+            html += &format!("<th>{}</th>", times.unwrap_or_else(|| heading.to_string()));
         }
         html += "</tr></thead>\n<tbody>\n";
         for (is_first, name, cells) in &self.rows {
@@ -135,26 +137,47 @@ impl Page<'_> {
 pub fn write(folder: &Path, records: &[Record], remarks: &Remarks) -> Result<()> {
     let defaults: Vec<Record> = records.iter().filter(|record| !record.tuned).cloned().collect();
     let is_decoding = records.iter().any(|record| record.shape.is_decoding());
+    let is_backward = records.iter().any(|record| record.forward_ms.is_some());
     let mut round = None;
     let mut row = |record: &Record| {
         let own = (record.shape.len, record.shape.heads);
-        let cells = if is_decoding { decode::cells(record).to_vec() } else { table::cells(record).to_vec() };
+        let cells = match (is_decoding, is_backward) {
+            (true, _) => decode::cells(record).to_vec(),
+            (_, true) => backward::cells(record).to_vec(),
+            _ => table::cells(record).to_vec(),
+        };
         (round.replace(own) != Some(own), record.name(), cells)
     };
+    let (title, figures, columns, method): (_, _, &[_], _) = match (is_decoding, is_backward) {
+        (true, _) => (
+            "Decoding: one query over many keys",
+            decode::figures(&defaults)?,
+            &decode::COLUMNS,
+            decode::method(remarks.setting),
+        ),
+        (_, true) => (
+            "Gradients of attention variants over sequence length",
+            backward::figures(&defaults)?,
+            &backward::COLUMNS,
+            backward::method(remarks.setting),
+        ),
+        _ => (
+            "Attention variants over sequence length",
+            figures::all(&defaults)?,
+            &table::COLUMNS,
+            method(remarks.setting),
+        ),
+    };
     let page = Page {
-        title: if is_decoding {
-            "Decoding: one query over many keys"
-        } else {
-            "Attention variants over sequence length"
-        },
+        title,
         setting: setting(records, remarks.setting),
         failures: remarks.failures,
         sentences: remarks.crossovers,
-        figures: if is_decoding { decode::figures(&defaults)? } else { figures::all(&defaults)? },
-        columns: if is_decoding { &decode::COLUMNS } else { &table::COLUMNS },
+        figures,
+        columns,
         rows: records.iter().map(&mut row).collect(),
         notes: remarks.notes,
-        method: if is_decoding { decode::method(remarks.setting) } else { method(remarks.setting) },
+        method,
         records: records.iter().map(|record| fields(record, remarks.setting)).collect(),
     };
     page.write(folder)?;

@@ -8,14 +8,16 @@ use anyhow::Result;
 use indicatif::{ProgressBar, ProgressStyle};
 use wgpu_attention::{AutotuneOptions, Context, DType, wgpu};
 
+use crate::backward;
 use crate::ceilings::Ceilings;
 use crate::decode;
 use crate::harness::Failure;
 use crate::harness::case::{Case, case};
+use crate::harness::gradients::Gradients;
 use crate::harness::stored;
 use crate::harness::tensors::{HostTensors, Shape, Tensors};
 use crate::harness::timer::{Timed, Timer, median};
-use crate::harness::variants::Variant;
+use crate::harness::variants::{VARIANTS, Variant};
 use crate::harness::verify::verify;
 use crate::minilm::{self, MiniLm};
 use crate::options::{Data, Options, Sizes};
@@ -42,6 +44,8 @@ pub struct Comparison {
     causal: bool,
     /// One query a sequence.
     decode: bool,
+    /// Gradients.
+    backward: bool,
     dtype: DType,
     samples: Option<u32>,
     lengths: Vec<u32>,
@@ -80,9 +84,13 @@ impl Comparison {
         let on_cpu = info.device_type == wgpu::DeviceType::Cpu;
         let (default_lengths, default_budget) = match options.data {
             Data::Minilm => (minilm::LENS, None),
+            _ if options.backward => (if on_cpu { backward::ON_CPU } else { backward::ON_GPU }, Some(backward::BUDGET)),
             Data::Random if on_cpu => (schedule::ON_CPU, Some(BUDGET_ON_CPU)),
             Data::Random => (schedule::ON_GPU, Some(BUDGET_ON_GPU)),
         };
+        let refused = VARIANTS.iter().filter(|_| options.backward && options.variants.iter().any(|name| name == "all"));
+        let refused = refused.filter_map(|variant| Some((variant.name, variant.without_gradients()?)));
+        let notes = refused.map(|(name, reason)| format!("{name} was not run: {reason}.")).collect();
         let mut lengths = options.seq_lens.clone();
         lengths.sort_unstable();
         lengths.dedup();
@@ -100,6 +108,7 @@ impl Comparison {
             layouts,
             causal: options.causal,
             decode: options.decode,
+            backward: options.backward,
             dtype: options.dtype.into(),
             autotune: options.autotune.map(Duration::from_secs_f64),
             tuned: context.clone(),
@@ -115,7 +124,7 @@ impl Comparison {
             setting,
             records: Vec::new(),
             failures: Vec::new(),
-            notes: Vec::new(),
+            notes,
             context,
         })
     }
@@ -131,8 +140,8 @@ impl Comparison {
         let start = Instant::now();
         // Some drivers take seconds for a kernel, at its first call and never again: no part of the budget.
         let mut compiling = Duration::ZERO;
-        for line in self.head() {
-            self.print(&line)?;
+        for line in self.notes.iter().chain(&self.head()) {
+            self.print(line)?;
         }
         let of_length = |&len: &u32| self.layouts.iter().map(move |&sizes| (len, sizes));
         let rounds: Vec<(u32, Sizes)> = self.lengths.iter().flat_map(of_length).collect();
@@ -156,8 +165,11 @@ impl Comparison {
                         record.relative = softmax.map(|softmax| record.median_ms / softmax);
                         record.relative_to_default =
                             default.filter(|_| *tuned).map(|default| record.median_ms / default);
-                        let cells =
-                            if self.decode { decode::cells(record).to_vec() } else { table::cells(record).to_vec() };
+                        let cells = match (self.decode, self.backward) {
+                            (true, _) => decode::cells(record).to_vec(),
+                            (_, true) => backward::cells(record).to_vec(),
+                            _ => table::cells(record).to_vec(),
+                        };
                         self.print(&table::line(self.columns(), &record.name(), self.name_width, &cells))?;
                         self.records.push(record.clone());
                         if !*tuned {
@@ -201,7 +213,11 @@ impl Comparison {
     }
 
     fn columns(&self) -> &'static [(&'static str, usize)] {
-        if self.decode { &decode::COLUMNS } else { &table::COLUMNS }
+        match (self.decode, self.backward) {
+            (true, _) => &decode::COLUMNS,
+            (_, true) => &backward::COLUMNS,
+            _ => &table::COLUMNS,
+        }
     }
 
     fn head(&self) -> Vec<String> {
@@ -215,12 +231,16 @@ impl Comparison {
             }
         };
         let cache = if self.decode { decode::CACHE } else { "GB/s: the tensors moved once" };
-        let own = [
-            format!("tensors  {tensors}, {}", self.setting.data_in_words()),
-            format!(
+        let columns = match self.backward {
+            true => backward::MEANING.into(),
+            false => format!(
                 "columns  ms: median; {cache}; % fma, % copy: of the ceilings; rows: compared with the f64 twin; err: relative to \
                  the largest |o| of these; entropy: mean of a row, nat"
             ),
+        };
+        let own = [
+            format!("tensors  {tensors}, {}", self.setting.data_in_words()),
+            columns,
             String::new(),
             table::header(self.columns(), self.name_width),
         ];
@@ -254,6 +274,9 @@ impl Comparison {
             Ok(tensors) => tensors,
             Err(failure) => return (runs.into_iter().map(|run| (run, Err(failure.clone()))).collect(), Duration::ZERO),
         };
+        if self.backward {
+            return (self.measure_gradients(&runs, &tensors), Duration::ZERO);
+        }
         let prepared = |context: &Context, run: Run| (run, case(context, run.variant, &tensors).map_err(Failure::from));
         let mut cases: Vec<Prepared<'_>> = runs.iter().map(|&run| prepared(&self.context, run)).collect();
         let start = Instant::now();
@@ -274,16 +297,52 @@ impl Comparison {
             ready.push(case.as_ref().map_err(Clone::clone).and_then(|case| self.ready(&**case, &tensors)));
             self.bar.inc(1);
         }
-        turns::take(&mut ready, |round, rounds| {
-            self.bar.set_message(format!("n = {len}: timing, sample {round} of {rounds}"));
-        });
-        self.bar.inc(self.active.len() as u64);
+        self.take(len, &mut ready);
         let ceilings = self.setting.ceilings.as_ref();
         let outcomes = cases.iter().zip(ready).map(|((run, case), ready)| {
             let cache = case.as_ref().ok().filter(|_| shape.is_decoding()).map(|case| case.cache_bytes(&shape));
             (*run, ready.map(|ready| outcome(ready, *run, shape, cache, ceilings)))
         });
         (outcomes.collect(), tuning)
+    }
+
+    /// The gradients of variants, and their forward passes, all in turns.
+    fn measure_gradients(&self, runs: &[Run], tensors: &Tensors) -> Vec<(Run, Outcome)> {
+        let shape = tensors.shape;
+        let gradients: Vec<Result<Gradients, Failure>> =
+            runs.iter().map(|run| Gradients::new(&self.context, run.variant, tensors)).collect();
+        // Of each variant backward, then forward.
+        let mut ready: Vec<Result<Ready, Failure>> = Vec::new();
+        for (run, gradients) in runs.iter().zip(&gradients) {
+            self.bar.set_message(format!("n = {}: verifying {}", shape.len, run.variant.name));
+            let passes = gradients.as_ref().map_err(Clone::clone).and_then(|gradients| {
+                let checked = gradients.verify(&self.context)?;
+                let passes = [self.timer.warm_up(gradients.backward()?)?, self.timer.warm_up(gradients.forward()?)?];
+                Ok(passes.map(|timed| Ok(Ready::new(checked, timed, self.samples))))
+            });
+            ready.extend(passes.unwrap_or_else(|failure| [Err(failure.clone()), Err(failure)]));
+            self.bar.inc(1);
+        }
+        self.take(shape.len, &mut ready);
+        let (mut ready, ceilings) = (ready.into_iter(), self.setting.ceilings.as_ref());
+        let mut both = || Some((ready.next()?, ready.next()?));
+        let of_run = |&run: &Run| {
+            let (backward, forward) = both()?;
+            let outcome = forward.and_then(|mut forward| {
+                let (record, cost) = outcome(backward?, run, shape, None, ceilings);
+                let forward_ms = Some(1e3 * median(&mut forward.samples).as_secs_f64());
+                Ok((Record { forward_ms, ..record }, cost))
+            });
+            Some((run, outcome))
+        };
+        runs.iter().filter_map(of_run).collect()
+    }
+
+    fn take(&self, len: u32, ready: &mut [Result<Ready, Failure>]) {
+        turns::take(ready, |round, rounds| {
+            self.bar.set_message(format!("n = {len}: timing, sample {round} of {rounds}"));
+        });
+        self.bar.inc(self.active.len() as u64);
     }
 
     /// Autotunes a case, if asked to: whether the plan with what it chose differs from the default.
@@ -301,8 +360,11 @@ impl Comparison {
     }
 
     fn tensors(&self, shape: Shape) -> Result<Tensors, Failure> {
-        Tensors::check(&self.context, &shape)?;
         self.bar.set_message(format!("n = {}: making tensors", shape.len));
+        if self.backward {
+            return Gradients::tensors(&self.context, shape);
+        }
+        Tensors::check(&self.context, &shape)?;
         let host = match &self.minilm {
             Some(file) => file.tensors(&shape).map_err(|error| Failure::Failed(format!("{error:#}")))?,
             None => HostTensors::random(&shape),
@@ -343,6 +405,7 @@ fn outcome(
         dispatches: call.dispatches(),
         kernel: call.kernel(),
         checked: ready.checked,
+        forward_ms: None,
         relative: None,
         of_fma: percent.map(|[of_fma, _]| of_fma),
         of_copy: percent.map(|[_, of_copy]| of_copy),

@@ -141,6 +141,25 @@ impl<'a> GatedAttentionBackwardInputs<'a> {
     }
 }
 
+impl<'a> GatedAttentionGradients<'a> {
+    /// Those of queries, keys and values.
+    #[must_use]
+    pub fn new(dq: TensorView<'a, 4>, dk: TensorView<'a, 4>, dv: TensorView<'a, 4>) -> Self {
+        Self { dq: Some(dq), dk: Some(dk), dv: Some(dv), ..Self::none() }
+    }
+
+    /// Those of z, of its maps' factors, and of values.
+    #[must_use]
+    pub fn shared(
+        dz: TensorView<'a, 4>,
+        dgamma_q: TensorView<'a, 2>,
+        dgamma_k: TensorView<'a, 2>,
+        dv: TensorView<'a, 4>,
+    ) -> Self {
+        Self { dz: Some(dz), dgamma_q: Some(dgamma_q), dgamma_k: Some(dgamma_k), dv: Some(dv), ..Self::none() }
+    }
+}
+
 impl<'a> HostInputs<'a> {
     /// Queries, keys and values, the gradient of o, and nothing optional.
     #[must_use]
@@ -189,6 +208,25 @@ op! {
     /// maps; in mixed chunks states, as forward does; and partial sums where few tiles would leave a GPU idle.
     ///
     /// Products are of f32, whatever the config's `matrices`, which lets forward round them.
+    ///
+    /// ```no_run
+    /// use wgpu_attention::{Context, GatedAttentionBackward, GatedAttentionBackwardInputs, GatedAttentionConfig};
+    /// use wgpu_attention::{GatedAttentionGradients, TensorView};
+    /// # fn record(context: &Context, encoder: &mut wgpu::CommandEncoder, [z, gamma_q, gamma_k]: [&wgpu::Buffer; 3],
+    /// #     [dz, dgamma_q, dgamma_k]: [&wgpu::Buffer; 3], [u, v, dout, du, dv]: [&wgpu::Buffer; 5]) -> wgpu_attention::Result<()> {
+    /// let backward = GatedAttentionBackward::new(context, GatedAttentionConfig::new())?;
+    /// let keys = |buffer| TensorView::f32(buffer, [1, 1, 512, 128]); // batch, heads, len, width
+    /// let values = |buffer| TensorView::f32(buffer, [1, 1, 512, 1536]);
+    /// let map = |buffer| TensorView::f32(buffer, [1, 128]);
+    /// let mut inputs =
+    ///     GatedAttentionBackwardInputs::shared(keys(z), map(gamma_q), map(gamma_k), values(v), values(dout));
+    /// inputs.u = Some(values(u));
+    /// let mut gradients = GatedAttentionGradients::shared(keys(dz), map(dgamma_q), map(dgamma_k), values(dv));
+    /// gradients.du = Some(values(du));
+    /// backward.record(encoder, inputs, gradients)?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// Of [`prepare`](Self::prepare): what forward refuses; no gradient asked for, or one of what is not given; a missing `o` where

@@ -39,9 +39,31 @@ impl Case {
         placement: Placement,
         wanted: &BTreeSet<&'static str>,
     ) -> Result<Back, Error> {
+        self.try_run_with(&self.o(), context, placement, wanted)
+    }
+
+    /// What forward leaves.
+    fn o(&self) -> Tensor<4> {
         let forward = self.forward().iter().map(|x| *x as f32).collect();
-        let o = Tensor { data: forward, shape: self.tensors["dout"].shape };
-        let inputs = self.tensors.iter().map(|(name, tensor)| (*name, tensor)).chain([("o", &o)]);
+        Tensor { data: forward, shape: self.tensors["dout"].shape }
+    }
+
+    /// The same call on each, with outputs of its own each time.
+    pub fn runs<'c>(&self, contexts: impl IntoIterator<Item = &'c Context>) -> Vec<Back> {
+        let (o, wanted) = (self.o(), self.gradients());
+        let run = |context| self.try_run_with(&o, context, Placement::Aligned, &wanted);
+        let named = |error| panic!("{}: {error}", self.name());
+        contexts.into_iter().map(|context| run(context).unwrap_or_else(named)).collect()
+    }
+
+    fn try_run_with(
+        &self,
+        o: &Tensor<4>,
+        context: &Context,
+        placement: Placement,
+        wanted: &BTreeSet<&'static str>,
+    ) -> Result<Back, Error> {
+        let inputs = self.tensors.iter().map(|(name, tensor)| (*name, tensor)).chain([("o", o)]);
         let inputs: Vec<_> = inputs
             .map(|(name, tensor)| (name, Placed::input_as(context, tensor, placement, self.stored_as(name))))
             .collect();
@@ -71,24 +93,31 @@ impl Case {
     }
 
     pub fn assert(&self, what: &str, back: &Back) {
+        self.assert_each([(what.to_string(), back.clone())]);
+    }
+
+    /// Gradients by what they are, beside those of one twin.
+    pub fn assert_each(&self, backs: impl IntoIterator<Item = (String, Back)>) {
         let naive: Vec<_> = (0..NAIVE_RUNS).map(|seed| self.twin::<f32>(SumOrder::Shuffled(seed))).collect();
-        let case = format!("{what}: {}", self.name());
-        let cancelling = self.cancelling();
-        for (at, (name, want)) in self.twin::<f64>(SumOrder::InOrder).into_iter().enumerate() {
-            let Some(got) = back.get(name) else { continue };
-            let naive: Vec<_> = naive.iter().map(|run| run[at].1.clone()).collect();
-            let (relative, absolute_floor) = rounding(self.stored_as(name));
-            let floor = self.floor() * ULP + relative;
-            let expected = Expected {
-                case: &case,
-                name,
-                shape: &self.tensors[&name[1..]].shape,
-                want: &want,
-                naive: &naive,
-                floor,
-                absolute_floor: absolute_floor + cancelling.get(name).copied().unwrap_or(0.0),
-            };
-            expected.assert_gradient(got);
+        let (truth, cancelling) = (self.twin::<f64>(SumOrder::InOrder), self.cancelling());
+        for (what, back) in backs {
+            let case = format!("{what}: {}", self.name());
+            for (at, (name, want)) in truth.iter().enumerate() {
+                let Some(got) = back.get(name) else { continue };
+                let naive: Vec<_> = naive.iter().map(|run| run[at].1.clone()).collect();
+                let (relative, absolute_floor) = rounding(self.stored_as(name));
+                let floor = self.floor() * ULP + relative;
+                let expected = Expected {
+                    case: &case,
+                    name,
+                    shape: &self.tensors[&name[1..]].shape,
+                    want,
+                    naive: &naive,
+                    floor,
+                    absolute_floor: absolute_floor + cancelling.get(name).copied().unwrap_or(0.0),
+                };
+                expected.assert_gradient(got);
+            }
         }
     }
 

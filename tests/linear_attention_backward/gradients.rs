@@ -177,11 +177,21 @@ impl Gradients {
 
     /// Compares gradients with the twin's.
     pub fn assert(&self, what: &str, got: &Outcome) {
+        self.assert_each([(what.to_string(), got.clone())]);
+    }
+
+    /// Gradients by what they are, beside those of one twin.
+    pub fn assert_each(&self, all: impl IntoIterator<Item = (String, Outcome)>) {
         let (config, inputs) = (self.case.config, self.host());
         let want = linear_attention_backward(&config, &inputs).unwrap();
         let naive: Vec<HostOutputs<f32>> = (0..NAIVE_RUNS)
             .map(|seed| linear_attention_backward_in(&config, &inputs, SumOrder::Shuffled(seed)).unwrap())
             .collect();
+        all.into_iter().for_each(|(what, got)| self.judge(&what, &got, &want, &naive));
+    }
+
+    fn judge(&self, what: &str, got: &Outcome, want: &HostOutputs<f64>, naive: &[HostOutputs<f32>]) {
+        let config = self.case.config;
         let case = format!(
             "{what}: {config:?}, q {:?}, k {:?}, v {:?}{}{}{}",
             self.case.q.shape,

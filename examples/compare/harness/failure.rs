@@ -11,6 +11,16 @@ pub enum Failure {
     Failed(String),
 }
 
+impl Failure {
+    /// The same, naming what it is of.
+    pub fn of(self, what: &str) -> Self {
+        match self {
+            Self::Refused(reason) => Self::Refused(format!("{what}: {reason}")),
+            Self::Failed(reason) => Self::Failed(format!("{what}: {reason}")),
+        }
+    }
+}
+
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         match error {

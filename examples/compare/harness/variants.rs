@@ -80,9 +80,10 @@ impl Variant {
         matches!(self.kind, Softmax(_) | SquaredRelu(_) | Linear(_))
     }
 
-    /// Whether its op has a backward pass.
-    pub fn has_gradients(&self) -> bool {
-        matches!(self.kind, Softmax(_))
+    /// Why there is no backward pass of it, if there is none.
+    pub fn without_gradients(&self) -> Option<&'static str> {
+        let reason = "there is no backward pass: what it compares the kernel with is its forward pass";
+        matches!(self.kind, ThreeDispatches).then_some(reason)
     }
 
     pub fn family(&self) -> Family {

@@ -16,7 +16,7 @@ const NAIVE_WORK: u64 = 1 << 26;
 const NAIVE_RUNS: u64 = 8;
 const NAIVE_PARTS: std::ops::RangeInclusive<u64> = 1..=64;
 /// Bytes that all twins together may hold, if each alone can.
-const TWIN_MEMORY: u64 = 1 << 30;
+pub const TWIN_MEMORY: u64 = 1 << 30;
 /// One unit in the last place, relative.
 const ULP: f64 = f32::EPSILON as f64;
 const DIVISION_ULPS: f64 = 2.5;

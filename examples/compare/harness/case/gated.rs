@@ -19,8 +19,22 @@ pub struct GatedCase<'t> {
     maps: Option<Maps>,
 }
 
-/// γ and β of q, k, q_lin and k_lin, on the host and on the device: near 1 and near 0.
-type Maps = Vec<(Vec<f32>, wgpu::Buffer)>;
+/// γ and β of q, k, q_lin and k_lin, on the host and on the device: near 1 and near 0, in multiples of 2⁻⁶.
+pub type Maps = Vec<(Vec<f32>, wgpu::Buffer)>;
+
+pub fn maps(context: &Context, tensors: &Tensors) -> Result<Maps> {
+    let count = elements(map_shape(tensors));
+    let map = |index: u64| {
+        let center = if index.is_multiple_of(2) { 1.0 } else { 0.0 };
+        let numbers = normal(10 + index, count).into_iter().map(|value| ((center + 0.1 * value) * 64.0).round() / 64.0);
+        tensors.own(context, numbers.collect())
+    };
+    (0..8).map(map).collect()
+}
+
+pub fn map_shape(tensors: &Tensors) -> [u32; 2] {
+    [tensors.shape.heads, tensors.shape.head_dim]
+}
 
 impl<'t> GatedCase<'t> {
     /// Weights of the given q and k, without a gate.
@@ -42,18 +56,7 @@ impl<'t> GatedCase<'t> {
         let matrices = if mode == GauMode::Full { tensors.shape.matrices } else { Matrices::None };
         let config = GatedAttentionConfig::new().causal(causal).weights(weights).mode(mode).matrices(matrices);
         let op = GatedAttention::new(context, config)?;
-        let count = elements(Self::map_shape(tensors));
-        let map = |index: u64| {
-            let center = if index.is_multiple_of(2) { 1.0 } else { 0.0 };
-            let numbers = normal(10 + index, count).into_iter().map(|value| center + 0.1 * value);
-            tensors.own(context, numbers.collect())
-        };
-        let maps = (0..8).map(map).collect::<Result<_>>()?;
-        Ok(Self { tensors, op, maps: Some(maps) })
-    }
-
-    fn map_shape(tensors: &Tensors) -> [u32; 2] {
-        [tensors.shape.heads, tensors.shape.head_dim]
+        Ok(Self { tensors, op, maps: Some(maps(context, tensors)?) })
     }
 
     fn is_mixed_chunk(&self) -> bool {
@@ -64,7 +67,7 @@ impl<'t> GatedCase<'t> {
         let Self { tensors, maps: Some(maps), .. } = self else {
             return GatedAttentionInputs::new(self.tensors.q(), self.tensors.k(), self.tensors.v());
         };
-        let map = |index: usize| TensorView::new(&maps[index].1, tensors.shape.dtype, Self::map_shape(tensors));
+        let map = |index: usize| TensorView::new(&maps[index].1, tensors.shape.dtype, map_shape(tensors));
         let linear = |index| self.is_mixed_chunk().then(|| map(index));
         GatedAttentionInputs {
             beta_q: Some(map(1)),
@@ -82,7 +85,7 @@ impl<'t> GatedCase<'t> {
         let Self { tensors, maps: Some(maps), .. } = self else {
             return HostInputs::new(self.tensors.host_q(), self.tensors.host_k(), self.tensors.host_v());
         };
-        let map = |index: usize| view(&maps[index].0, Self::map_shape(tensors));
+        let map = |index: usize| view(&maps[index].0, map_shape(tensors));
         let linear = |index| self.is_mixed_chunk().then(|| map(index));
         HostInputs {
             beta_q: Some(map(1)),

@@ -5,7 +5,7 @@ use std::f64::consts::LOG2_E;
 use wgpu_attention::linear_attention::reference::{HostInputs, linear_attention_row};
 use wgpu_attention::reference::{Real, SumOrder};
 use wgpu_attention::{
-    Context, FeatureMap, HostView, LinearAttention, LinearAttentionConfig, LinearAttentionInputs,
+    Context, DType, FeatureMap, HostView, LinearAttention, LinearAttentionConfig, LinearAttentionInputs,
     LinearAttentionOutputs, LinearAttentionShapes, LinearMode, Normalization, Result, TensorView, TuningCase, wgpu,
 };
 
@@ -35,30 +35,60 @@ struct State {
 }
 
 /// The rows of FAVOR+, from N(0, 1), four for each dimension of the head.
-struct Projection {
-    shape: [u32; 2],
-    host: Vec<f32>,
+pub struct Projection {
+    pub shape: [u32; 2],
+    pub host: Vec<f32>,
     buffer: wgpu::Buffer,
+}
+
+impl Projection {
+    /// That of a map, if it has one.
+    pub fn of(context: &Context, feature_map: FeatureMap, tensors: &Tensors) -> Result<Option<Self>> {
+        if !matches!(feature_map, FeatureMap::Favor { .. }) {
+            return Ok(None);
+        }
+        let shape = [4 * tensors.shape.head_dim, tensors.shape.head_dim];
+        let (host, buffer) = tensors.own(context, normal(20, elements(shape)))?;
+        Ok(Some(Self { shape, host, buffer }))
+    }
+
+    pub fn view(&self, dtype: DType) -> TensorView<'_, 2> {
+        TensorView::new(&self.buffer, dtype, self.shape)
+    }
+}
+
+/// What a feature map is compared with.
+pub fn config(feature_map: FeatureMap, causal: bool) -> LinearAttentionConfig {
+    let mode = if causal { LinearMode::Causal } else { LinearMode::Full };
+    let config = LinearAttentionConfig::new().mode(mode).feature_map(feature_map);
+    match (feature_map, mode) {
+        // What needs no sum, or has none that could be divided by.
+        (FeatureMap::Identity, _) | (FeatureMap::Softmax, LinearMode::Full) => {
+            config.normalization(Normalization::None)
+        }
+        _ => config,
+    }
+}
+
+/// Features of a key, and the twin's multiply-adds for each pair of row and key: the features of the key, made
+/// anew for every row, then their products with those of the query.
+pub fn features_and_work(feature_map: FeatureMap, d: u64) -> [u64; 2] {
+    const EXP: u64 = 8;
+    match feature_map {
+        FeatureMap::Taylor2 { .. } => {
+            let features = (d + 1) * (d + 2) / 2;
+            [features, 2 * features + d]
+        }
+        FeatureMap::Favor { .. } => [4 * d, 4 * d * (d + EXP) + d],
+        FeatureMap::Exp | FeatureMap::Softmax => [d, d * EXP + 2 * d],
+        _ => [d, 3 * d],
+    }
 }
 
 impl<'t> LinearCase<'t> {
     pub fn new(context: &Context, feature_map: FeatureMap, tensors: &'t Tensors) -> Result<Self> {
-        let causal = tensors.shape.causal || tensors.shape.is_decoding();
-        let mode = if causal { LinearMode::Causal } else { LinearMode::Full };
-        let config = LinearAttentionConfig::new().mode(mode).feature_map(feature_map);
-        // What needs no sum, or has none that could be divided by.
-        let config = match (feature_map, mode) {
-            (FeatureMap::Identity, _) | (FeatureMap::Softmax, LinearMode::Full) => {
-                config.normalization(Normalization::None)
-            }
-            _ => config,
-        };
-        let projection = || {
-            let shape = [4 * tensors.shape.head_dim, tensors.shape.head_dim];
-            let (host, buffer) = tensors.own(context, normal(20, elements(shape)))?;
-            Ok(Projection { shape, host, buffer })
-        };
-        let projection = matches!(feature_map, FeatureMap::Favor { .. }).then(projection).transpose()?;
+        let config = config(feature_map, tensors.shape.causal || tensors.shape.is_decoding());
+        let projection = Projection::of(context, feature_map, tensors)?;
         let mut case = Self { tensors, op: LinearAttention::new(context, config)?, projection, past: None };
         if tensors.shape.is_decoding() {
             case.past = Some(case.past(context)?);
@@ -118,7 +148,7 @@ impl<'t> LinearCase<'t> {
         v: TensorView<'a, 4>,
     ) -> LinearAttentionInputs<'a> {
         let dtype = self.tensors.shape.dtype;
-        let projection = self.projection.as_ref().map(|own| TensorView::new(&own.buffer, dtype, own.shape));
+        let projection = self.projection.as_ref().map(|own| own.view(dtype));
         LinearAttentionInputs { projection, ..LinearAttentionInputs::new(q, k, v) }
     }
 
@@ -127,20 +157,9 @@ impl<'t> LinearCase<'t> {
         LinearAttentionOutputs { state_s: Some(s), state_z: Some(z), state_max, ..outputs }
     }
 
-    /// Features of a key, and the twin's multiply-adds for each pair of row and key: the features of the key, made
-    /// anew for every row, then their products with those of the query.
+    /// As [`features_and_work`].
     fn features_and_work(&self) -> [u64; 2] {
-        const EXP: u64 = 8;
-        let d = u64::from(self.tensors.shape.head_dim);
-        match self.op.config().feature_map {
-            FeatureMap::Taylor2 { .. } => {
-                let features = (d + 1) * (d + 2) / 2;
-                [features, 2 * features + d]
-            }
-            FeatureMap::Favor { .. } => [4 * d, 4 * d * (d + EXP) + d],
-            FeatureMap::Exp | FeatureMap::Softmax => [d, d * EXP + 2 * d],
-            _ => [d, 3 * d],
-        }
+        features_and_work(self.op.config().feature_map, self.tensors.shape.head_dim.into())
     }
 
     fn row<T: Real>(&self, part: &Part, order: SumOrder) -> Result<Twin> {

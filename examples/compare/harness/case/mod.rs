@@ -1,8 +1,8 @@
 //! One variant on one set of tensors: the call, and what the twin says of parts of its output.
 
 mod attention;
-mod gated;
-mod linear;
+pub mod gated;
+pub mod linear;
 mod three_dispatches;
 
 use wgpu_attention::reference::SumOrder;
@@ -102,7 +102,7 @@ pub fn case<'t>(context: &Context, variant: &Variant, tensors: &'t Tensors) -> R
 const SAMPLED_ROWS: [u64; 2] = [4, 32];
 
 /// All rows, one a part, if that is within `work` at `row_work` each; else some, spread over batch, heads and positions.
-fn row_parts(tensors: &Tensors, row_work: u64, work: u64) -> Vec<Part> {
+pub fn row_parts(tensors: &Tensors, row_work: u64, work: u64) -> Vec<Part> {
     let [batch, heads, len] = tensors.shape.rows().map(u64::from);
     let rows = batch * heads * len;
     let [fewest, most] = SAMPLED_ROWS;
@@ -117,7 +117,7 @@ fn row_parts(tensors: &Tensors, row_work: u64, work: u64) -> Vec<Part> {
 }
 
 /// The arithmetic as a twin takes it: whether in f64, and the order of sums.
-fn order(arithmetic: Arithmetic) -> (bool, SumOrder) {
+pub fn order(arithmetic: Arithmetic) -> (bool, SumOrder) {
     match arithmetic {
         Arithmetic::Truth => (true, SumOrder::InOrder),
         Arithmetic::Naive(seed) => (false, SumOrder::Shuffled(seed)),
