@@ -82,11 +82,12 @@ pub fn time(records: &[Record], setting: &Setting, relative_to: Option<&str>) ->
     let defaults: Vec<Record> = records.iter().filter(|record| !record.tuned).cloned().collect();
     let mut curves = of_variants(&defaults, |record| Some(record.median_ms));
     let Some(shape) = defaults.first().map(|record| record.shape) else { bail!("there is nothing to draw") };
+    let time = if defaults.iter().any(|record| record.forward_ms.is_some()) { "time of backward" } else { "time" };
     let (title, guides) = match relative_to {
-        None => ("time (ms)".to_string(), slopes(&defaults)),
+        None => (format!("{time} (ms)"), slopes(&defaults)),
         Some(name) => {
             relate(&mut curves, name);
-            (format!("time / time of {name}"), Vec::new())
+            (format!("{time} / {time} of {name}"), Vec::new())
         }
     };
     for (look, curve) in curves.iter_mut().enumerate() {
