@@ -77,6 +77,8 @@ impl MatrixSizes {
 pub struct MatrixSubgroups {
     /// Of [`Attention`](crate::Attention).
     pub attention: Option<u32>,
+    /// Of [`AttentionBackward`](crate::AttentionBackward).
+    pub attention_backward: Option<u32>,
     /// Of [`GatedAttention`](crate::GatedAttention).
     pub gated_attention: Option<u32>,
     /// Of [`MatMul`](crate::MatMul).
@@ -87,7 +89,8 @@ impl MatrixSubgroups {
     /// The same for every op.
     #[must_use]
     pub const fn all(size: u32) -> Self {
-        Self { attention: Some(size), gated_attention: Some(size), matmul: Some(size) }
+        let size = Some(size);
+        Self { attention: size, attention_backward: size, gated_attention: size, matmul: size }
     }
 }
 
@@ -179,9 +182,8 @@ impl RowTile {
     /// dims are 64, so that several workgroups share a multiprocessor.
     const ALL: [[u32; 2]; 5] = [[4, 32], [2, 32], [2, 16], [1, 32], [1, 16]];
 
-    /// Those for so many rows and these dims of q and of v on a device, the best first.
-    pub fn list(tier: MatrixTier, rows: u32, dims: [u32; 2], limits: &wgpu::Limits) -> Result<Vec<Self>> {
-        let tile = |[subgroups, keys]: [u32; 2]| Self { subgroups, keys, tier };
+    /// Those for so many rows that find room on a device, the best first; `bytes` of workgroup memory.
+    pub fn fitting(tier: MatrixTier, rows: u32, limits: &wgpu::Limits, bytes: impl Fn(&Self) -> u32) -> Vec<Self> {
         let fits = |own: &Self| {
             // Of few rows, no subgroup is idle.
             let used = own.subgroups == 1 || rows > own.rows() / 2;
@@ -190,11 +192,18 @@ impl RowTile {
                 && own.keys.is_multiple_of(4 * own.width());
             used && shared
                 && own.invocations() <= limits.max_compute_invocations_per_workgroup
-                && own.bytes(dims) <= limits.max_compute_workgroup_storage_size
+                && bytes(own) <= limits.max_compute_workgroup_storage_size
         };
-        let found: Vec<_> = Self::ALL.map(tile).into_iter().filter(fits).collect();
+        let tile = |[subgroups, keys]: [u32; 2]| Self { subgroups, keys, tier };
+        Self::ALL.map(tile).into_iter().filter(fits).collect()
+    }
+
+    /// Those of attention for these dims of q and of v.
+    pub fn list(tier: MatrixTier, rows: u32, dims: [u32; 2], limits: &wgpu::Limits) -> Result<Vec<Self>> {
+        let found = Self::fitting(tier, rows, limits, |own| own.bytes(dims));
         if found.is_empty() {
-            let (least, most) = (tile([1, 16]).bytes(dims), limits.max_compute_workgroup_storage_size);
+            let least = Self { subgroups: 1, keys: 16, tier }.bytes(dims);
+            let most = limits.max_compute_workgroup_storage_size;
             let reason = format!(
                 "matrices: f16 for q of {} and v of {} dims, by subgroups of {}, needs {least} bytes of workgroup memory, the \
                  device grants {most}; or its subgroups are too large",
@@ -210,16 +219,16 @@ impl RowTile {
     }
 
     /// Rows that a subgroup owns: at least one invocation to a row.
-    fn own_rows(self) -> u32 {
+    pub fn own_rows(self) -> u32 {
         self.tier.subgroup.min(16)
     }
 
     /// Invocations that share a row.
-    fn width(self) -> u32 {
+    pub fn width(self) -> u32 {
         self.tier.subgroup / self.own_rows()
     }
 
-    fn invocations(self) -> u32 {
+    pub fn invocations(self) -> u32 {
         self.subgroups * self.tier.subgroup
     }
 
@@ -232,7 +241,7 @@ impl RowTile {
     }
 
     /// Dims in whole matrices.
-    fn whole(self, dims: [u32; 2]) -> [u32; 2] {
+    pub fn whole(self, dims: [u32; 2]) -> [u32; 2] {
         dims.map(|dim| dim.next_multiple_of(self.tier.size))
     }
 

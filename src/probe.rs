@@ -2,9 +2,9 @@
 
 use crate::matrices::MatrixSubgroups;
 use crate::{
-    Attention, AttentionConfig, AttentionInputs, AttentionOutputs, Context, ContextOptions, Error, GatedAttention,
-    GatedAttentionConfig, GatedAttentionInputs, GatedAttentionOutputs, MatMul, MatMulConfig, MatMulInputs,
-    MatMulOutputs, Matrices, Result, TensorView,
+    Attention, AttentionBackward, AttentionBackwardInputs, AttentionConfig, AttentionGradients, AttentionInputs,
+    AttentionOutputs, Context, ContextOptions, Error, GatedAttention, GatedAttentionConfig, GatedAttentionInputs,
+    GatedAttentionOutputs, MatMul, MatMulConfig, MatMulInputs, MatMulOutputs, Matrices, Result, TensorView,
 };
 
 /// Rows and dims of the tensors that the kernels run on.
@@ -44,6 +44,7 @@ impl Context {
         };
         Ok(MatrixSubgroups {
             attention: first(attention)?,
+            attention_backward: first(attention_backward)?,
             gated_attention: first(gated_attention)?,
             matmul: first(matmul)?,
         })
@@ -71,6 +72,21 @@ impl Context {
 fn attention(context: &Context, x: TensorView<'_, 4>, o: TensorView<'_, 4>) -> Result<()> {
     let op = Attention::new(context, AttentionConfig::new().matrices(Matrices::F16))?;
     context.run(&op.prepare(AttentionInputs::new(x, x, x), AttentionOutputs::new(o))?)
+}
+
+/// The gradients of half as many rows: of queries to the first rows of o, of keys to the others.
+fn attention_backward(context: &Context, x: TensorView<'_, 4>, o: TensorView<'_, 4>) -> Result<()> {
+    let op = AttentionBackward::new(context, AttentionConfig::new().matrices(Matrices::F16))?;
+    let [.., rows, dim] = x.shape();
+    let [x, dq] = [x, o].map(|view| view.with_extent(2, rows / 2));
+    let [lse, dv] = [rows / 2, rows / 2 * dim].map(|count| context.allocate(count as usize));
+    let gradients = AttentionGradients::new(
+        dq,
+        dq.with_offset(dq.offset + u64::from(rows / 2 * dim)),
+        TensorView::f32(&dv, x.shape()),
+    );
+    let lse = TensorView::f32(&lse, [1, 1, rows / 2]);
+    context.run(&op.prepare(AttentionBackwardInputs::new(x, x, x, x, lse, x), gradients)?)
 }
 
 fn gated_attention(context: &Context, x: TensorView<'_, 4>, o: TensorView<'_, 4>) -> Result<()> {

@@ -6,10 +6,11 @@ mod common;
 
 use common::{context, matrices, with_matrices};
 use wgpu_attention::{
-    Activation, Attention, AttentionConfig, AttentionInputs, AttentionOutputs, AttentionShapes, AutotuneOptions,
-    Causal, Context, ContextOptions, DType, Error, GatedAttention, GatedAttentionConfig, GatedAttentionInputs,
-    GatedAttentionOutputs, GatedAttentionShapes, GauMode, MatMul, MatMulConfig, MatMulInputs, MatMulOutputs,
-    MatMulShapes, Matrices, MatrixSizes, MatrixSubgroups, TensorView,
+    Activation, Attention, AttentionBackward, AttentionBackwardInputs, AttentionBackwardShapes, AttentionConfig,
+    AttentionGradients, AttentionInputs, AttentionOutputs, AttentionShapes, AutotuneOptions, Causal, Context,
+    ContextOptions, DType, Error, GatedAttention, GatedAttentionConfig, GatedAttentionInputs, GatedAttentionOutputs,
+    GatedAttentionShapes, GauMode, MatMul, MatMulConfig, MatMulInputs, MatMulOutputs, MatMulShapes, Matrices,
+    MatrixSizes, MatrixSubgroups, TensorView,
 };
 
 /// The reasons of a refusal.
@@ -51,9 +52,11 @@ fn a_device_without_matrices_refuses_and_says_what_is_missing() {
 #[test]
 fn every_op_refuses_them_alike() {
     let attention = Attention::new(context(), AttentionConfig::new().matrices(Matrices::F16)).unwrap();
+    let backward = AttentionBackward::new(context(), AttentionConfig::new().matrices(Matrices::F16)).unwrap();
     let gated = GatedAttention::new(context(), GatedAttentionConfig::new().matrices(Matrices::F16)).unwrap();
     let reasons = [
         refusal(attention.plan(&AttentionShapes::new(1, 1, 70, 16), DType::F32)),
+        refusal(backward.plan(&AttentionBackwardShapes::new(1, 1, 70, 16), DType::F32)),
         refusal(gated.plan(&GatedAttentionShapes::gau(1, 1, 70, 16, 16), DType::F32)),
     ];
     for reasons in reasons {
@@ -199,11 +202,24 @@ fn where_subgroups_vary_the_caller_tells_the_size_of_each_op() {
         assert!(plan.contains(&format!("subgroups of {size}")), "{plan}");
         let attention = Attention::new(&context, AttentionConfig::new().matrices(Matrices::F16)).unwrap();
         refusal(attention.plan(&AttentionShapes::new(1, 1, 70, 16), DType::F32));
+        let backward = AttentionBackward::new(&context, AttentionConfig::new().matrices(Matrices::F16)).unwrap();
+        refusal(backward.plan(&AttentionBackwardShapes::new(1, 1, 70, 16), DType::F32));
     }
     for size in [4, 48, 256] {
         let reasons = refusal(plan_of_a_product(&of_several_sizes(MatrixSubgroups::all(size))));
         assert!(reasons.contains(&format!("of {size}")), "{reasons}");
     }
+}
+
+#[test]
+fn gradients_without_room_for_matrices_are_f32_and_a_plan_says_so() {
+    // Of 16 KiB.
+    let context = of_several_sizes(MatrixSubgroups::all(32));
+    let op = AttentionBackward::new(&context, AttentionConfig::new().matrices(Matrices::F16)).unwrap();
+    let reason = |dim| op.plan(&AttentionBackwardShapes::new(1, 1, 70, dim), DType::F32).unwrap().reason().to_owned();
+    let (narrow, wide) = (reason(64), reason(128));
+    assert_eq!(narrow.matches("by matrices of 16 x 16 in f16, as asked").count(), 2, "{narrow}");
+    assert_eq!(wide.matches("in f32, as those by matrices find no room in workgroup memory").count(), 2, "{wide}");
 }
 
 /// Told of a size that the driver's subgroups have not, kernels write NaN to every number of every output, whatever comes after them.
@@ -232,6 +248,18 @@ fn subgroups_of_another_size_give_nan_and_no_number() {
         let op = Attention::new(&context, AttentionConfig::new().matrices(Matrices::F16)).unwrap();
         context.run(&op.prepare(AttentionInputs::new(view, view, view), outputs).unwrap()).unwrap();
         for (what, buffer) in [("o", &o), ("lse", &lse), ("entropy", &entropy)] {
+            all_nan(what, buffer);
+        }
+        let gradients = [(); 3].map(|()| context.allocate(2 * 150 * 12));
+        let [dq, dk, dv] = gradients.each_ref().map(|buffer| TensorView::f32(buffer, shape));
+        let dscale = context.allocate(2);
+        let mut outputs = AttentionGradients::new(dq, dk, dv);
+        outputs.dscale = Some(TensorView::f32(&dscale, [2]));
+        let saved = context.allocate(2 * 150);
+        let inputs = AttentionBackwardInputs::new(view, view, view, view, TensorView::f32(&saved, [1, 2, 150]), view);
+        let op = AttentionBackward::new(&context, AttentionConfig::new().matrices(Matrices::F16)).unwrap();
+        context.run(&op.prepare(inputs, outputs).unwrap()).unwrap();
+        for (what, buffer) in ["dq", "dk", "dv"].into_iter().zip(&gradients).chain([("dscale", &dscale)]) {
             all_nan(what, buffer);
         }
         let op = GatedAttention::new(&context, GatedAttentionConfig::new().matrices(Matrices::F16)).unwrap();

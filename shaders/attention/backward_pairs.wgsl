@@ -21,8 +21,9 @@ fn facts_of(rows: Rows) -> Facts {
 
 // Of a row without a key, whatever its scale is counts for nothing.
 fn facts_at(row: u32) -> vec4<f32> {
-    let own = bitcast<vec4<f32>>(facts[row]);
-    return vec4(own.xy, select(own.z, 0.0, own.x == NO_KEY), own.w);
+    let words = facts[row];
+    let own = bitcast<vec4<f32>>(words);
+    return vec4(own.xy, select(own.z, 0.0, own.x == NO_KEY), dentropy_of(words.w));
 }
 
 struct Pairs {

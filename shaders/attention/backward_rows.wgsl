@@ -69,16 +69,23 @@ fn main(
     let x_base = params.x_start + place.batch * params.x_batch + place.head * params.x_head + place.i * params.x_row;
     let dout_at = place.batch * params.dout_batch + place.head * params.dout_head + place.i * params.dout_row;
     var sum = 0.0;
+    var size = 0.0;
     for (var c = lane; c < V_CHUNKS; c += LANES) {
-        let product = load_x(x_base, c) * load_dout(params.dout_start + dout_at, c);
+        let dout = load_dout(params.dout_start + dout_at, c);
+        let product = load_x(x_base, c) * dout;
         sum += (product.x + product.y) + (product.z + product.w);
+        size += (abs(dout.x) + abs(dout.y)) + (abs(dout.z) + abs(dout.w));
     }
     sum = sum_of_lanes(sum, invocation);
+    if (UNITS) {
+        workgroupBarrier();
+        size = sum_of_lanes(size, invocation);
+    }
     if (lane == 0u && own == row) {
         let bits = lse[params.lse_start + place.batch * params.lse_batch + place.head * params.lse_head + place.i * params.lse_row];
-        let dh = load_dentropy(place);
+        let dh = dentropy_of(bitcast<u32>(load_dentropy(place)));
         let delta = sum - load_dlse(place) + dh * load_entropy(place);
         let own_lse = select(bits, bitcast<u32>(NO_KEY), bits == MINUS_INFINITY);
-        facts[row] = vec4(own_lse, bitcast<u32>(delta), bitcast<u32>(params.scale), bitcast<u32>(dh));
+        facts[row] = vec4(own_lse, bitcast<u32>(delta), bitcast<u32>(params.scale), with_unit(dh, size));
     }
 }

@@ -141,8 +141,12 @@ op! {
     /// row, lse and scores are multiples of 64, and weights are off by factors of up to e³². A row whose every visible score counts as
     /// −10³⁸ has weights of 1 each in place of 1/n. Hide the keys of such rows by the mask, or let no gradient come in for them.
     ///
-    /// A config that asks for [`Matrices::F16`](crate::Matrices) is refused: the gradients are those of f32 products, and rounding them
-    /// otherwise is not offered.
+    /// With [`Matrices::F16`](crate::Matrices) the products of dq, dk and dv are by cooperative matrices, where forward's are, and else are
+    /// refused likewise. Their factors are rounded to f16 in units that are powers of two: each row of `dout` has one, each row of p and ds, so
+    /// that gradients may be of any size, as loss functions make them; q, k and v count as in forward. A dp − δ that cancels is off by what
+    /// dp is. Where a device grants too little workgroup memory (256 dims take 37 KiB), those of q or of k and v are f32, and the plan says
+    /// so. `dbias` is f32: its kernel writes a number for every pair, and waits for memory. An lse of forward by matrices is the one that
+    /// belongs to these weights.
     ///
     /// ```no_run
     /// use wgpu_attention::{AttentionBackward, AttentionBackwardInputs, AttentionConfig, AttentionGradients, Causal, Context, TensorView};

@@ -181,7 +181,8 @@ pub struct AttentionConfig {
     pub scale: Scale,
     /// Scaled scores s become cap · tanh(s / cap); 1e-30 to 1e30. Default: none.
     pub softcap: Option<f32>,
-    /// Whether both products may run on cooperative matrices, with q, k, v and the weights rounded to f16. Default: none.
+    /// Whether products may run on cooperative matrices, with q, k, v and the weights rounded to f16, of gradients `dout` and
+    /// theirs too. Default: none.
     pub matrices: Matrices,
 }
 
@@ -216,7 +217,7 @@ impl AttentionConfig {
         Self { softcap: Some(cap), ..self }
     }
 
-    /// Sets whether both products may run on cooperative matrices.
+    /// Sets whether products may run on cooperative matrices.
     #[must_use]
     pub fn matrices(self, matrices: Matrices) -> Self {
         Self { matrices, ..self }

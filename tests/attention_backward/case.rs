@@ -2,12 +2,14 @@
 
 use wgpu_attention::attention::backward::reference::{self, HostInputs, HostOutputs};
 use wgpu_attention::attention::reference as forward;
-use wgpu_attention::reference::SumOrder;
+use wgpu_attention::reference::{Real, SumOrder};
 use wgpu_attention::{
-    AttentionBackward, AttentionBackwardInputs, AttentionConfig, AttentionGradients, Context, DType, HostView, Scale,
+    AttentionBackward, AttentionBackwardInputs, AttentionConfig, AttentionGradients, Context, DType, HostView,
+    Matrices, Scale,
 };
 
 use super::common::{Expected, NAIVE_RUNS, Placed, Placement, Tensor, ULP, contexts, rounding, stored_view};
+use super::halves::OfHalves;
 
 /// `[batch, q_heads, kv_heads, q_len, kv_len, head_dim, v_dim]`.
 pub type Sizes = [usize; 7];
@@ -128,8 +130,15 @@ impl Case {
 
     /// o, lse and entropy as forward would have stored them.
     pub fn saved(&self) -> [Tensor<4>; 3] {
-        let out = forward::attention(&self.config, &self.forward()).unwrap();
-        let f32s = |numbers: &[f64]| numbers.iter().map(|&x| x as f32).collect::<Vec<_>>();
+        match self.config.matrices {
+            Matrices::F16 => self.saved_as::<OfHalves>(),
+            Matrices::None => self.saved_as::<f64>(),
+        }
+    }
+
+    fn saved_as<T: Real>(&self) -> [Tensor<4>; 3] {
+        let out = forward::attention_in::<T>(&self.config, &self.forward(), SumOrder::InOrder).unwrap();
+        let f32s = |numbers: &[T]| numbers.iter().map(|&x| x.to_f64() as f32).collect::<Vec<_>>();
         let [batch, heads, q_len] = self.rows();
         let o = Tensor { data: f32s(&out.o), shape: [batch, heads, q_len, self.v.shape[3]] }.rounded(self.stored[0]);
         let [lse, entropy] =
@@ -137,7 +146,7 @@ impl Case {
         [o, lse, entropy]
     }
 
-    fn twin<T: wgpu_attention::reference::Real>(&self, order: SumOrder) -> HostOutputs<T> {
+    pub fn twin<T: Real>(&self, order: SumOrder) -> HostOutputs<T> {
         let forward::HostInputs { q, k, v, kv_lens, mask, .. } = self.forward();
         let [batch, heads, q_len] = self.rows();
         // What forward wrote is computed again.
@@ -250,6 +259,9 @@ impl Case {
     /// Compares gradients with the twin's.
     pub fn assert(&self, what: &str, got: &Gradients) {
         let want: HostOutputs<f64> = self.twin(SumOrder::InOrder);
+        if self.config.matrices == Matrices::F16 {
+            return self.assert_f16(what, got, &want);
+        }
         let naive: Vec<HostOutputs<f32>> = (0..NAIVE_RUNS).map(|seed| self.twin(SumOrder::Shuffled(seed))).collect();
         let case = format!(
             "{what}: {:?}, q {:?}, k {:?}, v {:?}{}{}{}{}",
@@ -265,7 +277,7 @@ impl Case {
         for (name, got) in got {
             let want = by_name(&want, name);
             let naive: Vec<Vec<f32>> = naive.iter().map(|run| by_name(run, name).clone()).collect();
-            let (floor, absolute_floor) = self.floors(name);
+            let (floor, absolute_floor) = self.floors(name, ULP);
             let (stored, least) = if name.ends_with("scale") { (0.0, 0.0) } else { rounding(self.stored[1]) };
             let shape = [want.len()];
             let (floor, absolute_floor) = (floor + stored, absolute_floor + least);
@@ -278,7 +290,7 @@ impl Case {
     ///
     /// Weights as in tests/attention.rs. And where dp - delta cancels, as of one key it does wholly, each is off by an ulp of what its sum
     /// may be, which goes on through the other factor, of a sum over rows at random.
-    fn floors(&self, name: &str) -> (f64, f64) {
+    pub fn floors(&self, name: &str, ulp: f64) -> (f64, f64) {
         let n = self.k.shape[2].max(1) as f64;
         let norm = |tensor: &Tensor<4>| {
             let rows = tensor.data.chunks(tensor.shape[3]);
@@ -299,13 +311,13 @@ impl Case {
         let score = self.config.softcap.map_or(scale * q * k, |cap| (scale * q * k).min(f64::from(cap)));
         let indirect =
             self.config.softcap.is_some() || !matches!(self.config.scale, Scale::InvSqrtDim | Scale::Fixed(_));
-        let floor = ULP * (5.0 + 2.0 * n.ln() + if indirect { 6.0 * score } else { 0.0 });
+        let floor = ulp * (5.0 + 2.0 * n.ln() + if indirect { 6.0 * score } else { 0.0 });
 
         let o_rounded = 1.0 + rounding(self.stored[0]).0 / ULP;
         let comes_in = self.dout.as_ref().map_or(0.0, |dout| o_rounded * norm(dout) * norm(&self.v))
             + statistic(&self.dlse)
             + statistic(&self.dentropy) * (n.ln() + score);
-        let pair = ULP * comes_in;
+        let pair = ulp * comes_in;
         let rows = |summed: usize| (summed as f64).sqrt();
         let of_key = rows(self.q.shape[2] * self.q.shape[1] / self.k.shape[1]);
         let all: usize = self.rows().iter().product();
@@ -313,7 +325,7 @@ impl Case {
         let absolute = match name {
             "dq" => pair * scale * most(&self.k.data),
             "dk" => pair * scale * most(&self.q.data) * of_key,
-            "dv" => ULP * self.dout.as_ref().map_or(0.0, |dout| most(&dout.data)) * of_key,
+            "dv" => ulp * self.dout.as_ref().map_or(0.0, |dout| most(&dout.data)) * of_key,
             "dbias" => pair * of(self.bias.as_ref().map(|bias| bias.shape[..3].iter().product())),
             "drow_scale" => pair * q * k * of(self.row_scale.as_ref().map(|scale| scale.data.len())),
             _ => pair * slope * q * k * of(Some(self.q.shape[1])),

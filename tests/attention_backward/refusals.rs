@@ -2,7 +2,7 @@
 
 use wgpu_attention::{
     AttentionBackward, AttentionBackwardInputs, AttentionBackwardShapes, AttentionConfig, AttentionGradients, DType,
-    Matrices, Scale, TensorView,
+    Scale, TensorView,
 };
 
 use super::case::Case;
@@ -81,7 +81,5 @@ fn rows_with_scales_of_their_own_need_them() {
     let own = AttentionBackwardShapes { scale_batches, scale_heads, scale_rows, ..shapes };
     assert!(refused(per_row, AttentionBackwardShapes { dscale: true, ..own }).contains("there is a drow_scale"));
     assert!(refused(per_row, AttentionBackwardShapes { scale_rows: Some(3), ..own }).contains("row_scale: axis q_len"));
-    let matrices = refused(AttentionConfig::new().matrices(Matrices::F16), shapes);
-    assert!(matrices.contains("no kernels on cooperative matrices"), "{matrices}");
     assert!(AttentionBackward::new(context(), AttentionConfig::new().softcap(-1.0)).is_err());
 }

@@ -2,9 +2,11 @@
 
 use super::super::{AttentionConfig, Scale};
 use super::plan::Problem;
-use super::tiles::Tiles;
+use super::tiles::{self, Tiles};
 use super::{AttentionBackward, AttentionBackwardShapes};
+use crate::Matrices;
 use crate::dtype::Storage;
+use crate::matrices::MatrixTier;
 use crate::tensor::Layout;
 use crate::wgsl::{self, Constant, Source, Specialization, fours, optional, pick, source};
 
@@ -33,13 +35,19 @@ fn dout(problem: &Problem, vec4: bool) -> &'static Source {
     if problem.shapes.dout { fours!(vec4, "attention/", "dout") } else { source!("attention/no_dout") }
 }
 
+/// Whether rows of `dout` have units, as matrices ask for.
+fn units(config: &AttentionConfig) -> &'static Source {
+    optional!(config.matrices == Matrices::F16, "attention/backward_", "units")
+}
+
 /// The kernel of what a row's pairs have in common.
-pub(super) fn rows(problem: &Problem) -> Specialization {
+pub(super) fn rows(config: &AttentionConfig, problem: &Problem) -> Specialization {
     let AttentionBackwardShapes { v_dim, dlse, dentropy, .. } = problem.shapes;
     let fragments = [
         source!("shared/row_place"),
         source!("shared/lane_sums"),
         source!("attention/backward_no_key"),
+        units(config),
         fours!(problem.is_vec4(&["o"]), "attention/", "x"),
         dout(problem, problem.is_vec4(&["dout"])),
         optional!(dlse, "attention/", "dlse"),
@@ -105,13 +113,19 @@ fn pairs(
         source!("attention/no_row_scale"),
         source!("attention/backward_no_key"),
         source!("attention/backward_pairs"),
-        source!("shared/tile"),
-        source!("attention/backward_tile"),
+        units(config),
         source!("shared/workgroup_index"),
         dout(problem, vec4),
     ];
     fragments.extend(write);
-    let mut constants = tiles.grid.constants(tiles.chunks);
+    let (mut constants, products) = match tiles.matrices {
+        Some(tile) => tiles::of_matrices(tile, tiles.turned, shapes),
+        None => {
+            let products = vec![source!("shared/tile"), source!("attention/backward_tile")];
+            (tiles.grid.constants(tiles.chunks), products)
+        }
+    };
+    fragments.extend(products);
     constants.extend(own);
     constants.extend([
         ("HEAD_DIM", u32(shapes.head_dim)),
@@ -133,23 +147,36 @@ fn masks(problem: &Problem) -> [(&'static str, Constant); 2] {
 
 /// The kernel that walks the keys for the gradients of queries.
 pub(super) fn queries(config: &AttentionConfig, problem: &Problem, tiles: Tiles, partial: bool) -> Specialization {
-    let mut write = vec![
-        source!("attention/write_dq_partial"),
-        source!("shared/steps_together"),
-        source!("attention/backward_queries"),
-    ];
+    let mut write = vec![source!("attention/write_dq_partial"), source!("shared/steps_together")];
     if !partial {
         write[0] = source!("attention/write_dq");
         write.push(fours!(problem.is_vec4(&["dq"]), "attention/", "dq"));
     }
-    let own = [&masks(problem)[..], &[("V_CHUNKS", u32(tiles.chunks))]].concat();
-    pairs(config, problem, source!("attention/backward_q"), tiles, (partial, &write), &own)
+    let mut own = masks(problem).to_vec();
+    let kernel = match tiles.matrices {
+        Some(_) => source!("attention/backward_q_cooperative"),
+        None => {
+            write.push(source!("attention/backward_queries"));
+            own.push(("V_CHUNKS", u32(tiles.chunks)));
+            source!("attention/backward_q")
+        }
+    };
+    pairs(config, problem, kernel, tiles, (partial, &write), &own)
 }
 
-/// The kernel that walks the queries for the gradients of keys and values.
-pub(super) fn keys(config: &AttentionConfig, problem: &Problem, tiles: Tiles, partial: bool) -> Specialization {
-    let AttentionBackwardShapes { dk, dv, .. } = problem.shapes;
-    let mut write = vec![source!("attention/write_dkv_partial"), source!("shared/steps_together")];
+/// The kernel that walks the queries for the gradients of keys and values, as they are asked for.
+pub(super) fn keys(
+    config: &AttentionConfig,
+    problem: &Problem,
+    tiles: Tiles,
+    partial: bool,
+    [dk, dv]: [bool; 2],
+) -> Specialization {
+    let mut write = vec![
+        source!("attention/write_dkv_partial"),
+        source!("shared/steps_together"),
+        source!("attention/backward_keys"),
+    ];
     if !partial {
         write[0] = source!("attention/write_dkv");
         write.push(match dk {
@@ -161,9 +188,15 @@ pub(super) fn keys(config: &AttentionConfig, problem: &Problem, tiles: Tiles, pa
             false => source!("attention/no_dv"),
         });
     }
-    let asked = [("V_CHUNKS", u32(tiles.chunks)), ("DK", Constant::Bool(dk)), ("DV", Constant::Bool(dv))];
-    let own = [&masks(problem)[..], &asked].concat();
-    pairs(config, problem, source!("attention/backward_kv"), tiles, (partial, &write), &own)
+    let mut own = [&masks(problem)[..], &[("DK", Constant::Bool(dk)), ("DV", Constant::Bool(dv))]].concat();
+    let kernel = match tiles.matrices {
+        Some(_) => source!("attention/backward_kv_cooperative"),
+        None => {
+            own.push(("V_CHUNKS", u32(tiles.chunks)));
+            source!("attention/backward_kv")
+        }
+    };
+    pairs(config, problem, kernel, tiles, (partial, &write), &own)
 }
 
 /// The kernel of the gradient of the bias.
@@ -207,6 +240,28 @@ pub(super) fn sums(scaled: bool) -> Specialization {
     let constants = vec![("WORKGROUP", u32(256)), ("SCALED", Constant::Bool(scaled))];
     let fragments = vec![source!("shared/workgroup_index"), source!("shared/lane_sums")];
     Specialization { kernel: source!("attention/backward_sums"), constants, fragments, storage: Vec::new() }
+}
+
+/// Those that multiply matrices, on devices of each kind.
+fn on_matrices(config: AttentionConfig, problem: &Problem, tiles: Tiles, partial: bool) -> Vec<Specialization> {
+    let (config, shapes) = (config.matrices(Matrices::F16), problem.shapes);
+    let mut found = vec![rows(&config, problem)];
+    found.extend(shapes.dbias.then(|| bias(&config, problem, tiles, partial)));
+    let apart = shapes.head_dim + shapes.v_dim > 256;
+    for (tier, (many, granted)) in
+        MatrixTier::SAMPLES.into_iter().flat_map(|tier| [(tier, (1, 32)), (tier, (1000, 48))])
+    {
+        let limits = wgpu::Limits { max_compute_workgroup_storage_size: granted << 10, ..wgpu::Limits::default() };
+        let by_matrices = |sums| tiles.by_matrices(tier, &shapes, (many, sums), &limits);
+        let asked = [[shapes.dk, shapes.dv && !apart], [false, apart && shapes.dv]];
+        for asked in asked.into_iter().filter(|asked| asked.contains(&true)) {
+            let own = by_matrices(asked);
+            found.extend(own.matrices.map(|_| keys(&config, problem, own, partial, asked)));
+        }
+        let own = by_matrices([true, false]);
+        found.extend(own.matrices.map(|_| queries(&config, problem, own, partial)));
+    }
+    found
 }
 
 /// Every specialization that a plan can pick, up to the head dims (which are sampled); of options some together.
@@ -253,18 +308,23 @@ pub fn specializations() -> Vec<Specialization> {
             let mut config = AttentionConfig::new().scale(scale);
             config.softcap = on(7).then_some(30.0);
             let problem = Problem::contiguous::<AttentionBackward>(&config, shapes);
-            found.push(rows(&problem));
+            found.push(rows(&config, &problem));
             found.extend([true, false].into_iter().filter_map(|lens| scales(&config, &problem, lens)));
             for granted in [16 << 10, 32 << 10] {
                 for partial in [false, true] {
                     let many = AttentionBackwardShapes { q_len: 99, ..shapes };
                     found.push(queries(&config, &problem, Tiles::of_queries(&many, granted), partial));
                     found.push(queries(&config, &problem, Tiles::of_queries(&shapes, granted), partial));
-                    found.push(keys(&config, &problem, Tiles::of_keys(&shapes, granted), partial));
+                    let asked = [shapes.dk, shapes.dv];
+                    found.push(keys(&config, &problem, Tiles::of_keys(&shapes, granted), partial, asked));
                     if on(1) {
                         found.push(bias(&config, &problem, Tiles::of_bias(granted), partial));
                     }
                 }
+            }
+            // On matrices, the flags one by one.
+            if flags.count_ones() <= 1 || flags.count_ones() == 10 {
+                found.extend(on_matrices(config, &problem, Tiles::of_bias(16 << 10), on(7)));
             }
             found.push(slopes(&problem));
             for scaled in [false, true] {

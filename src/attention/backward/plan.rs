@@ -4,12 +4,14 @@ use super::super::config::ScaleTerms;
 use super::super::{AttentionConfig, Causal, Scale};
 use super::tiles::{Tiles, Walk};
 use super::{AttentionBackward, AttentionBackwardShapes, OPERANDS, kernels};
+use crate::context::Capabilities;
 use crate::dispatch::{Plan, PlanBuilder, Value, View};
+use crate::matrices::MatrixTier;
 use crate::op::{self, GivenNames, Kernels, Operand};
 use crate::tensor::{evenly, product};
 use crate::tuning::NoOffer;
 use crate::wgsl::Specialization;
-use crate::{Error, Matrices, Result};
+use crate::{Matrices, Result};
 
 pub(super) type Problem = op::Problem<AttentionBackwardShapes>;
 
@@ -46,12 +48,11 @@ impl Kernels for AttentionBackward {
     }
 
     fn build(plan: PlanBuilder<'_>, config: &AttentionConfig, problem: &Problem, _: Option<&NoOffer>) -> Result<Plan> {
-        if config.matrices == Matrices::F16 {
-            let reason = "matrices: f16: attention's gradients have no kernels on cooperative matrices; with none \
-                          they are those of f32 products";
-            return Err(Error::Unsupported { reasons: vec![reason.into()] });
-        }
-        build(plan, config, problem)
+        let tier = match config.matrices {
+            Matrices::None => None,
+            Matrices::F16 => Some(MatrixTier::of(plan.device(), |told| told.attention_backward)?),
+        };
+        build(plan, config, problem, tier)
     }
 }
 
@@ -63,11 +64,14 @@ struct Backward<'p> {
     /// Of the attention matrix, over all sequences and heads.
     rows: u32,
     facts: View,
+    /// That multiply, if they are asked for.
+    tier: Option<MatrixTier>,
 }
 
 /// What a pass costs, and why it is as it is.
 type Told = (u64, String);
-type Pass<'p> = fn(&Backward<'p>, &mut PlanBuilder<'_>) -> Result<Told>;
+/// Of what is asked for of two gradients, if it sums two.
+type Pass<'p> = fn(&Backward<'p>, &mut PlanBuilder<'_>, [bool; 2]) -> Result<Told>;
 
 /// Names of numbers in the kernels' uniforms that not all of them use.
 const UNUSED: [&str; 13] = [
@@ -86,21 +90,31 @@ const UNUSED: [&str; 13] = [
     "split_terms",
 ];
 
-fn build(mut plan: PlanBuilder<'_>, config: &AttentionConfig, problem: &Problem) -> Result<Plan> {
+fn build(
+    mut plan: PlanBuilder<'_>,
+    config: &AttentionConfig,
+    problem: &Problem,
+    tier: Option<MatrixTier>,
+) -> Result<Plan> {
     let shapes = problem.shapes;
     let rows = product([shapes.batch, shapes.q_heads, shapes.q_len]);
     let facts = plan.workspace("numbers of rows", 16 * (rows + u64::from(shapes.batch)).max(1))?;
-    let backward = Backward { config, problem, shapes, rows: rows as u32, facts };
+    let backward = Backward { config, problem, shapes, rows: rows as u32, facts, tier };
     backward.write_facts(&mut plan)?;
+    let AttentionBackwardShapes { dk, dv, kv_len, head_dim, v_dim, .. } = shapes;
+    // Of wide heads, matrices of both sums would fill the registers.
+    let by_matrices = || backward.tiles(Tiles::of_bias(0), (kv_len.into(), [true, false]), plan.device()).matrices;
+    let apart = dk && dv && head_dim + v_dim > 256 && by_matrices().is_some();
     // Queries last, as scales then give way to their own derivatives.
-    let passes: [(bool, Pass<'_>); 3] = [
-        (shapes.dk || shapes.dv, Backward::keys),
-        (shapes.dbias, Backward::bias),
-        (shapes.dq || shapes.drow_scale || shapes.dscale, Backward::queries),
+    let passes: [([bool; 2], Pass<'_>); 4] = [
+        ([dk, dv && !apart], Backward::keys),
+        ([false, apart], Backward::keys),
+        ([shapes.dbias, false], Backward::bias),
+        ([shapes.dq || shapes.drow_scale || shapes.dscale, false], Backward::queries),
     ];
     let (mut flops, mut reasons) = (0_u64, Vec::new());
-    for (_, pass) in passes.into_iter().filter(|(asked, _)| *asked) {
-        let (own, reason) = plan.in_passing(|plan| pass(&backward, plan))?;
+    for (asked, pass) in passes.into_iter().filter(|(asked, _)| asked.contains(&true)) {
+        let (own, reason) = plan.in_passing(|plan| pass(&backward, plan, asked))?;
         flops = flops.saturating_add(own);
         reasons.push(reason);
     }
@@ -152,7 +166,7 @@ impl Backward<'_> {
         let views = [("facts", self.facts), ("x", self.view("o"))];
         let flops = u64::from(kernels::ROWS * self.shapes.v_dim);
         let workgroups = self.rows.div_ceil(kernels::ROWS).into();
-        plan.dispatch(&kernels::rows(self.problem), workgroups, flops, &values, &views)?;
+        plan.dispatch(&kernels::rows(self.config, self.problem), workgroups, flops, &values, &views)?;
         self.write_scales(plan, terms, true)
     }
 
@@ -246,11 +260,17 @@ impl Backward<'_> {
         plan.dispatch(&kernels::combine(layout, name == "dq"), workgroups, flops, &self.values(&own), &views)
     }
 
+    /// Tiles on matrices where those are asked for and find room, for tiles of so many rows and these sums.
+    fn tiles(&self, tiles: Tiles, of: (u64, [bool; 2]), device: &Capabilities) -> Tiles {
+        self.tier.map_or(tiles, |tier| tiles.by_matrices(tier, &self.shapes, of, &device.limits))
+    }
+
     /// The gradients of keys and values.
-    fn keys(&self, plan: &mut PlanBuilder<'_>) -> Result<Told> {
-        let AttentionBackwardShapes { batch, kv_heads, kv_len, q_len, head_dim, v_dim, dout, dk, dv, .. } = self.shapes;
+    fn keys(&self, plan: &mut PlanBuilder<'_>, [dk, dv]: [bool; 2]) -> Result<Told> {
+        let AttentionBackwardShapes { batch, kv_heads, kv_len, q_len, head_dim, v_dim, dout, .. } = self.shapes;
         let device = plan.device();
         let tiles = Tiles::of_keys(&self.shapes, device.limits.max_compute_workgroup_storage_size);
+        let tiles = self.tiles(tiles, (kv_len.into(), [dk, dv]), device);
         let key_tiles = kv_len.div_ceil(tiles.rows());
         let record = head_dim.div_ceil(4) + v_dim.div_ceil(4);
         let of_out = u32::from(dout) * v_dim;
@@ -279,7 +299,7 @@ impl Backward<'_> {
         let crowded = bound > device.limits.max_storage_buffers_per_shader_stage;
 
         let partial = splits != 1 || crowded;
-        let kernel = kernels::keys(self.config, self.problem, tiles, partial);
+        let kernel = kernels::keys(self.config, self.problem, tiles, partial, [dk, dv]);
         let flops = self.flops(products) / (walk.tiles * u64::from(splits)).max(1);
         let left = 4 * product([kv_len, record, splits]);
         self.in_blocks(plan, (partial, left), |plan, [first, pairs], partials| {
@@ -293,13 +313,14 @@ impl Backward<'_> {
             ];
             self.walk(plan, &kernel, (product([pairs, key_tiles, splits]), flops), &own, partials)?;
             let Some(partials) = partials else { return Ok(()) };
-            for (name, dim, first_chunk) in [("dk", head_dim, 0), ("dv", v_dim, head_dim.div_ceil(4))] {
+            let both = [(dk, "dk", head_dim, 0), (dv, "dv", v_dim, head_dim.div_ceil(4))];
+            for (_, name, dim, first_chunk) in both.into_iter().filter(|(asked, ..)| *asked) {
                 let rows = [pairs * kv_len, kv_heads, kv_len, dim];
                 self.combine(plan, name, partials, rows, [splits, record, first_chunk], first * kv_len)?;
             }
             Ok(())
         })?;
-        let reason = tell("keys", tiles, "queries", (splits, self.group() * q_len));
+        let reason = self.tell("keys", tiles, "queries", (splits, self.group() * q_len));
         Ok((
             self.flops(products),
             if crowded { reason + ", combined as nine buffers are more than bound" } else { reason },
@@ -307,7 +328,7 @@ impl Backward<'_> {
     }
 
     /// That of the bias.
-    fn bias(&self, plan: &mut PlanBuilder<'_>) -> Result<Told> {
+    fn bias(&self, plan: &mut PlanBuilder<'_>, _: [bool; 2]) -> Result<Told> {
         let AttentionBackwardShapes { batch, q_heads, q_len, kv_len, head_dim, v_dim, dout, .. } = self.shapes;
         let whole = [batch, q_heads, q_len];
         let own = [self.shapes.bias_batches, self.shapes.bias_heads, self.shapes.bias_rows].map(|own| own.unwrap_or(0));
@@ -352,17 +373,19 @@ impl Backward<'_> {
             let rows = [product(own) as u32, own[1], own[2], kv_len];
             self.combine(plan, "dbias", partials, rows, [splits, chunks, 0], 0)?;
         }
-        Ok((self.flops(products), tell("bias", tiles, "tiles of pairs", (splits, walk.length))))
+        Ok((self.flops(products), self.tell("bias", tiles, "tiles of pairs", (splits, walk.length))))
     }
 
     /// Those of queries and scales.
-    fn queries(&self, plan: &mut PlanBuilder<'_>) -> Result<Told> {
+    fn queries(&self, plan: &mut PlanBuilder<'_>, _: [bool; 2]) -> Result<Told> {
         let AttentionBackwardShapes { batch, q_heads, kv_heads, q_len, kv_len, head_dim, v_dim, dout, .. } =
             self.shapes;
         let of_scales = self.shapes.drow_scale || self.shapes.dscale;
         let device = plan.device();
         let tiles = Tiles::of_queries(&self.shapes, device.limits.max_compute_workgroup_storage_size);
-        let row_tiles = (u64::from(self.group()) * u64::from(q_len)).div_ceil(tiles.rows().into()) as u32;
+        let rows = u64::from(self.group()) * u64::from(q_len);
+        let tiles = self.tiles(tiles, (rows, [true, false]), device);
+        let row_tiles = rows.div_ceil(tiles.rows().into()) as u32;
         let products = 2 * head_dim + u32::from(dout) * v_dim;
         let walk = Walk {
             tiles: product([batch, kv_heads, row_tiles]),
@@ -394,7 +417,7 @@ impl Backward<'_> {
         if let Some(slopes) = slopes {
             self.sum_slopes(plan, slopes)?;
         }
-        Ok((self.flops(products), tell("queries", tiles, "keys", (splits, walk.length))))
+        Ok((self.flops(products), self.tell("queries", tiles, "keys", (splits, walk.length))))
     }
 
     /// The gradient of scales that is asked for, and as how many sequences, heads and rows it has them.
@@ -472,14 +495,19 @@ impl Backward<'_> {
         plan.expect_loops("gradients of scales", u64::from(count / 256) + 16)?;
         plan.dispatch(&kernels::sums(terms.log_n), product(own), count.into(), &self.values(&numbers), &views)
     }
-}
 
-fn tell(what: &str, tiles: Tiles, walked: &str, (splits, length): (u32, u32)) -> String {
-    let Tiles { grid, .. } = tiles;
-    let ranges = match splits {
-        0 => "none to walk".into(),
-        1 => format!("all {walked} in one range"),
-        _ => format!("{length} {walked} in {splits} ranges, then combined"),
-    };
-    format!("{what}: tiles of {} by {}, {ranges}", grid.rows(), tiles.keys())
+    fn tell(&self, what: &str, tiles: Tiles, walked: &str, (splits, length): (u32, u32)) -> String {
+        let ranges = match splits {
+            0 => "none to walk".into(),
+            1 => format!("all {walked} in one range"),
+            _ => format!("{length} {walked} in {splits} ranges, then combined"),
+        };
+        let products = match (tiles.matrices, self.tier) {
+            (Some(tile), _) => format!(" {}", tile.tier),
+            (None, Some(_)) if what == "bias" => " in f32".into(),
+            (None, Some(_)) => " in f32, as those by matrices find no room in workgroup memory".into(),
+            (None, None) => String::new(),
+        };
+        format!("{what}: tiles of {} by {}{products}, {ranges}", tiles.rows(), tiles.keys())
+    }
 }

@@ -2,13 +2,19 @@
 
 use super::AttentionBackwardShapes;
 use crate::context::Capabilities;
+use crate::matrices::{MatrixTier, RowTile};
 use crate::tile::{Grid, grid};
+use crate::wgsl::{Constant, Source, source};
 
 /// How a workgroup shares a tile, and the fours of dims that it sums.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Tiles {
     pub grid: Grid,
     pub chunks: u32,
+    /// In place of the grid, where a tile's products go by matrices.
+    pub matrices: Option<RowTile>,
+    /// Whether it has room for terms side by side.
+    pub turned: bool,
 }
 
 impl Tiles {
@@ -44,24 +50,86 @@ impl Tiles {
 
     fn within(most: Grid, chunks: u32, granted: u32) -> Self {
         let grid = if most.fits(chunks, granted) { most } else { Grid { slab: 8, ..most } };
-        Self { grid, chunks }
+        Self { grid, chunks, matrices: None, turned: false }
+    }
+
+    /// By matrices, if they find room: of so many rows, with sums of `first` and of `second`.
+    pub fn by_matrices(
+        self,
+        tier: MatrixTier,
+        shapes: &AttentionBackwardShapes,
+        (rows, sums): (u64, [bool; 2]),
+        limits: &wgpu::Limits,
+    ) -> Self {
+        let rows = rows.min(u32::MAX.into()) as u32;
+        let best = |turned: bool| {
+            let found = RowTile::fitting(tier, rows, limits, |tile| bytes(*tile, shapes, sums, turned));
+            found.first().map(|tile| Self { matrices: Some(*tile), turned, ..self })
+        };
+        best(true).or_else(|| best(false)).unwrap_or(self)
     }
 
     pub fn rows(self) -> u32 {
-        self.grid.rows()
+        self.matrices.map_or(self.grid.rows(), RowTile::rows)
     }
 
     pub fn keys(self) -> u32 {
-        self.grid.keys(self.chunks)
+        self.matrices.map_or(self.grid.keys(self.chunks), |tile| tile.keys)
     }
 
     /// The most loop iterations of a step that sums `sums` times, counting one more for the exit of each run of a loop.
     pub fn iterations(self, shapes: &AttentionBackwardShapes, sums: u32) -> u32 {
+        if let Some(tile) = self.matrices {
+            return 2 * tile.iterations([shapes.head_dim, shapes.v_dim]).into_iter().sum::<u32>();
+        }
         let slab = self.grid.slab;
         let products = shapes.head_dim.div_ceil(slab) + shapes.v_dim.div_ceil(slab);
         // Guarded, terms are added one by one.
         products * (slab / 4 + 2) + sums * self.keys().div_ceil(slab) * (slab + 2) + 8
     }
+}
+
+/// Whether the rows' factors stay in matrices, beside those of sums: where they are few.
+fn holds(tile: RowTile, shapes: &AttentionBackwardShapes) -> bool {
+    tile.whole([shapes.head_dim, shapes.v_dim]).iter().sum::<u32>() <= 8 * tile.tier.size
+}
+
+/// Workgroup memory with such sums, as the heads of `backward_matrices.wgsl` and of what goes with it tell it.
+fn bytes(tile: RowTile, shapes: &AttentionBackwardShapes, sums: [bool; 2], turned: bool) -> u32 {
+    let dims = tile.whole([shapes.head_dim, shapes.v_dim]);
+    let (rows, keys) = (tile.rows(), tile.keys);
+    let factors = if holds(tile, shapes) { keys } else { keys + rows };
+    let (products, weights) = (1 + u32::from(shapes.dout), sums.map(u32::from).iter().sum::<u32>());
+    let turned = [0, 1].map(|sum| if turned && sums[sum] { dims[sum] } else { 4 }).iter().sum::<u32>();
+    let of_rows = rows * (4 * products * (keys + 4) + 2 * weights * (keys + 8));
+    2 * factors * (dims[0] + dims[1] + 16) + 2 * turned * (keys + 8) + of_rows + 20 * keys + 32
+}
+
+/// What kernels by matrices are made of.
+pub(super) fn of_matrices(
+    tile: RowTile,
+    turned: bool,
+    shapes: &AttentionBackwardShapes,
+) -> (Vec<(&'static str, Constant)>, Vec<&'static Source>) {
+    let [first, second] = tile.whole([shapes.head_dim, shapes.v_dim]);
+    // Numbers of items on their way in an invocation's registers.
+    let brought = tile.keys * (first + second) / tile.invocations();
+    let constants = vec![
+        ("SUBGROUP", Constant::U32(tile.tier.subgroup)),
+        ("SUBGROUPS", Constant::U32(tile.subgroups)),
+        ("KEYS", Constant::U32(tile.keys)),
+        ("OWN_ROWS", Constant::U32(tile.own_rows())),
+        ("TURNED", Constant::Bool(turned)),
+        ("AHEAD", Constant::Bool(brought <= 32)),
+        ("UNROLL", Constant::Bool(tile.keys / tile.width() <= 16)),
+        ("UNROLL_TERMS", Constant::Bool(tile.keys * (first + second) <= 32 * tile.tier.size * tile.tier.size)),
+    ];
+    let factors = match holds(tile, shapes) {
+        true => source!("attention/backward_factors_held"),
+        false => source!("attention/backward_factors_shared"),
+    };
+    let own = [source!("attention/backward_matrices"), factors];
+    (constants, own.into_iter().chain(tile.tier.fragments()).collect())
 }
 
 /// What one kernel over pairs walks.
@@ -119,6 +187,22 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn tiles_by_matrices_fit_what_is_granted() {
+        let found = |dim: u32, sums: [bool; 2], kib: u32| {
+            let limits = wgpu::Limits { max_compute_workgroup_storage_size: kib << 10, ..wgpu::Limits::default() };
+            let shapes = AttentionBackwardShapes::new(1, 1, 99, dim);
+            let tiles = Tiles::of_bias(0).by_matrices(MatrixTier::COMMON, &shapes, (99, sums), &limits);
+            tiles.matrices.map(|tile| (tile.rows(), tile.keys, tiles.turned))
+        };
+        assert_eq!(found(64, [true, true], 48), Some((64, 32, true)));
+        assert_eq!(found(64, [true, true], 16), Some((16, 16, true)));
+        assert_eq!(found(128, [true, false], 32), Some((16, 16, true)));
+        assert_eq!(found(128, [true, true], 32), Some((16, 16, false)), "terms lie once");
+        assert_eq!(found(256, [true, false], 48), Some((16, 16, false)));
+        assert_eq!(found(256, [true, false], 32), None);
     }
 
     const WALK: Walk =
