@@ -113,28 +113,17 @@ fn output_fragments(config: &MatMulConfig, problem: &Problem) -> Vec<&'static So
             None => source!("matmul/no_bias"),
         },
     ];
-    if let Some(vec4) = is_vec4("dc") {
-        fragments.extend([
-            if vec4 { source!("matmul/dc_vec4") } else { source!("matmul/dc_scalar") },
-            match config.activation {
-                Activation::None => source!("matmul/slope_none"),
-                Activation::Silu => source!("matmul/slope_silu"),
-                Activation::Relu => source!("matmul/slope_relu"),
-                Activation::GeluTanh => source!("matmul/slope_gelu_tanh"),
-            },
-            source!("matmul/write_slope"),
-        ]);
-        return fragments;
-    }
-    fragments.extend([
-        match config.activation {
-            Activation::None => source!("matmul/activate_none"),
-            Activation::Silu => source!("matmul/activate_silu"),
-            Activation::Relu => source!("matmul/activate_relu"),
-            Activation::GeluTanh => source!("matmul/activate_gelu_tanh"),
-        },
-        source!("matmul/write_result"),
-    ]);
+    let [activate, slope] = match config.activation {
+        Activation::None => [source!("matmul/activate_none"), source!("matmul/slope_none")],
+        Activation::Silu => [source!("matmul/activate_silu"), source!("matmul/slope_silu")],
+        Activation::Relu => [source!("matmul/activate_relu"), source!("matmul/slope_relu")],
+        Activation::GeluTanh => [source!("matmul/activate_gelu_tanh"), source!("matmul/slope_gelu_tanh")],
+    };
+    fragments.extend(match is_vec4("dc") {
+        Some(true) => vec![source!("matmul/dc_vec4"), slope, source!("matmul/write_slope")],
+        Some(false) => vec![source!("matmul/dc_scalar"), slope, source!("matmul/write_slope")],
+        None => vec![activate, source!("matmul/write_result")],
+    });
     fragments
 }
 
@@ -183,7 +172,8 @@ pub fn specializations() -> Vec<Specialization> {
             // The activation meets nothing but the bias, and its slope nothing but the gradient of c, which lies as the bias does.
             let alone = flags & 0b11 == 0;
             let activations = if alone { &[None, Silu, Relu, GeluTanh][..] } else { &[None] };
-            for dc in [false, true].into_iter().take(if alone && index == 0 { 2 } else { 1 }) {
+            let with_dc = alone && index == 0;
+            for &dc in if with_dc { &[false, true][..] } else { &[false] } {
                 let shapes = MatMulShapes {
                     a_transposed: bits(flags, 0),
                     b_transposed: bits(flags, 1),

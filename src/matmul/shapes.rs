@@ -5,8 +5,8 @@ use crate::tensor::{expect_rows, product};
 use crate::{Error, Result};
 
 shapes! {
-    /// The sizes of a batch of matrix products, how its operands lie, and whether there is a bias, and a gradient of c. m, n and k are at most 2³⁰; rows
-    /// of a, and columns of b, over the whole batch, at most 2³² − 1.
+    /// The sizes of a batch of matrix products, how its operands lie, and whether there is a bias, and a gradient of c. m, n and k are
+    /// at most 2³⁰; rows of a, and columns of b, over the whole batch, at most 2³² − 1.
     pub struct MatMulShapes {
         /// Outer batch; 0 is nothing to do.
         batch: u32 = "batch",

@@ -12,14 +12,14 @@ use wgpu_attention::{
 };
 
 use crate::attention::Case;
-use crate::{expect_right, in_turns};
+use crate::{expect_right, in_turns, worst};
 
 /// Of the gradients, relative to the largest of each.
 const TOLERANCE: f64 = 1e-5;
 
 pub fn run(case: &Case, context: &Context, device: &Device, samples: usize) -> Result<()> {
-    let [batch, heads, len, head_dim] = case.shape.map(|extent| extent as u32);
-    let shape = [batch, heads, len, head_dim];
+    let shape = case.shape.map(|extent| extent as u32);
+    let [batch, heads, len, head_dim] = shape;
     let forward = Attention::new(context, case.config())?;
     let backward = AttentionBackward::new(context, case.config())?;
     let [q, k, v, dout] = [&case.q, &case.k, &case.v, &case.gradient].map(|data| context.upload(data));
@@ -71,24 +71,15 @@ fn of_first_head(case: &Case, o: &[f32], lse: &[f32]) -> Result<[Vec<f64>; 3]> {
     let matrix = |data| HostView::new(data, [1, 1, len, head_dim]);
     let [q, k, v, o, dout] = [&case.q, &case.k, &case.v, o, &case.gradient].map(|data| &data[..len * head_dim]);
     let lse = HostView::new(&lse[..len], [1, 1, len])?;
-    let inputs = HostInputs {
-        dout: Some(matrix(dout)?),
-        ..HostInputs::of(matrix(q)?, matrix(k)?, matrix(v)?, matrix(o)?, lse)
-    };
+    let inputs =
+        HostInputs { dout: Some(matrix(dout)?), ..HostInputs::of(matrix(q)?, matrix(k)?, matrix(v)?, matrix(o)?, lse) };
     let want = attention_backward(&case.config(), &inputs)?;
     Ok([want.dq, want.dk, want.dv])
 }
 
 /// The largest error of the first head, relative to the largest number of its gradient.
 fn error(got: &[Vec<f32>; 3], want: &[Vec<f64>; 3]) -> f64 {
-    let mut worst = 0.0f64;
-    for (got, want) in got.iter().zip(want) {
-        let largest = want.iter().fold(0.0f64, |most, x| most.max(x.abs()));
-        for (got, want) in got.iter().zip(want) {
-            let off = (f64::from(*got) - want).abs() / largest;
-            // A NaN must count as the worst there is.
-            worst = if off.is_nan() { f64::INFINITY } else { worst.max(off) };
-        }
-    }
-    worst
+    let relative =
+        |(got, want): (&Vec<f32>, &Vec<f64>)| worst(got, want) / want.iter().fold(0.0f64, |most, x| most.max(x.abs()));
+    got.iter().zip(want).map(relative).fold(0.0, f64::max)
 }

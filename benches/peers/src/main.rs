@@ -75,6 +75,12 @@ fn main() -> Result<()> {
     Ok(())
 }
 
+/// The largest difference; of a NaN, infinite.
+fn worst(got: &[f32], want: &[f64]) -> f64 {
+    let off = |(&got, &want): (&f32, &f64)| (f64::from(got) - want).abs();
+    got.iter().zip(want).map(off).fold(0.0, |most, off| if off.is_nan() { f64::INFINITY } else { most.max(off) })
+}
+
 /// Refuses a result of ours or of Burn's that is off by more than `tolerance`.
 fn expect_right(shape: &[usize], errors: [f64; 2], tolerance: f64) -> Result<()> {
     for (error, side) in errors.iter().zip(["this crate", "Burn"]) {
