@@ -170,5 +170,5 @@ fn learn(
         bar.inc(1);
         bar.set_message(format!("{name}: {:.3}", points[points.len() - 1].1));
     }
-    Ok(Line { name: name.into(), points })
+    Ok(Line::new(name, points))
 }

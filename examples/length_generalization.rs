@@ -49,10 +49,10 @@ struct Options {
     /// How much is trained
     #[arg(long, value_enum, default_value = "smoke")]
     preset: Preset,
-    /// Only these models: relu2-n, relu2-fixed, relu2-sum, gau-softmax, gau-softmax-log-n, softmax, softmax-log-n, linear
+    /// Only these models, and tables of them: relu2-n, relu2-fixed, relu2-sum, gau-softmax, gau-softmax-log-n, softmax, softmax-log-n, linear
     #[arg(long, value_name = "MODEL", value_delimiter = ',')]
     kinds: Vec<String>,
-    /// Only these tasks: text, max-retrieval
+    /// Only these tasks, and tables of them: text, max-retrieval
     #[arg(long, value_name = "TASK", value_delimiter = ',')]
     tasks: Vec<String>,
     /// Where checkpoints, tables and plots go, and come from
@@ -152,7 +152,7 @@ fn trained(
     let worth = positions.iter().map(|&positions| {
         let name = match positions {
             Positions::NtkMixed => "NTK-mixed",
-            Positions::Plain | Positions::None => "plain",
+            Positions::Plain | Positions::None => report::PLAIN,
         };
         Ok((name, training.judge(positions)?))
     });

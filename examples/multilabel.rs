@@ -144,9 +144,8 @@ fn multilabel(options: &Options) -> Result<()> {
     }
     let lines: Vec<Line> = curves
         .iter()
-        .map(|(name, curve)| Line {
-            name: (*name).into(),
-            points: curve.iter().enumerate().map(|(epoch, f1)| (epoch as f64 + 1.0, f1.mean)).collect(),
+        .map(|(name, curve)| {
+            Line::new(*name, curve.iter().enumerate().map(|(epoch, f1)| (epoch as f64 + 1.0, f1.mean)))
         })
         .collect();
     let title = format!("Which of the {} commonest words a verse holds: macro F1 on other chapters", options.words);

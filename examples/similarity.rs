@@ -177,5 +177,5 @@ fn train(options: &Options) -> Result<()> {
 
 fn line(name: &str, curve: &[Accuracy]) -> Line {
     let points = curve.iter().enumerate().map(|(epoch, accuracy)| (epoch as f64 + 1.0, accuracy.at_1));
-    Line { name: name.into(), points: points.collect() }
+    Line::new(name, points)
 }

@@ -98,7 +98,7 @@ impl Context {
         let wanted = wgpu::Features::TIMESTAMP_QUERY | MatrixTier::FEATURES;
         // SAFETY: the one experimental feature asked for is used by this crate's own kernels alone, unless the caller takes the
         // device and uses it too: they load and store matrices in workgroup memory only, at places that depend on constants and
-        // on the subgroup's number (`shaders/*/cooperative.wgsl`).
+        // on the subgroup's number (`shaders/*/*cooperative.wgsl`, `shaders/attention/backward_matrices.wgsl`).
         let experimental = unsafe { wgpu::ExperimentalFeatures::enabled() };
         let context = Self::headless_device(name, options, wanted, experimental)?;
         let &Capabilities { subgroup_size, options, .. } = context.capabilities();

@@ -2,13 +2,13 @@
 //!
 //! | op | what it computes | time in the length |
 //! |---|---|---|
-//! | [`Attention`] | softmax attention, with every entropy-invariant scale, log-sum-exp and row entropy | n² |
-//! | [`LinearAttention`] | attention by feature maps and cumulative sums, with states in and out; and its gradients: [`LinearAttentionBackward`] | n |
+//! | [`Attention`] | softmax attention, with every entropy-invariant scale, log-sum-exp and row entropy; and its gradients | n² |
+//! | [`LinearAttention`] | attention by feature maps and cumulative sums, with states in and out; and its gradients | n |
 //! | [`GatedAttention`] | the gated attention unit: relu² and its relatives, maps and gate, in one kernel; and its gradients | n² (n in mixed chunks) |
 //! | [`GumbelSoftmax`] | samples of categorical distributions, relaxed or not, with noise that is a function of a key; and its gradient | n |
-//! | [`MarginSoftmax`] | the loss of margin softmax over normalised features and class weights, without its logits | rows × classes |
-//! | [`MatMul`] | matrix products, batched, transposes by stride, with bias and activation: what projections need | m n k |
-//! | [`Softmax`] | softmax and Taylor softmax of rows, with log-sum-exp and entropy, and their gradients: [`SoftmaxBackward`] | n |
+//! | [`MarginSoftmax`] | the loss of margin softmax over normalised features and class weights, without its logits; and its gradients | rows × classes |
+//! | [`MatMul`] | matrix products, batched, transposes by stride, with bias and activation: what projections need; and its gradients | m n k |
+//! | [`Softmax`] | softmax and Taylor softmax of rows, with log-sum-exp and entropy, and their gradients | n |
 //! | [`Merge`] | partial attention results with their log-sum-exp into one: for keys in several places | n |
 //! | [`MultilabelSoftmax`] | softmax and cross-entropy for any number of labels a row, hard or soft, and their gradients | n |
 //!
@@ -52,6 +52,24 @@
 //! # #[cfg(not(feature = "blocking"))]
 //! # fn main() {}
 //! ```
+//!
+//! # Training
+//! A backward pass is an op of its own, of forward's config and with the same calls. It makes again what it needs from forward's inputs,
+//! reads the gradients that come in, and of what forward wrote:
+//!
+//! | forward | backward | reads of what forward wrote |
+//! |---|---|---|
+//! | [`Attention`] | [`AttentionBackward`] | `o` and `lse`; `entropy` for a gradient through it |
+//! | [`GatedAttention`] | [`GatedAttentionBackward`] | `o`, where weights add up to one |
+//! | [`GumbelSoftmax`] | [`GumbelSoftmaxBackward`] | nothing: the key makes the same noise |
+//! | [`LinearAttention`] | [`LinearAttentionBackward`] | nothing; the state that came in, where there was one |
+//! | [`MarginSoftmax`] | [`MarginSoftmaxBackward`] | `lse` and `others`; `entropy` for a gradient through it |
+//! | [`MatMul`] | itself: [`MatMulInputs::gradient_of_sum`], `…_of_a`, `…_of_b`, `…_of_bias` | nothing |
+//! | [`MultilabelSoftmax`] | [`MultilabelSoftmaxBackward`] | `lse_neg` and `lse_pos` |
+//! | [`Softmax`] | [`SoftmaxBackward`] | nothing |
+//!
+//! Gradients are the same bits at every run. An optimizer, norms and embeddings are the app's: `examples/length_generalization.rs` has them in
+//! plain WGSL around these ops.
 //!
 //! # Shapes and strides
 //! Tensors are `[batch, heads, len, head_dim]` with any strides but the innermost, which is 1; so `[batch, len, heads,

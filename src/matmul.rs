@@ -71,7 +71,7 @@ op! {
     /// c = dc · activation′(a b + bias)     element by element, with an input dc
     /// ```
     ///
-    /// The second is the gradient of x = a b + bias where dc is that of activation(x). x is made again, so that nothing but a, b and the
+    /// The second is the gradient of s = a b + bias where dc is that of activation(s). s is made again, so that nothing but a, b and the
     /// bias need be kept from one pass to the next; the slope of relu is 0 at 0.
     ///
     /// A float is f32, f16 or bf16, for each tensor its own; see [`DType`](crate::DType). Accumulation is f32; the same call on the same device gives the same bits.

@@ -129,18 +129,20 @@ impl MatrixTier {
                     .into(),
             );
         }
+        // A subgroup is at least as large as its matrices are high.
+        let least = if sizes.eight || sizes.is_empty() { 8 } else { 16 };
         match told(capabilities.options.matrix_subgroups).or(capabilities.subgroup_size) {
             Some(subgroup) if !subgroup.is_power_of_two() || subgroup > 128 => {
                 reasons.push(format!(
                     "matrices: no device has subgroups of {subgroup}, as ContextOptions::matrix_subgroups says"
                 ));
             }
-            Some(subgroup) if subgroup >= 8 && reasons.is_empty() => {
-                let size = if sizes.sixteen && (subgroup >= 16 || !sizes.eight) { 16 } else { 8 };
+            Some(subgroup) if subgroup >= least && reasons.is_empty() => {
+                let size = if sizes.sixteen && subgroup >= 16 { 16 } else { 8 };
                 return Ok(Self { size, subgroup });
             }
-            Some(subgroup) if subgroup < 8 => {
-                reasons.push(format!("matrices: f16 needs subgroups of at least 8, these are of {subgroup}"));
+            Some(subgroup) if subgroup < least => {
+                reasons.push(format!("matrices: f16 needs subgroups of at least {least}, these are of {subgroup}"));
             }
             None if missing.is_empty() => {
                 reasons.push(

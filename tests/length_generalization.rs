@@ -32,7 +32,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use run::Training;
 use safetensors::SafeTensors;
-use tasks::{NONE, Positions, Retrieval, Task, Text, turns};
+use tasks::{Judged, NONE, Positions, Retrieval, Task, Text, turns};
 
 /// As tests/length_generalization/model.py has them.
 const SIZE: Size = Size { vocabulary: 11, dim: 16, units: 2, key_dim: 8, heads: 2 };
@@ -118,7 +118,7 @@ fn the_control_is_learned() {
 #[test]
 fn the_control_asks_for_the_highest_rank_so_far() {
     let (len, targets) = (40, 10);
-    let batch = Retrieval.held_out(2, 5, len, targets);
+    let batch = Retrieval.held_out(10..15, &Judged { windows: 15, targets, len, longest: len });
     for (tokens, labels) in batch.tokens.chunks(len as usize).zip(batch.labels.chunks(len as usize)) {
         for (i, &label) in labels.iter().enumerate() {
             let highest = tokens[..=i].iter().max_by_key(|&&token| token / 4).unwrap();
@@ -158,12 +158,43 @@ fn a_run_that_stopped_goes_on_to_the_same_bits() {
     }
 }
 
+#[test]
+fn a_checkpoint_of_another_training_is_refused() {
+    let text = Text::load().unwrap();
+    let [kind, other] = [kinds::all(smoke().len)[1], kinds::all(smoke().len)[2]];
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("another.safetensors");
+    Training::new(context(), kind, smoke(), &text, 3).unwrap().save(&path).unwrap();
+    let goes_on = |kind, run, seed| {
+        let mut training = Training::new(context(), kind, run, &text, seed).unwrap();
+        training.train(Positions::Plain, 0, Some(&path), &ProgressBar::hidden()).map_err(|error| format!("{error:#}"))
+    };
+    // How it is judged does not count.
+    goes_on(kind, Run { windows: 1, ..smoke() }, 3).unwrap();
+    for (kind, run, seed) in [(other, smoke(), 3), (kind, Run { steps: 31, ..smoke() }, 3), (kind, smoke(), 4)] {
+        let error = goes_on(kind, run, seed).unwrap_err();
+        assert!(error.contains("is of another training"), "{error}");
+    }
+}
+
+/// But for the maps of units, to a hundredth.
+#[test]
+fn models_of_a_run_learn_as_many_numbers() {
+    for run in Preset::value_variants().iter().flat_map(|preset| [preset.plan().text, preset.plan().control]) {
+        let counts = kinds::all(run.len).map(|kind| {
+            let size = Size { vocabulary: 1, ..run.size };
+            let model = Model::new(context(), size, kind, &mut StdRng::seed_from_u64(0)).unwrap();
+            model.weights.all().iter().map(|(_, parameter)| parameter.count).sum::<usize>()
+        });
+        assert!(counts.iter().all(|count| count.abs_diff(counts[0]) * 100 <= counts[0]), "{run:?}: {counts:?}");
+    }
+}
+
 /// At every length the targets are the same; only what comes before them differs.
 #[test]
 fn held_out_targets_do_not_depend_on_the_length() {
     let text = Text::load().unwrap();
     let targets = |len: u32| {
-        let batch = text.held_out(1, 3, len, 8);
+        let batch = text.held_out(3..6, &Judged { windows: 6, targets: 8, len, longest: 64 });
         let asked = batch.labels.iter().zip(&batch.tokens).filter(|(label, _)| **label != NONE);
         asked.map(|(label, token)| (*label, *token)).collect::<Vec<_>>()
     };

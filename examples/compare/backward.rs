@@ -70,8 +70,8 @@ pub fn method(setting: &Setting) -> String {
          else of a loss of some rows, spread over batch, heads and positions (column rows), whose gradient of o is 0 elsewhere. All numbers of \
          all gradients are compared: q, k and v, of a gated attention unit v, the gate, z and every γ and β. Errors are of the worst \
          gradient, relative to its largest number; results.json has the absolute ones beside them. The largest error may be three times \
-         the worst of four plain f32 computations with shuffled sums, plus what WGSL grants its exp and division and the rounding to the \
-         type of the output. What is timed is a loss of all rows; of that, the sum of v·dv over the keys of each head has to be that of o·dout over \
+         the worst of four plain f32 computations with shuffled sums, plus what WGSL grants its exp and division, the rounding to the \
+         type of the output, and with cooperative matrices what factors in f16 cost. What is timed is a loss of all rows; of that, the sum of v·dv over the keys of each head has to be that of o·dout over \
          its rows. Forward leaves what backward reads: o, and of softmax attention the log-sum-exp. Times are medians of the samples, taken {clock}, after a \
          warm-up and in turns over the variants and both passes; a sample of a call shorter than a millisecond is the mean of several in one \
          pass. TFLOP/s counts two for each multiply-add of the products that backward needs, those that it makes again included; GB/s takes \

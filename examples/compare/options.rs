@@ -131,9 +131,6 @@ impl Options {
             }
             return Ok(());
         }
-        if self.backward && self.tier == Some(Tier::Cooperative) {
-            bail!("--tier cooperative: no gradient has cooperative matrices");
-        }
         if self.decode && self.seq_lens.contains(&1) {
             bail!("--seq-lens: with --decode, 1 is a query without a key before its own; at least 2");
         }
@@ -285,7 +282,7 @@ mod tests {
         let without = |variant: &&&str| !all.contains(*variant);
         let of_all: Vec<&str> = VARIANTS.iter().map(|variant| variant.name).collect();
         assert_eq!(of_all.iter().filter(without).collect::<Vec<_>>(), [&"three_dispatches"]);
-        for wrong in ["--decode", "--family", "--variants three_dispatches", "--data random", "--tier cooperative"] {
+        for wrong in ["--decode", "--family", "--variants three_dispatches", "--data random"] {
             assert!(parsed(&format!("--backward {wrong}")).is_err(), "{wrong}");
         }
     }

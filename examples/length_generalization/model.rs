@@ -23,7 +23,7 @@ pub struct Size {
     pub vocabulary: u32,
     /// Numbers of a token between layers.
     pub dim: u32,
-    /// Gated attention units; of attention with a gated linear unit, half as many, which have as many parameters.
+    /// Gated attention units; of attention with a gated linear unit, half as many, which learn as much by [`Size::glu_dim`].
     pub units: u32,
     /// Of a unit's z, q and k.
     pub key_dim: u32,
@@ -32,9 +32,14 @@ pub struct Size {
 }
 
 impl Size {
-    /// Of a unit's u and v, and of a gated linear unit.
+    /// Of a unit's u and v.
     pub fn value_dim(&self) -> u32 {
         2 * self.dim
+    }
+
+    /// Of a gated linear unit: with it, attention learns as many numbers as two units, 2 (6 d² + s d) beside their maps.
+    pub fn glu_dim(&self) -> u32 {
+        (8 * self.dim + 2 * self.key_dim) / 3
     }
 }
 
@@ -96,7 +101,7 @@ impl Ops {
             glu: kernel(wgpu::include_wgsl!("glu.wgsl")),
             glu_backward: kernel(wgpu::include_wgsl!("glu_backward.wgsl")),
             one: context.upload(&[1.0_f32]),
-            glu_sizes: context.upload(&[size.value_dim()]),
+            glu_sizes: context.upload(&[size.glu_dim()]),
         })
     }
 
@@ -244,7 +249,7 @@ impl Model {
             });
             Parameter::new(context, &numbers.collect::<Vec<_>>())
         };
-        let (dim, wide, key) = (size.dim, size.value_dim(), size.key_dim);
+        let (dim, wide, glu, key) = (size.dim, size.value_dim(), size.glu_dim(), size.key_dim);
         let embedding = normal(1, size.vocabulary * dim, 1.0);
         // What comes out of a layer is small at first, the smaller the more layers add up.
         let out = 1.0 / (size.units as f32).sqrt();
@@ -265,7 +270,7 @@ impl Model {
                     input: normal(dim, 3 * dim, 1.0),
                     maps: None,
                     output: normal(dim, dim, out),
-                    feed_forward: Some([normal(dim, 2 * wide, 1.0), normal(wide, dim, out)]),
+                    feed_forward: Some([normal(dim, 2 * glu, 1.0), normal(glu, dim, out)]),
                 })
                 .collect(),
         };
@@ -284,7 +289,7 @@ impl Model {
     pub fn tape(&self, batch: u32, len: u32, backward: bool) -> Tape {
         let room = |columns: u32| self.context.allocate((batch * len * columns) as usize);
         let norm = || Norm { y: room(self.size.dim), factors: room(1) };
-        let wide = self.size.value_dim();
+        let wide = self.size.glu_dim();
         let layer = |layer: &Layer| LayerTape {
             norm: norm(),
             mix: self.mixers.room(batch, len, backward),
@@ -332,7 +337,7 @@ impl Model {
     }
 
     fn forward(&self, encoder: &mut wgpu::CommandEncoder, tape: &Tape) -> Result<()> {
-        let (rows, dim, wide) = (tape.rows(), self.size.dim, self.size.value_dim());
+        let (rows, dim, wide) = (tape.rows(), self.size.dim, self.size.glu_dim());
         let norm = |encoder: &mut wgpu::CommandEncoder, x: &wgpu::Buffer, to: &Norm| {
             self.ops.norm.record(encoder, &[x, &to.y, &to.factors], rows as usize);
         };
@@ -381,7 +386,7 @@ impl Model {
     }
 
     fn backward(&self, encoder: &mut wgpu::CommandEncoder, tape: &Tape) -> Result<()> {
-        let (rows, dim, wide) = (tape.rows(), self.size.dim, self.size.value_dim());
+        let (rows, dim, wide) = (tape.rows(), self.size.dim, self.size.glu_dim());
         let Some(back) = &tape.back else { anyhow::bail!("the tape has no room for gradients") };
         let ops = &self.ops;
         let norm = |encoder: &mut wgpu::CommandEncoder, norm: &Norm| {

@@ -22,15 +22,19 @@ pub struct Outcome {
 /// A number of [`Worth`].
 type Figure = (&'static str, fn(&Worth) -> f64);
 
+/// Positions as in training.
+pub const PLAIN: &str = "plain";
+
 pub const FIGURES: [Figure; 3] = [
     ("loss, nats a target", |worth| worth.loss),
     ("accuracy", |worth| worth.accuracy),
     ("entropy of the last row, nats", |worth| worth.entropy),
 ];
 
-/// Outcomes of one model under all seeds.
+/// Outcomes of one model, at one kind of positions, under all seeds.
 pub struct Row<'a> {
-    pub name: String,
+    model: &'a str,
+    positions: &'a str,
     outcomes: Vec<&'a Outcome>,
 }
 
@@ -49,13 +53,10 @@ impl Row<'_> {
 pub fn rows<'a>(outcomes: &'a [Outcome], task: &str) -> Vec<Row<'a>> {
     let mut rows: Vec<Row<'a>> = Vec::new();
     for outcome in outcomes.iter().filter(|outcome| outcome.task == task) {
-        let name = match outcome.positions.as_str() {
-            "plain" => outcome.model.clone(),
-            positions => format!("{}, {positions}", outcome.model),
-        };
-        match rows.iter_mut().find(|row| row.name == name) {
+        let (model, positions) = (outcome.model.as_str(), outcome.positions.as_str());
+        match rows.iter_mut().find(|row| (row.model, row.positions) == (model, positions)) {
             Some(row) => row.outcomes.push(outcome),
-            None => rows.push(Row { name, outcomes: vec![outcome] }),
+            None => rows.push(Row { model, positions, outcomes: vec![outcome] }),
         }
     }
     rows
@@ -73,20 +74,27 @@ pub fn table(rows: &[Row<'_>], (name, figure): Figure) -> String {
             (mean, 0.0) => format!(" {mean:.3} |"),
             (mean, deviation) => format!(" {mean:.3} ± {deviation:.3} |"),
         });
-        let _ = writeln!(table, "| {} |{}", row.name, cells.collect::<String>());
+        let name = if row.positions == PLAIN { row.model } else { &format!("{}, {}", row.model, row.positions) };
+        let _ = writeln!(table, "| {name} |{}", cells.collect::<String>());
     }
     table
 }
 
-/// The same as a plot, over the length as times that of training.
+/// The same as a plot, over the length as times that of training; other positions dashed.
 pub fn plot(rows: &[Row<'_>], (title, trained): (&str, u32), (name, figure): Figure) -> Result<String> {
-    let line = |row: &Row<'_>| {
+    let line = |row: &Row<'_>| -> Vec<(f64, f64)> {
         let lengths = row.outcomes[0].worth.iter().enumerate();
         let times = |worth: &Worth| (f64::from(worth.len) / f64::from(trained)).log2();
-        let points = lengths.map(|(place, worth)| (times(worth), row.at(place, figure).0));
-        Line { name: row.name.clone(), points: points.collect() }
+        lengths.map(|(place, worth)| (times(worth), row.at(place, figure).0)).collect()
     };
-    let lines: Vec<Line> = rows.iter().map(line).collect();
+    let other = |model: &str| rows.iter().find(|row| row.model == model && row.positions != PLAIN);
+    let lines = rows
+        .iter()
+        .filter(|row| row.positions == PLAIN)
+        .map(|row| Line { dashed: other(row.model).map(line).unwrap_or_default(), ..Line::new(row.model, line(row)) });
+    let lines: Vec<Line> = lines.collect();
+    let dashed = rows.iter().find(|row| row.positions != PLAIN).map(|row| format!("; dashed: {}", row.positions));
+    let title = &format!("{title}{}", dashed.unwrap_or_default());
     // Where there are no lines: those of accuracy fall.
     let names = if name == "accuracy" { LowerLeft } else { UpperLeft };
     Chart { title, x: "length, over that of training", y: name, mark, lines: &lines, names }.svg()

@@ -15,7 +15,7 @@ use crate::adam::{Parameter, falling};
 use crate::kinds::{Kind, Mixer};
 use crate::model::Model;
 use crate::preset::{LENGTHS, Run};
-use crate::tasks::{NONE, Positions, Task, turns};
+use crate::tasks::{Judged, NONE, Positions, Task, turns};
 
 /// At one length: means over the targets, and over layers and heads.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq)]
@@ -95,21 +95,23 @@ impl<'a> Training<'a> {
 
     /// The mean loss, accuracy and entropy at each length of [`LENGTHS`].
     pub fn judge(&mut self, positions: Positions) -> Result<Vec<Worth>> {
-        let trained = self.run.len;
-        // As many as the shortest has.
-        let targets = trained / 4;
-        LENGTHS.into_iter().map(|(times, of)| self.judge_at(positions, trained * times / of, targets)).collect()
+        let lengths = LENGTHS.map(|(times, of)| self.run.len * times / of);
+        let longest = lengths.into_iter().max().unwrap_or(0);
+        // As many targets as the shortest has.
+        let judged = |len| Judged { windows: self.run.windows, targets: self.run.len / 4, len, longest };
+        lengths.map(judged).iter().map(|judged| self.judge_at(positions, judged)).collect()
     }
 
-    fn judge_at(&mut self, positions: Positions, len: u32, targets: u32) -> Result<Worth> {
+    fn judge_at(&mut self, positions: Positions, judged: &Judged) -> Result<Worth> {
+        let &Judged { windows, len, .. } = judged;
         self.turn(positions, len);
         // Not more tokens at a time than in training, but a sequence.
-        let count = (self.run.batch * self.run.len / len).clamp(1, self.run.windows);
+        let count = (self.run.batch * self.run.len / len).clamp(1, windows);
         let tape = self.model.tape(count, len, false);
         let (mut loss, mut hits, mut entropy, mut asked) = (0.0, 0, 0.0, 0);
-        let calls = self.run.windows / count;
-        for which in 0..calls {
-            let sequences = self.task.held_out(which, count, len, targets);
+        let calls = windows / count;
+        for call in 0..calls {
+            let sequences = self.task.held_out(call * count..(call + 1) * count, judged);
             let [losses, scores] = self.model.judge(&tape, &sequences.tokens, &sequences.labels)?;
             let rows = losses.iter().zip(scores.chunks_exact(self.run.size.vocabulary as usize));
             for ((own, scores), &label) in rows.zip(&sequences.labels).filter(|(_, label)| **label != NONE) {
@@ -137,17 +139,27 @@ impl<'a> Training<'a> {
         let views = tensors.iter().map(|(name, numbers)| {
             Ok((name.as_str(), Stored::new(Dtype::F32, vec![numbers.len()], bytemuck::cast_slice(numbers))?))
         });
-        let step = [("step".to_owned(), self.step.to_string())].into();
-        let file = safetensors::serialize(views.collect::<Result<Vec<_>>>()?, Some(step))?;
+        let told = [("step".to_owned(), self.step.to_string()), ("training".to_owned(), self.told())].into();
+        let file = safetensors::serialize(views.collect::<Result<Vec<_>>>()?, Some(told))?;
         let unfinished = path.with_extension("new");
         std::fs::write(&unfinished, file)?;
         Ok(std::fs::rename(unfinished, path)?)
     }
 
+    /// All on which it depends what is learned.
+    fn told(&self) -> String {
+        // How it is judged does not count.
+        let run = Run { windows: 0, ..self.run };
+        format!("{:?}, {run:?}, seed {}", self.model.kind, self.seed)
+    }
+
     fn load(&mut self, path: &Path) -> Result<()> {
         let file = std::fs::read(path)?;
         let (_, head) = SafeTensors::read_metadata(&file)?;
-        let step = head.metadata().as_ref().and_then(|data| data.get("step")).context("no step")?;
+        let told = |key| head.metadata().as_ref().and_then(|data| data.get(key)).with_context(|| format!("no {key}"));
+        let (step, training) = (told("step")?, told("training")?);
+        let own = self.told();
+        ensure!(*training == own, "is of another training, {training}, not of {own}; take another --out, or remove it");
         self.step = step.parse().context("step")?;
         self.model.adam.taken = i32::try_from(self.step)?;
         let tensors = SafeTensors::deserialize(&file)?;

@@ -1,5 +1,6 @@
 //! What is learned: a text, character by character, and a control that asks for one thing alone.
 
+use std::ops::Range;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
@@ -28,8 +29,18 @@ pub trait Task {
     fn vocabulary(&self) -> u32;
     /// To learn from.
     fn batch(&self, count: u32, len: u32, rng: &mut StdRng) -> Batch;
-    /// Never learned from. Of a text, the same targets at every length: only what comes before them differs.
-    fn held_out(&self, which: u32, count: u32, len: u32, targets: u32) -> Batch;
+    /// Some of the windows that are judged, never learned from.
+    fn held_out(&self, windows: Range<u32>, judged: &Judged) -> Batch;
+}
+
+/// On what a model is judged: sequences, behind whose last tokens it is asked.
+#[derive(Clone, Copy, Debug)]
+pub struct Judged {
+    pub windows: u32,
+    pub targets: u32,
+    pub len: u32,
+    /// Of all lengths at which it is judged. Of a text the targets are the same at every one: only what comes before them differs.
+    pub longest: u32,
 }
 
 /// The words of data/verses.txt.
@@ -69,13 +80,15 @@ impl Task for Text {
         Batch { tokens: from(0).copied().collect(), labels: from(1).copied().collect() }
     }
 
-    fn held_out(&self, which: u32, count: u32, len: u32, targets: u32) -> Batch {
-        let [len, targets] = [len, targets].map(|tokens| tokens as usize);
+    fn held_out(&self, windows: Range<u32>, judged: &Judged) -> Batch {
+        let [len, targets, longest] = [judged.len, judged.targets, judged.longest].map(|tokens| tokens as usize);
+        // Windows are spread over all that is held out, and no target is asked twice.
+        let last = self.characters.len() - 1;
+        let stride = (last - longest - self.held_out) / judged.windows as usize;
+        assert!(stride >= targets, "more windows than there is text");
         let (mut tokens, mut labels) = (Vec::new(), Vec::new());
-        for window in which * count..(which + 1) * count {
-            // Targets do not overlap.
-            let end = self.characters.len() - 1 - window as usize * targets;
-            assert!(end - len >= self.held_out, "more windows than there is text");
+        for window in windows {
+            let end = last - window as usize * stride;
             tokens.extend_from_slice(&self.characters[end - len..end]);
             labels.extend(std::iter::repeat_n(NONE, len - targets));
             labels.extend_from_slice(&self.characters[end + 1 - targets..=end]);
@@ -120,9 +133,9 @@ impl Task for Retrieval {
         Self::sequences(count, len, len, rng)
     }
 
-    fn held_out(&self, which: u32, count: u32, len: u32, targets: u32) -> Batch {
-        let mut rng: StdRng = rand::SeedableRng::seed_from_u64(0x5eed ^ u64::from(which) << 32);
-        Self::sequences(count, len, targets, &mut rng)
+    fn held_out(&self, windows: Range<u32>, judged: &Judged) -> Batch {
+        let mut rng: StdRng = rand::SeedableRng::seed_from_u64(0x5eed ^ u64::from(windows.start) << 32);
+        Self::sequences(windows.len() as u32, judged.len, judged.targets, &mut rng)
     }
 }
 

@@ -3,14 +3,16 @@
 use anyhow::{Result, anyhow};
 use plotters::prelude::*;
 
-/// Of Okabe and Ito.
-const COLORS: [RGBColor; 6] = [
+/// Of Okabe and Ito, but for the last two.
+const COLORS: [RGBColor; 8] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
     RGBColor(0, 158, 115),
     RGBColor(204, 121, 167),
     RGBColor(120, 120, 120),
     RGBColor(86, 180, 233),
+    RGBColor(0, 0, 0),
+    RGBColor(140, 80, 20),
 ];
 const SIZE: (u32, u32) = (1200, 720);
 const TEXT: i32 = 26;
@@ -19,6 +21,14 @@ const TEXT: i32 = 26;
 pub struct Line {
     pub name: String,
     pub points: Vec<(f64, f64)>,
+    /// The same under other conditions, dashed; or none.
+    pub dashed: Vec<(f64, f64)>,
+}
+
+impl Line {
+    pub fn new(name: impl Into<String>, points: impl IntoIterator<Item = (f64, f64)>) -> Self {
+        Self { name: name.into(), points: points.into_iter().collect(), dashed: Vec::new() }
+    }
 }
 
 /// A chart with what its axes are called.
@@ -43,7 +53,7 @@ impl Chart<'_> {
     fn draw(&self, svg: &mut String) -> Result<(), DrawingAreaErrorKind<std::io::Error>> {
         let area = SVGBackend::with_string(svg, SIZE).into_drawing_area();
         area.fill(&WHITE)?;
-        let points = || self.lines.iter().flat_map(|line| &line.points);
+        let points = || self.lines.iter().flat_map(|line| line.points.iter().chain(&line.dashed));
         let ends = |of: fn(&(f64, f64)) -> f64| {
             let (low, high) =
                 points().map(of).fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), x| (low.min(x), high.max(x)));
@@ -71,6 +81,7 @@ impl Chart<'_> {
                 .draw_series(LineSeries::new(line.points.iter().copied(), style))?
                 .label(line.name.as_str())
                 .legend(move |(x, y)| PathElement::new([(x, y), (x + 30, y)], style));
+            chart.draw_series(DashedLineSeries::new(line.dashed.iter().copied(), 9, 6, style))?;
         }
         chart
             .configure_series_labels()

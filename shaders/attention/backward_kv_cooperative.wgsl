@@ -4,7 +4,7 @@
 // One workgroup owns ROWS consecutive keys of one (batch, kv head), and a range of the heads that share the kv head and of their queries.
 // The rows of its tile are the keys, the items that it walks the queries. How its subgroups share them, what workgroup memory that takes, and
 // in what units weights become f16, is told in backward_matrices.wgsl.
-// Workgroup memory: what the device grants, up to 48 KiB.
+// Workgroup memory: what the device grants, up to 57 KiB.
 // Features: subgroups, f16, cooperative matrices.
 // Source: Dao, "FlashAttention-2", 2023, algorithm 2.
 const SUBGROUP: u32 = 32u; // invocations in a subgroup

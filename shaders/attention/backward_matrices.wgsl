@@ -8,8 +8,9 @@
 // f16 has 30 binades, gradients are of any size. dout counts in units of its row (backward_units.wgsl). A row of weights has a unit too, a
 // power of two by which it is exact to multiply and divide: no weight is above its bound, what it would be were p 1, and the unit follows
 // the largest bound of the row so far, when that has grown by 2^6 or more: seldom, as sums then pass through workgroup memory. Weights
-// down to 2^-22 of that are rounded as f16 rounds. The kernel says what factors are: `row_chunk(second, c)` is four dims of this
-// invocation's row, `item_chunk(second, j, c)` of an item, `item_scales(j)` what those of `second` are times.
+// down to 2^-22 of that are rounded as f16 rounds; p above 1, of an lse of other scores, is cut off where f16 ends. The kernel says what
+// factors are: `row_chunk(second, c)` is four dims of this invocation's row, `item_chunk(second, j, c)` of an item, `item_scales(j)` what
+// those of `second` are times.
 // Workgroup memory: 2 * KEYS * (FIRST_STRIDE + SECOND_STRIDE) + 2 * TURNED_STRIDE * (FIRST_TURNED + SECOND_TURNED)
 // + ROWS * (4 * PRODUCTS * NUMBER_STRIDE + 2 * WEIGHTS * WEIGHT_STRIDE) + 16 bytes.
 const NONE: u32 = 0xffffffffu;
@@ -327,7 +328,7 @@ fn follow_bounds(s: u32, bounds: vec4<f32>) -> f32 {
     }
     let before = units[s];
     if (most > 32768.0 * before) {
-        units[s] = bitcast<f32>((clamp(bitcast<u32>(most) >> 23u, 35u, 246u) - 8u) << 23u);
+        units[s] = bitcast<f32>((clamp(bitcast<u32>(most) >> 23u, 9u, 254u) - 8u) << 23u);
         if (before > 0.0) {
             atomicStore(&grown[s], steps);
         }

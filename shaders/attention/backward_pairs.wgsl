@@ -1,6 +1,6 @@
 // The gradients of pairs of query and key, whatever walks them.
 // What backward_rows.wgsl has left of each row.
-@group(0) @binding(13) var<storage, read> facts: array<vec4<u32>>; // [rows]: lse, delta, scale, dentropy, each f32; then lengths
+@group(0) @binding(13) var<storage, read> facts: array<vec4<u32>>; // [rows]: lse, delta, scale, dentropy (see dentropy_of), as bits of f32; then lengths
 
 // The score of a key that a row does not see: below every score, and from each by a finite difference.
 const HIDDEN: f32 = 1.25 * LOWEST;

@@ -3,7 +3,7 @@
 // One workgroup owns ROWS consecutive rows of one (batch, kv head) and one range of the keys; the rows are the queries of the heads that
 // share the kv head, head after head. How its subgroups share them, what workgroup memory that takes, and in what units weights become f16,
 // is told in backward_matrices.wgsl.
-// Workgroup memory: what the device grants, up to 48 KiB.
+// Workgroup memory: what the device grants, up to 57 KiB.
 // Features: subgroups, f16, cooperative matrices.
 // Source: Dao, "FlashAttention-2", 2023, algorithm 2.
 const SUBGROUP: u32 = 32u; // invocations in a subgroup

@@ -50,7 +50,7 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(5) var<storage, read> lse: array<u32>; // [batch, q_heads, q_len], f32
-@group(0) @binding(13) var<storage, read_write> facts: array<vec4<u32>>; // [rows]: lse, delta, scale, dentropy, each f32
+@group(0) @binding(13) var<storage, read_write> facts: array<vec4<u32>>; // [rows]: lse, delta, scale, dentropy (see dentropy_of), as bits of f32
 
 @compute @workgroup_size(WORKGROUP)
 fn main(

@@ -33,7 +33,7 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(11) var<storage, read_write> partials: array<vec4<f32>>; // [rows, splits, head_dim / 4]
-@group(0) @binding(13) var<storage, read_write> facts: array<vec4<u32>>; // [rows]: lse, delta, scale, dentropy, each f32
+@group(0) @binding(13) var<storage, read_write> facts: array<vec4<u32>>; // [rows]: lse, delta, scale, and another word
 @group(0) @binding(20) var<storage, read_write> slopes: array<f32>; // [batch, q_heads, q_len]
 
 @compute @workgroup_size(WORKGROUP)

@@ -25,7 +25,7 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(13) var<storage, read> facts: array<vec4<u32>>; // [batch, heads, len]: lse, delta, scale, dentropy, each f32
+@group(0) @binding(13) var<storage, read> facts: array<vec4<u32>>; // [batch, heads, len]: lse, delta, scale, and another word
 @group(0) @binding(20) var<storage, read> slopes: array<f32>; // [batch, heads, len]
 @group(0) @binding(21) var<storage, read_write> sums: array<f32>; // [batch or 1, heads or 1, len or 1], or [heads]
 

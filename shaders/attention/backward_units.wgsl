@@ -1,5 +1,5 @@
 // The unit of each row's dout, a power of two, where its numbers become f16: they are below 2^15 of it, however small or large they are. Its
-// exponent takes the place of the last eight bits of the row's dentropy, as what that becomes has eleven.
+// exponent takes the place of the last eight bits of the row's dentropy, as what that becomes by matrices has eleven.
 const UNITS: bool = true;
 
 fn dentropy_of(word: u32) -> f32 {

@@ -1,5 +1,5 @@
 // A row's factor is its scale, or what stands in that place.
-@group(0) @binding(13) var<storage, read_write> facts: array<vec4<u32>>; // [rows]: lse, delta, scale, dentropy, each f32
+@group(0) @binding(13) var<storage, read_write> facts: array<vec4<u32>>; // [rows]: lse, delta, scale, and another word
 
 fn factor_of(row: u32) -> f32 {
     let own = bitcast<vec4<f32>>(facts[row]);

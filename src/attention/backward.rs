@@ -33,8 +33,8 @@ operands! {
     /// bias or scale of its full shape, whatever its strides, has a gradient of that shape.
     ///
     /// Keys and values that no row sees, and memory between rows, may hold anything, NaN included. NaN in a row that sees keys makes
-    /// its own dq NaN or infinite, and the dk and dv of those keys; NaN in a key does so to the rows that see it. Other rows and keys do not
-    /// notice. Rows are at most as many as find room in one binding with 16 bytes each: 2²³ on a default device.
+    /// its own dq NaN or infinite, and the dk and dv of those keys; NaN in a key does so to the rows that see it; but for factors on
+    /// matrices, of which NaN may count as any number. Other rows and keys do not notice. Rows are at most as many as find room in one binding with 16 bytes each: 2²³ on a default device.
     AttentionBackwardInputs {
         /// What every call has; a gradient is to be added.
         pub fn of(q: 4, k: 4, v: 4, o: 4, lse: 3);
@@ -127,12 +127,13 @@ op! {
     /// ```text
     /// p = exp(s − lse);   dp = dout vᵀ;   δ = rowsum(dout ∘ o) − dlse
     /// ds = p (dp − δ) − dentropy p (log p + entropy);   dbias = ds;   dv = pᵀ dout
-    /// dx = ds (1 − (s' / cap)²), s' behind the softcap;   dq = scale dx k;   dk = (scale dx)ᵀ q;   dscale_i = Σ_j dx_ij q_i·k_j
+    /// dx = ds (1 − (s' / cap)²), s' behind the softcap;   dq = scale dx k;   dk = (scale dx)ᵀ q
+    /// drow_scale_i = Σ_j dx_ij q_i·k_j;   dscale = Σ_i drow_scale_i ∂scale_i/∂number
     /// ```
     ///
     /// A score that a bias takes below −1e38 counts as that, and moves neither by the bias nor by q and k. The weights p are made again
     /// in tiles from q, k and lse, and no buffer of length × length is made but a `dbias` as large as the bias: what is asked for of
-    /// dq and the scales takes one kernel over tiles of rows, dk and dv together one over tiles of keys, dbias one over tiles of both.
+    /// dq and the scales takes one kernel over tiles of rows, dk and dv together one over tiles of keys, dbias one over tiles of both; by matrices, dk and dv of wide heads one each.
     /// The workspace holds four numbers a row; partial sums where few tiles would leave a GPU idle; and, where gradients of scales are
     /// asked for or nine buffers would be bound, sums of the size of the gradients.
     ///
@@ -146,7 +147,8 @@ op! {
     /// that gradients may be of any size, as loss functions make them; q, k and v count as in forward. A dp − δ that cancels is off by what
     /// dp is. Where a device grants too little workgroup memory (256 dims take 37 KiB), those of q or of k and v are f32, and the plan says
     /// so. `dbias` is f32: its kernel writes a number for every pair, and waits for memory. An lse of forward by matrices is the one that
-    /// belongs to these weights.
+    /// belongs to weights by matrices; those of a gradient in f32 are off by what the f16 of q and k moves their scores by, and count a
+    /// `dentropy` with 16 bits.
     ///
     /// ```no_run
     /// use wgpu_attention::{AttentionBackward, AttentionBackwardInputs, AttentionConfig, AttentionGradients, Causal, Context, TensorView};

@@ -190,8 +190,8 @@ op! {
     ///
     /// ```text
     /// du = dout ⊙ (A v);   dA_ij = (u_i ⊙ dout_i)·v_j;   dv = Aᵀ (u ⊙ dout)
-    /// relu²:   dS_ij = 2 relu(q_i·k_j) (dA_ij − δ_i) / divisor_i;   δ_i = dout_i·o_i where the divisor is the row's sum, else 0
-    /// softmax: dS_ij = scale_i A_ij (dA_ij − δ_i)
+    /// relu²:   dS_ij = 2 relu(q_i·k_j) (dA_ij − δ_i) / divisor_i
+    /// softmax: dS_ij = scale_i A_ij (dA_ij − δ_i);   δ_i = dout_i·o_i where weights add up to one (softmax, row sum), else 0
     /// dq = dS k;   dk = dSᵀ q;   dz = γ_q ⊙ dq + γ_k ⊙ dk;   dγ_q = Σ dq ⊙ z;   dβ_q = Σ dq      (over batch and tokens)
     /// ```
     ///
@@ -202,7 +202,7 @@ op! {
     /// ```
     ///
     /// du is forward's own kernel with dout for a gate: A v is made again, not divided by u, which may be 0. The row's sum, or the
-    /// largest score and the sum of a softmax, are made again too; nothing is saved by forward. dq takes one kernel over tiles of
+    /// largest score and the sum of a softmax, are made again too: of what forward wrote, o is read for δ, and nothing else. dq takes one kernel over tiles of
     /// queries, dk and dv one each over tiles of keys, as values of a gated attention unit are too wide to stay in registers beside dk.
     /// No buffer of length × length is made. The workspace holds four numbers a row; sums of the size of dq and dk where they go through
     /// maps; in mixed chunks states, as forward does; and partial sums where few tiles would leave a GPU idle.

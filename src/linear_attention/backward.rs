@@ -14,7 +14,8 @@ use crate::op::{op, shapes};
 use crate::operand::{Fill, operands};
 
 operands! {
-    /// The tensors that the backward pass reads: those of the forward pass, of which it wrote none, and the gradients of what it wrote.
+    /// The tensors that the backward pass reads: what forward read, nothing that it wrote, and the gradients that come in. A state that
+    /// forward updated in place is no longer the one that came in: keep that.
     ///
     /// | field | shape | dtype | |
     /// |---|---|---|---|

@@ -6,35 +6,35 @@ use crate::{Error, Result, TensorView};
 /// What the axes of each tensor are called.
 const AXES: [[&str; 4]; 3] = [["batch", "heads", "m", "k"], ["batch", "heads", "k", "n"], ["batch", "heads", "m", "n"]];
 
-/// The gradients of c = activation(x), x = a b + bias, each a product of its own. What these return are the inputs of a
-/// [`MatMul`](crate::MatMul) that writes it: first dx, by the config of forward, where that has an activation; then da, db and dbias
-/// from dx, by a config without one. Without an activation, dx is the gradient of c.
+/// The gradients of c = activation(s), s = a b + bias, each a product of its own. What these return are the inputs of a
+/// [`MatMul`](crate::MatMul) that writes it: first ds, by the config of forward, where that has an activation; then da, db and dbias
+/// from ds, by a config without one. Without an activation, ds is dc. Of a layer, a is what went in, and da what flows back.
 ///
 /// | gradient | inputs | config |
 /// |---|---|---|
-/// | dx | `inputs.gradient_of_sum(dc)` | that of forward |
-/// | da, db, dbias | `inputs.gradient_of_a(dx)?`, `inputs.gradient_of_b(dx)?`, `inputs.gradient_of_bias(dx, ones)?` | no activation |
+/// | ds | `inputs.gradient_of_sum(dc)` | that of forward |
+/// | da, db, dbias | `inputs.gradient_of_a(ds)?`, `inputs.gradient_of_b(ds)?`, `inputs.gradient_of_bias(ds, ones)?` | no activation |
 ///
 /// An axis that a or b repeats (stride 0) is summed over: it and the axis that the product sums over are taken for one, so that its
-/// extent in the gradient is 1, where `dx` and the other factor lie so, as whole rows do. Sums are in an order that never changes.
+/// extent in the gradient is 1, where `ds` and the other factor lie so, as whole rows do. Sums are in an order that never changes.
 impl<'a> MatMulInputs<'a> {
-    /// dx = dc · activation′(a b + bias), `[batch, heads, m, n]`, element by element. The product is made again.
+    /// ds = dc · activation′(a b + bias), `[batch, heads, m, n]`, element by element. The product is made again.
     #[must_use]
     pub fn gradient_of_sum(&self, dc: TensorView<'a, 4>) -> Self {
         Self { dc: Some(dc), ..*self }
     }
 
-    /// da = dx bᵀ, `[batch, heads, m, k]`.
+    /// da = ds bᵀ, `[batch, heads, m, k]`.
     ///
     /// # Errors
     /// [`Error::Stride`] where a repeats an axis over which no product of these views sums.
-    pub fn gradient_of_a(&self, dx: TensorView<'a, 4>) -> Result<Self> {
+    pub fn gradient_of_a(&self, ds: TensorView<'a, 4>) -> Result<Self> {
         let repeats = repeated("a", &self.a, &AXES[0])?;
-        let [dx, b] = folded("a", repeats, [dx, self.b], [3, 3])?;
-        Ok(Self::new(dx, b.swap_axes(2, 3)))
+        let [ds, b] = folded("a", repeats, [ds, self.b], [3, 3])?;
+        Ok(Self::new(ds, b.swap_axes(2, 3)))
     }
 
-    /// db = aᵀ dx, `[batch, heads, k, n]`: of a weight that all batches share, `[1, 1, k, n]`.
+    /// db = aᵀ ds, `[batch, heads, k, n]`: of a weight that all batches share, `[1, 1, k, n]`.
     ///
     /// ```
     /// # #[cfg(feature = "blocking")]
@@ -42,16 +42,16 @@ impl<'a> MatMulInputs<'a> {
     /// use wgpu_attention::{Context, MatMul, MatMulConfig, MatMulInputs, MatMulOutputs, TensorView};
     /// let context = Context::headless()?;
     /// let (batch, tokens, width, out) = (2, 3, 4, 5);
-    /// let [x, weight, dx] = [2 * 3 * 4, 4 * 5, 2 * 3 * 5].map(|count| context.upload(&vec![1.0_f32; count]));
+    /// let [input, weight, ds] = [2 * 3 * 4, 4 * 5, 2 * 3 * 5].map(|count| context.upload(&vec![1.0_f32; count]));
     /// let inputs = MatMulInputs::new(
-    ///     TensorView::f32(&x, [batch, 1, tokens, width]),
+    ///     TensorView::f32(&input, [batch, 1, tokens, width]),
     ///     TensorView::f32(&weight, [1, 1, width, out]).broadcast_to([batch, 1, width, out]),
     /// );
     /// let dweight = context.allocate(4 * 5);
     /// let outputs = MatMulOutputs::new(TensorView::f32(&dweight, [1, 1, width, out]));
     /// let product = MatMul::new(&context, MatMulConfig::new())?;
-    /// let dx = TensorView::f32(&dx, [batch, 1, tokens, out]);
-    /// context.run(&product.prepare(inputs.gradient_of_b(dx)?, outputs)?)?;
+    /// let ds = TensorView::f32(&ds, [batch, 1, tokens, out]);
+    /// context.run(&product.prepare(inputs.gradient_of_b(ds)?, outputs)?)?;
     /// assert_eq!(context.download(&dweight)?, [6.0; 4 * 5]);
     /// # Ok(())
     /// # }
@@ -61,29 +61,37 @@ impl<'a> MatMulInputs<'a> {
     ///
     /// # Errors
     /// As [`gradient_of_a`](Self::gradient_of_a), of b.
-    pub fn gradient_of_b(&self, dx: TensorView<'a, 4>) -> Result<Self> {
+    pub fn gradient_of_b(&self, ds: TensorView<'a, 4>) -> Result<Self> {
         let repeats = repeated("b", &self.b, &AXES[1])?;
-        let [a, dx] = folded("b", repeats, [self.a, dx], [2, 2])?;
-        Ok(Self::new(a.swap_axes(2, 3), dx))
+        let [a, ds] = folded("b", repeats, [self.a, ds], [2, 2])?;
+        Ok(Self::new(a.swap_axes(2, 3), ds))
     }
 
-    /// dbias of a bias per column, which all rows of the axes that it repeats share: the sums of columns of dx, a product with a row of
-    /// ones, `[batch, heads, 1, n]`. `ones` are as many as rows are added up, or more. Of a bias that repeats nothing, dx is the
+    /// dbias of a bias per column, which all rows of the axes that it repeats share: the sums of columns of ds, a product with a row of
+    /// ones, `[batch, heads, 1, n]`. `ones` are as many as rows are added up, or more. Of a bias that repeats nothing, ds is the
     /// gradient.
     ///
     /// # Errors
-    /// [`Error::Operand`] without a bias; [`Error::Stride`] where it does not repeat m, or an axis over which no product sums.
-    pub fn gradient_of_bias(&self, dx: TensorView<'a, 4>, ones: TensorView<'a, 1>) -> Result<Self> {
+    /// [`Error::Operand`] without a bias; [`Error::Stride`] where it does not repeat m, or an axis over which no product sums, and of
+    /// `ones` other than 1; [`Error::Shape`] of fewer of them.
+    pub fn gradient_of_bias(&self, ds: TensorView<'a, 4>, ones: TensorView<'a, 1>) -> Result<Self> {
         let missing = Error::Operand { tensor: "bias", problem: "is missing, and so is its gradient".into() };
         let bias = self.bias.ok_or(missing)?;
         if bias.shape[2] > 1 && bias.strides[2] != 0 {
             let expected =
-                "0, a bias per column: of another, the gradient is dx, or sums of it over what is no row".into();
+                "0, a bias per column: of another, the gradient is ds, or sums of it over what is no row".into();
             return Err(Error::Stride { tensor: "bias", axis: "m", expected, got: bias.strides[2] });
         }
         let [heads, batch] = [1, 0].map(|axis| bias.shape[axis] > 1 && bias.strides[axis] == 0);
-        let [dx, _] = folded("bias", [batch, heads], [dx, dx], [2, 2])?;
-        let [batch, heads, rows, _] = dx.shape;
+        let [ds, _] = folded("bias", [batch, heads], [ds, ds], [2, 2])?;
+        let [batch, heads, rows, _] = ds.shape;
+        if ones.shape[0] < rows {
+            let expected = format!("at least {rows}, as many as rows are added up");
+            return Err(Error::Shape { tensor: "ones", axis: "rows", expected, got: ones.shape[0].into() });
+        }
+        if ones.strides[0] != 1 && rows > 1 {
+            return Err(Error::Stride { tensor: "ones", axis: "rows", expected: "1".into(), got: ones.strides[0] });
+        }
         let row = TensorView {
             buffer: ones.buffer,
             dtype: ones.dtype,
@@ -91,7 +99,7 @@ impl<'a> MatMulInputs<'a> {
             shape: [batch, heads, 1, rows],
             strides: [0, 0, 0, 1],
         };
-        Ok(Self::new(row, dx))
+        Ok(Self::new(row, ds))
     }
 }
 

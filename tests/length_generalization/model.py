@@ -21,7 +21,8 @@ from safetensors.numpy import save_file
 jax.config.update("jax_default_matmul_precision", "highest")
 
 VOCABULARY, DIM, UNITS, KEY_DIM, HEADS, BATCH, LEN = 11, 16, 2, 8, 2, 2, 19
-WIDE = 2 * DIM
+WIDE = 2 * DIM  # of a unit's u and v
+GLU = (8 * DIM + 2 * KEY_DIM) // 3  # of a gated linear unit
 KINDS = ["relu2-n", "relu2-fixed", "relu2-sum", "gau-softmax", "gau-softmax-log-n", "softmax", "softmax-log-n", "linear"]
 TRAINED = 16  # the fixed N, and the base of log n
 
@@ -118,8 +119,8 @@ def main():
                 {
                     "input": normal(DIM, 3 * DIM, scale=DIM**-0.5),
                     "output": normal(DIM, DIM, scale=DIM**-0.5),
-                    "up": normal(DIM, 2 * WIDE, scale=DIM**-0.5),
-                    "down": normal(WIDE, DIM, scale=WIDE**-0.5),
+                    "up": normal(DIM, 2 * GLU, scale=DIM**-0.5),
+                    "down": normal(GLU, DIM, scale=GLU**-0.5),
                 }
                 for _ in range(UNITS // 2)
             ]

@@ -55,6 +55,11 @@ fn gradients_are_products_of_views() {
     let repeated = MatMulInputs { a: inputs.b, b: inputs.a.swap_axes(2, 3), ..inputs };
     let refused = repeated.gradient_of_a(view).expect_err("heads repeat").to_string();
     assert!(refused.contains("a: stride of axis heads"), "{refused}");
+    let [few, one] = [ones.with_extent(0, 29), ones.with_extent(0, 1).broadcast_to([30])];
+    for (ones, reason) in [(few, "ones: axis rows"), (one, "ones: stride of axis rows")] {
+        let refused = inputs.gradient_of_bias(view, ones).expect_err("too few ones").to_string();
+        assert!(refused.contains(reason), "{refused}");
+    }
 }
 
 /// The gradient of what is activated, behind every kernel, in every place and type.

@@ -23,7 +23,7 @@ const DIVISION_ULPS: f64 = 2.5;
 const RMS_RATIO: f64 = 1e-5;
 /// Products whose factors are rounded to f16, each by up to 2⁻¹¹ at random: relative to the largest number, to the root mean
 /// square, and of a row's entropy in absolute terms.
-const F16_PRODUCTS: [f64; 3] = [2e-2, 2e-3, 4e-3];
+pub const F16_PRODUCTS: [f64; 3] = [2e-2, 2e-3, 4e-3];
 /// WGSL's log is within 2⁻²¹ near 1, in absolute terms; the entropy has one, and a quotient that is subtracted.
 const LOG_ERROR: f64 = 1.0 / (1 << 20) as f64;
 

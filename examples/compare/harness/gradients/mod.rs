@@ -21,7 +21,7 @@ use super::case::{Arithmetic, order, row_parts};
 use super::stored::{allocate, rounding};
 use super::tensors::{HostTensors, Shape, Tensors, clear, elements, normal, view};
 use super::variants::{Kind, Variant};
-use super::verify::{Allowance, Checked, Errors, TWIN_MEMORY, differences, largest};
+use super::verify::{Allowance, Checked, Errors, F16_PRODUCTS, TWIN_MEMORY, differences, largest};
 use super::{Failure, parallel};
 
 /// Multiply-adds of the twin within which every row is compared.
@@ -31,6 +31,8 @@ const NAIVE_RUNS: u64 = 4;
 const ROWS_AT_ONCE: u64 = 64;
 /// By how much sums over a head may differ that are equal but for rounding, relative to the sum of their terms without signs.
 const SUMS: f64 = 1e-5;
+/// The same of two products whose factors are rounded to f16.
+const F16_SUMS: f64 = 1.0 / (1 << 10) as f64;
 
 /// A variant's backward pass on tensors.
 pub struct Gradients<'t> {
@@ -51,6 +53,11 @@ trait Pass: Sync {
 
     /// What it writes.
     fn gradients(&self) -> &[Gradient];
+
+    /// Whether its products are those of cooperative matrices.
+    fn by_matrices(&self) -> bool {
+        false
+    }
 
     /// Multiply-adds that the twin spends on a row, and bytes that it holds meanwhile.
     fn row_cost(&self) -> [u64; 2];
@@ -231,6 +238,7 @@ impl<'t> Gradients<'t> {
         let Shape { len, head_dim, dtype, .. } = self.tensors.shape;
         // Of weights, as for the forward pass, and of dot products, which differences are taken of.
         let ulps = 5.0 + 2.0 * f64::from(len).ln() + 6.0 * f64::from(head_dim).sqrt();
+        let [of_largest, of_rms, _] = if self.pass.by_matrices() { F16_PRODUCTS } else { [0.0; 3] };
         let mut worst: Option<[Errors; 2]> = None;
         let mut first = 0;
         for of in self.pass.gradients().chunk_by(|a, b| a.compared_as() == b.compared_as()) {
@@ -238,7 +246,7 @@ impl<'t> Gradients<'t> {
             first = range.end;
             let (got, want) = (got[range.clone()].concat(), want[range.clone()].concat());
             let naive = largest(naive[range].iter().copied());
-            let allowance = Allowance { naive: 1.5 * naive, ulps, products: [0.0; 2], dtype };
+            let allowance = Allowance { naive: 1.5 * naive, ulps, products: [of_largest, of_rms], dtype };
             let absolute = allowance.judge(&got, &want).map_err(|failure| failure.of(of[0].name))?;
             let relative = absolute.relative_to(largest(want));
             if worst.is_none_or(|[_, worst]| relative.max > worst.max) {
@@ -256,7 +264,7 @@ impl<'t> Gradients<'t> {
             mean_entropy: None,
             twin_time,
             twin_work: self.pass.row_cost()[0] * self.rows.len() as u64,
-            by_matrices: false,
+            by_matrices: self.pass.by_matrices(),
             first_calls,
         })
     }
@@ -288,6 +296,7 @@ impl<'t> Gradients<'t> {
     /// Of the loss of all rows: o is linear in v, so that Σ v·dv over the keys of a head is Σ o·dout over its rows.
     fn compare_sums(&self, context: &Context) -> Result<(), Failure> {
         let Shape { heads, kv_heads, dtype, .. } = self.tensors.shape;
+        let of_sums = if self.pass.by_matrices() { F16_SUMS } else { SUMS };
         let dv = self.pass.gradients().iter().find(|gradient| gradient.name == "dv");
         let dv = dv.ok_or_else(|| Failure::Failed("no dv".into()))?;
         let [o, dv] = [self.download(context, &self.tensors.o)?, self.download(context, &dv.buffer)?];
@@ -303,7 +312,7 @@ impl<'t> Gradients<'t> {
         };
         for (head, (of_keys, of_rows)) in of_keys.zip(of_rows).enumerate() {
             let ([a, a_terms], [b, b_terms]) = (sums(of_keys), sums(of_rows));
-            let allowed = (SUMS + rounding(dtype)[0]) * (a_terms + b_terms);
+            let allowed = (of_sums + rounding(dtype)[0]) * (a_terms + b_terms);
             let off = (a - b).abs();
             if off > allowed || off.is_nan() {
                 return Err(Failure::Failed(format!(

@@ -5,7 +5,7 @@ use wgpu_attention::attention::reference::{HostInputs as ForwardInputs, attentio
 use wgpu_attention::reference::{Real, SumOrder};
 use wgpu_attention::{
     Attention, AttentionBackward, AttentionBackwardInputs, AttentionConfig, AttentionGradients, AttentionInputs,
-    AttentionOutputs, Causal, Context, HostView, Prepared, Result, Scale, TensorView, wgpu,
+    AttentionOutputs, Causal, Context, HostView, Matrices, Prepared, Result, Scale, TensorView, wgpu,
 };
 
 use super::super::case::Arithmetic;
@@ -25,7 +25,7 @@ impl<'t> SoftmaxPass<'t> {
     pub fn new(context: &Context, scale: Scale, tensors: &'t Tensors) -> Result<Self> {
         let shape = &tensors.shape;
         let causal = if shape.causal { Causal::TopLeft } else { Causal::None };
-        let config = AttentionConfig::new().scale(scale).causal(causal);
+        let config = AttentionConfig::new().scale(scale).causal(causal).matrices(shape.matrices);
         let gradient = |name, extents| Gradient::new(context, name, shape, extents);
         Ok(Self {
             tensors,
@@ -92,6 +92,10 @@ impl Pass for SoftmaxPass<'_> {
 
     fn gradients(&self) -> &[Gradient] {
         &self.gradients
+    }
+
+    fn by_matrices(&self) -> bool {
+        self.backward.config().matrices != Matrices::None
     }
 
     fn row_cost(&self) -> [u64; 2] {
