@@ -358,8 +358,9 @@ fn a_scale_that_is_nan_stays_in_its_row_and_what_that_sees() {
         let (got, want) = (of(&got), of(&want));
         let behind = (70 + 4) * 8;
         assert_same_bits(name, &got[behind..], &want[behind..]);
-        // The exponential of NaN is an infinity on some drivers.
-        assert!(got[70 * 8..behind].iter().all(|x| !x.is_finite()), "{name} of the keys that it sees");
+        // The exponential of NaN, which dv is made of, is an infinity on some drivers.
+        let spoiled = |x: &f32| x.is_nan() || name == "dv" && x.is_infinite();
+        assert!(got[70 * 8..behind].iter().all(spoiled), "{name} of the keys that it sees");
     }
 }
 

@@ -56,10 +56,12 @@ fn a_plan_names_matrices() {
     let biased = AttentionBackwardShapes { bias_batches, bias_heads, bias_rows, dbias: true, ..shapes };
     let reason = op.plan(&biased, DType::F32).unwrap();
     assert!(reason.reason().contains(" in f32, all tiles of pairs"), "{}", reason.reason());
-    // Both sums of wide heads would fill the registers, where they find room.
+    // Both sums of wide heads would fill the registers. A subgroup of more than 8 owns 16 rows, whose 256 dims find no room in 32 KiB.
     let wide = AttentionBackwardShapes { v_dim: 256, ..AttentionBackwardShapes::new(1, 8, 4096, 256) };
     let plan = op.plan(&wide, DType::F32).unwrap();
-    let walks = if plan.reason().contains("find no room") { 1 } else { 2 };
+    let granted = context.device().limits().max_compute_workgroup_storage_size;
+    let fits = reason.reason().contains("and subgroups of 8,") || granted >= 37 << 10;
+    let walks = if fits { 2 } else { 1 };
     assert_eq!(plan.reason().matches("keys: ").count(), walks, "{}", plan.reason());
 }
 
@@ -123,13 +125,20 @@ fn head_dims_placements_and_types() {
     }
 }
 
-/// In ranges, in blocks, and each gradient alone, whose tiles may be others.
+/// In ranges, in blocks, and each gradient alone: the same bits, where its tiles are the same.
 #[test]
 fn what_is_walked_in_parts() {
     let Some(context) = matrices() else { return };
     let config = AttentionConfig::new().causal(Causal::BottomRight);
     let case = Case::new(config, [3, 4, 2, 70, 90, 8, 8]).on_matrices();
-    let whole = case.run(context, Placement::Aligned);
+    let planned = |case: &Case| {
+        case.call(context, Placement::Aligned, case.saved(), |op, inputs, gradients| {
+            let call = op.prepare(inputs, gradients).unwrap();
+            context.run(&call).unwrap();
+            call.plan().reason().to_owned()
+        })
+    };
+    let (plan, whole) = planned(&case);
     let ranges = with(context, |options| options.max_keys_per_split = Some(32));
     case.assert("in ranges", &case.run(&ranges, Placement::Aligned));
     let blocks = with(context, |options| options.max_workspace_bytes = 150 << 10);
@@ -137,7 +146,12 @@ fn what_is_walked_in_parts() {
     let none = Wanted { dq: false, dk: false, dv: false, rest: false };
     for wanted in [Wanted { dq: true, ..none }, Wanted { dk: true, ..none }, Wanted { dv: true, ..none }] {
         let one = Case { wanted, ..case.clone() };
-        one.assert("one", &one.run(context, Placement::Aligned));
+        let (own_plan, own) = planned(&one);
+        one.assert("one", &own);
+        for (name, got) in own.iter().filter(|_| plan.contains(&own_plan)) {
+            let same = whole.iter().find(|(own, _)| own == name).expect("a gradient");
+            assert_same_bits(name, &same.1, got);
+        }
     }
     for again in case.reruns(context, 20) {
         for ((name, got), (_, want)) in again.iter().zip(&whole) {
