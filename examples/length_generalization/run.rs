@@ -139,8 +139,8 @@ impl<'a> Training<'a> {
         let views = tensors.iter().map(|(name, numbers)| {
             Ok((name.as_str(), Stored::new(Dtype::F32, vec![numbers.len()], bytemuck::cast_slice(numbers))?))
         });
-        let told = [("step".to_owned(), self.step.to_string()), ("training".to_owned(), self.told())].into();
-        let file = safetensors::serialize(views.collect::<Result<Vec<_>>>()?, Some(told))?;
+        let head = [("step".to_owned(), self.step.to_string()), ("training".to_owned(), self.told())].into();
+        let file = safetensors::serialize(views.collect::<Result<Vec<_>>>()?, Some(head))?;
         let unfinished = path.with_extension("new");
         std::fs::write(&unfinished, file)?;
         Ok(std::fs::rename(unfinished, path)?)
@@ -156,8 +156,8 @@ impl<'a> Training<'a> {
     fn load(&mut self, path: &Path) -> Result<()> {
         let file = std::fs::read(path)?;
         let (_, head) = SafeTensors::read_metadata(&file)?;
-        let told = |key| head.metadata().as_ref().and_then(|data| data.get(key)).with_context(|| format!("no {key}"));
-        let (step, training) = (told("step")?, told("training")?);
+        let entry = |key| head.metadata().as_ref().and_then(|data| data.get(key)).with_context(|| format!("no {key}"));
+        let (step, training) = (entry("step")?, entry("training")?);
         let own = self.told();
         ensure!(*training == own, "is of another training, {training}, not of {own}; take another --out, or remove it");
         self.step = step.parse().context("step")?;

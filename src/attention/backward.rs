@@ -34,7 +34,8 @@ operands! {
     ///
     /// Keys and values that no row sees, and memory between rows, may hold anything, NaN included. NaN in a row that sees keys makes
     /// its own dq NaN or infinite, and the dk and dv of those keys; NaN in a key does so to the rows that see it; but for factors on
-    /// matrices, of which NaN may count as any number. Other rows and keys do not notice. Rows are at most as many as find room in one binding with 16 bytes each: 2²³ on a default device.
+    /// matrices, of which NaN may count as any number. Other rows and keys do not notice. Rows are at most as many as find room in one
+    /// binding with 16 bytes each: 2²³ on a default device.
     AttentionBackwardInputs {
         /// What every call has; a gradient is to be added.
         pub fn of(q: 4, k: 4, v: 4, o: 4, lse: 3);
@@ -133,8 +134,8 @@ op! {
     ///
     /// A score that a bias takes below −1e38 counts as that, and moves neither by the bias nor by q and k. The weights p are made again
     /// in tiles from q, k and lse, and no buffer of length × length is made but a `dbias` as large as the bias: what is asked for of
-    /// dq and the scales takes one kernel over tiles of rows, dk and dv together one over tiles of keys, dbias one over tiles of both; by matrices, dk and dv of wide heads one each.
-    /// The workspace holds four numbers a row; partial sums where few tiles would leave a GPU idle; and, where gradients of scales are
+    /// dq and the scales takes one kernel over tiles of rows, dk and dv together one over tiles of keys, or of wide heads by matrices one
+    /// each, dbias one over tiles of both. The workspace holds four numbers a row; partial sums where few tiles would leave a GPU idle; and, where gradients of scales are
     /// asked for or nine buffers would be bound, sums of the size of the gradients.
     ///
     /// The weights are made again from an lse of f32, whose rounding, up to |lse| 2⁻²⁴, is a relative error of every weight of the row,

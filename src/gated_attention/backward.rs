@@ -202,8 +202,8 @@ op! {
     /// ```
     ///
     /// du is forward's own kernel with dout for a gate: A v is made again, not divided by u, which may be 0. The row's sum, or the
-    /// largest score and the sum of a softmax, are made again too: of what forward wrote, o is read for δ, and nothing else. dq takes one kernel over tiles of
-    /// queries, dk and dv one each over tiles of keys, as values of a gated attention unit are too wide to stay in registers beside dk.
+    /// largest score and the sum of a softmax, are made again too: of what forward wrote, o is read for δ, and nothing else. dq takes one
+    /// kernel over tiles of queries, dk and dv one each over tiles of keys, as values of a gated attention unit are too wide to stay in registers beside dk.
     /// No buffer of length × length is made. The workspace holds four numbers a row; sums of the size of dq and dk where they go through
     /// maps; in mixed chunks states, as forward does; and partial sums where few tiles would leave a GPU idle.
     ///

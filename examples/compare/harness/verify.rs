@@ -23,7 +23,7 @@ const DIVISION_ULPS: f64 = 2.5;
 const RMS_RATIO: f64 = 1e-5;
 /// Products whose factors are rounded to f16, each by up to 2⁻¹¹ at random: relative to the largest number, to the root mean
 /// square, and of a row's entropy in absolute terms.
-pub const F16_PRODUCTS: [f64; 3] = [2e-2, 2e-3, 4e-3];
+const F16_PRODUCTS: [f64; 3] = [2e-2, 2e-3, 4e-3];
 /// WGSL's log is within 2⁻²¹ near 1, in absolute terms; the entropy has one, and a quotient that is subtracted.
 const LOG_ERROR: f64 = 1.0 / (1 << 20) as f64;
 
@@ -112,6 +112,11 @@ impl Allowance {
     }
 }
 
+/// What factors in f16 cost, where there are any.
+pub fn of_products(by_matrices: bool) -> [f64; 3] {
+    if by_matrices { F16_PRODUCTS } else { [0.0; 3] }
+}
+
 /// The device's or the twin's numbers of all parts, one after the other.
 #[derive(Default)]
 struct Numbers {
@@ -146,7 +151,7 @@ pub fn verify(context: &Context, case: &dyn Case, tensors: &Tensors) -> Result<C
     }
 
     let by_matrices = case.by_matrices();
-    let [of_largest, of_rms, of_entropy] = if by_matrices { F16_PRODUCTS } else { [0.0; 3] };
+    let [of_largest, of_rms, of_entropy] = of_products(by_matrices);
     let allowance =
         Allowance { naive: naive.o, ulps: weight_ulps, products: [of_largest, of_rms], dtype: tensors.shape.dtype };
     let errors = allowance.judge(&got.o, &want.o)?;
