@@ -62,7 +62,7 @@ operands! {
     /// | field | shape | dtype | |
     /// |---|---|---|---|
     /// | `o` | `[batch, q_heads, q_len, v_dim]` | float | 0 in a row that sees no key |
-    /// | `lse` | `[batch, q_heads, q_len]` | f32 | natural log; −∞ in a row that sees no key; [`AttentionBackward`](crate::AttentionBackward) needs it |
+    /// | `lse` | `[batch, q_heads, q_len]` | f32 | natural log; −∞ in a row that sees no key; [`AttentionBackward`] needs it |
     /// | `entropy` | `[batch, q_heads, q_len]` | f32 | nats; 0 in a row that sees no key |
     ///
     /// A float is f32, f16 or bf16: rounded to nearest even, once, from f32. No output may lie in a buffer of an input, even beside it.
