@@ -24,6 +24,8 @@ const RMS_RATIO: f64 = 1e-5;
 /// Products whose factors are rounded to f16, each by up to 2⁻¹¹ at random: relative to the largest number, to the root mean
 /// square, and of a row's entropy in absolute terms.
 const F16_PRODUCTS: [f64; 3] = [2e-2, 2e-3, 4e-3];
+/// The same of the gradients of one tensor, the first two.
+const F16_GRADIENTS: [f64; 2] = [4e-3, 2e-3];
 /// WGSL's log is within 2⁻²¹ near 1, in absolute terms; the entropy has one, and a quotient that is subtracted.
 const LOG_ERROR: f64 = 1.0 / (1 << 20) as f64;
 
@@ -112,9 +114,9 @@ impl Allowance {
     }
 }
 
-/// What factors in f16 cost, where there are any.
-pub fn of_products(by_matrices: bool) -> [f64; 3] {
-    if by_matrices { F16_PRODUCTS } else { [0.0; 3] }
+/// What factors in f16 cost gradients, where there are any.
+pub fn of_gradients(by_matrices: bool) -> [f64; 2] {
+    if by_matrices { F16_GRADIENTS } else { [0.0; 2] }
 }
 
 /// The device's or the twin's numbers of all parts, one after the other.
@@ -151,7 +153,7 @@ pub fn verify(context: &Context, case: &dyn Case, tensors: &Tensors) -> Result<C
     }
 
     let by_matrices = case.by_matrices();
-    let [of_largest, of_rms, of_entropy] = of_products(by_matrices);
+    let [of_largest, of_rms, of_entropy] = if by_matrices { F16_PRODUCTS } else { [0.0; 3] };
     let allowance =
         Allowance { naive: naive.o, ulps: weight_ulps, products: [of_largest, of_rms], dtype: tensors.shape.dtype };
     let errors = allowance.judge(&got.o, &want.o)?;
