@@ -24,7 +24,7 @@ const HEAD_CHUNKS: u32 = (HEAD_DIM + 3u) / 4u;
 const HEAD_SLABS: u32 = (HEAD_DIM + SLAB - 1u) / SLAB;
 const OUT_CHUNKS: u32 = (V_DIM + 3u) / 4u;
 const OUT_SLABS: u32 = (V_DIM + SLAB - 1u) / SLAB;
-const ITEMS_IN_FOURS: bool = true;
+const KEYS_IN_FOURS: bool = true;
 const BIAS: bool = true;
 const HAS_BIAS: bool = true;
 const ROW_MASK: bool = true;
@@ -102,7 +102,7 @@ fn add_pairs(sum: ptr<function, PerScore>, own_tile: Tile, j: u32, last: u32) {
         // Rows past the last are the last, once more.
         let there = vec4(tile.first + row_of(g)) + vec4(0u, 1u, 2u, 3u) <= vec4(tile.last);
         for (var i = 0u; i < OWN_KEYS; i++) { // unroll
-            let ds = pairs_of(s[i][g], dp[i][g], own, rows, vec4(j + item_of(i)), true).ds;
+            let ds = pairs_of(s[i][g], dp[i][g], own, rows, vec4(j + key_of(i)), true).ds;
             (*sum)[i][g] += select(vec4(0.0), ds, there);
         }
     }
@@ -114,7 +114,7 @@ fn write_rows(sum: PerScore, batch: u32, head: u32, first: u32, split: u32, j: u
             let row = first + row_of(g) + r;
             if (row < params.q_len) {
                 for (var m = 0u; m < OWN_KEYS / 4u; m++) { // unroll
-                    let key = j + item_of(4u * m);
+                    let key = j + key_of(4u * m);
                     if (key < params.kv_len) {
                         let four = vec4(sum[4u * m][g][r], sum[4u * m + 1u][g][r], sum[4u * m + 2u][g][r], sum[4u * m + 3u][g][r]);
                         finish_dbias(batch, head, row, split, key / 4u, four);
@@ -138,7 +138,7 @@ fn write_columns(sum: PerScore, batch: u32, head: u32, split: u32, j: u32) {
         workgroupBarrier();
         left[x / 4u][x % 4u][0][y] = four;
         workgroupBarrier();
-        let key = j + item_of(4u * m);
+        let key = j + key_of(4u * m);
         if (y == 0u && key < params.kv_len) {
             var all = vec4(0.0);
             for (var height = 0u; height < HEIGHT; height++) {

@@ -1,6 +1,6 @@
 // Where the rows of a tile are keys, and its items queries.
 // A tile of keys: as one of rows, but that `first` and `last` are keys.
-fn keys_of(batch_kv_head: u32, index: u32) -> Tile {
+fn key_tile_of(batch_kv_head: u32, index: u32) -> Tile {
     let batch = batch_kv_head / params.kv_heads;
     let first = index * ROWS;
     let len = i32(kv_len_of(batch));

@@ -27,7 +27,7 @@ const HEAD_CHUNKS: u32 = (HEAD_DIM + 3u) / 4u;
 const HEAD_SLABS: u32 = (HEAD_DIM + SLAB - 1u) / SLAB;
 const OUT_CHUNKS: u32 = (V_DIM + 3u) / 4u;
 const OUT_SLABS: u32 = (V_DIM + SLAB - 1u) / SLAB;
-const ITEMS_IN_FOURS: bool = false;
+const KEYS_IN_FOURS: bool = false;
 const BIAS: bool = false; // no gradient of the bias
 const LOG_N: bool = false; // backward_scales.wgsl has made the scales
 
@@ -53,11 +53,11 @@ fn main(
     take_place(local);
     let split = workgroup % params.splits;
     let tiles = workgroup / params.splits;
-    let own_tile = keys_of(params.first_pair + tiles / params.tiles, tiles % params.tiles);
+    let own_tile = key_tile_of(params.first_pair + tiles / params.tiles, tiles % params.tiles);
     tile = own_tile;
     k_first = params.k_start + own_tile.batch * params.k_batch + own_tile.kv_head * params.k_head;
     v_first = params.v_start + own_tile.batch * params.v_batch + own_tile.kv_head * params.v_head;
-    start_items();
+    start_keys();
 
     let first_row = (split % params.row_splits) * params.split_rows;
     let walk = queries_of(own_tile, first_row, min(first_row + params.split_rows, params.q_len));
@@ -126,7 +126,7 @@ fn step(first: u32, last: u32, edge: bool, k_base: u32, v_base: u32) {
         ds = product(true, first, last);
     }
     for (var i = 0u; i < OWN_KEYS; i++) { // unroll
-        let query = first + item_of(i);
+        let query = first + key_of(i);
         let own = query_facts(min(query, last));
         let rows = query_rows(query, last);
         for (var g = 0u; g < GROUPS; g++) { // unroll

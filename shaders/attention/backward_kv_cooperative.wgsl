@@ -62,7 +62,7 @@ fn main(
     take_place(local, subgroup, lane);
     let split = workgroup % params.splits;
     let tiles = workgroup / params.splits;
-    let own_tile = keys_of(params.first_pair + tiles / params.tiles, tiles % params.tiles);
+    let own_tile = key_tile_of(params.first_pair + tiles / params.tiles, tiles % params.tiles);
     tile = own_tile;
     if (!subgroups_are_whole(local, size, count)) {
         let nan = vec4(not_a_number(size));

@@ -25,7 +25,7 @@ const HEAD_CHUNKS: u32 = (HEAD_DIM + 3u) / 4u;
 const HEAD_SLABS: u32 = (HEAD_DIM + SLAB - 1u) / SLAB;
 const OUT_CHUNKS: u32 = (V_DIM + 3u) / 4u;
 const OUT_SLABS: u32 = (V_DIM + SLAB - 1u) / SLAB;
-const ITEMS_IN_FOURS: bool = false;
+const KEYS_IN_FOURS: bool = false;
 const BIAS: bool = false; // no gradient of the bias
 const LOG_N: bool = false; // backward_scales.wgsl has made the scales
 
@@ -61,7 +61,7 @@ fn main(
             row_dentropy[g][y] = own.dentropy;
         }
     }
-    start_items();
+    start_keys();
 
     take_steps(walk_of(own_tile, split * params.split_keys, (split + 1u) * params.split_keys), k_first, v_first);
 
@@ -98,7 +98,7 @@ fn step(j: u32, last: u32, edge: bool, k_base: u32, v_base: u32) {
         if (edge) {
             let rows = own_rows(g, j >> 31u);
             for (var i = 0u; i < OWN_KEYS; i++) { // unroll
-                ds[i][g] = pairs_of(s[i][g], ds[i][g], own, rows, vec4(j + item_of(i)), true).ds;
+                ds[i][g] = pairs_of(s[i][g], ds[i][g], own, rows, vec4(j + key_of(i)), true).ds;
             }
         } else {
             let rows = Rows();

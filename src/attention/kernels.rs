@@ -105,7 +105,12 @@ pub(super) fn walk(
         Kernel::Tiled(grid) => {
             let along_width =
                 pick(shuffle, source!("shared/along_width_subgroup"), source!("shared/along_width_memory"));
-            fragments.extend([source!("shared/tile"), source!("shared/tile_keys"), along_width]);
+            fragments.extend([
+                source!("shared/tile"),
+                source!("shared/tile_keys"),
+                source!("shared/tile_products"),
+                along_width,
+            ]);
             (source!("attention/tiled"), grid.constants(shapes.v_dim.div_ceil(4)))
         }
         Kernel::Rows { workgroup, .. } => {

@@ -141,6 +141,7 @@ fn tiled(choice: &Choice, grid: Grid, chunked: bool) -> Parts {
         source!("shared/walk"),
         source!("shared/tile"),
         source!("shared/tile_keys"),
+        source!("shared/tile_products"),
         pick(choice.shuffle, source!("shared/along_width_subgroup"), source!("shared/along_width_memory")),
         pick(chunked, source!("gated_attention/tiled_chunks"), source!("gated_attention/tiled_no_chunks")),
     ];

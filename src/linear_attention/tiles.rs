@@ -222,6 +222,7 @@ impl Tiles {
         let own_keys: &[&'static Source] = &[
             source!("linear_attention/tiled_own_keys"),
             source!("shared/tile_keys"),
+            source!("shared/tile_products"),
             source!("shared/steps"),
             source!("shared/steps_together"),
             pick(vec4, source!("linear_attention/load_kv_vec4"), source!("linear_attention/load_kv_scalar")),

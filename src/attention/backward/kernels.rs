@@ -121,7 +121,8 @@ fn pairs(
     let (mut constants, products) = match tiles.matrices {
         Some(tile) => tiles::of_matrices(tile, tiles.turned, shapes),
         None => {
-            let products = vec![source!("shared/tile"), source!("attention/backward_tile")];
+            let products =
+                vec![source!("shared/tile"), source!("shared/tile_keys"), source!("attention/backward_tile")];
             (tiles.grid.constants(tiles.chunks), products)
         }
     };

@@ -81,6 +81,7 @@ pub(super) fn walk(
         source!("shared/steps"),
         source!("shared/steps_together"),
         source!("shared/tile_keys"),
+        source!("shared/tile_products"),
         source!("gated_attention/divisor"),
         fours!(vec4, "gated_attention/", "q"),
         if shapes.shared_z { source!("gated_attention/k_is_q") } else { fours!(vec4, "gated_attention/", "k") },

@@ -179,7 +179,13 @@ impl Form {
         if self.causal {
             let load = fours!(vec4, "linear_attention/", "load_kv");
             let steps = [source!("shared/steps"), source!("shared/steps_together")];
-            fragments.extend([own!("backward_walk"), source!("shared/tile_keys"), weigh, load]);
+            fragments.extend([
+                own!("backward_walk"),
+                source!("shared/tile_keys"),
+                source!("shared/tile_products"),
+                weigh,
+                load,
+            ]);
             fragments.extend(steps);
         } else {
             fragments.push(own!("no_backward_walk"));

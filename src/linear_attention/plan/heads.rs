@@ -127,6 +127,7 @@ fn specialization(config: &LinearAttentionConfig, problem: &Problem, tile: &Tile
             source!("linear_attention/within"),
             source!("shared/tile"),
             source!("shared/tile_keys"),
+            source!("shared/tile_products"),
             source!("shared/steps"),
             source!("shared/steps_together"),
             source!("shared/along_width_memory"),
