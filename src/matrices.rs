@@ -65,7 +65,7 @@ impl MatrixSizes {
 /// Invocations in a subgroup of each op's kernels with [`Matrices::F16`], for [`ContextOptions`](crate::ContextOptions).
 ///
 /// Most GPUs have subgroups of one size. Those of AMD and Intel have several, and which of them a kernel gets, its compiled pipeline alone
-/// knows. Hence an app that runs on them says it: what [`Context::matrix_subgroups`](crate::Context::matrix_subgroups) has found, on the
+/// knows. Hence an app that runs on them says it: what [`Context::matrix_subgroups`](crate::Context) has found, on the
 /// same driver. A kernel that finds itself with subgroups of another size fills its outputs with NaN.
 ///
 /// ```
