@@ -6,6 +6,8 @@ fn store_lse(batch: u32, head: u32, i: u32, row_max: f32, sum: f32) {
     if (sum == 0.0) {
         lse[at] = 0xff800000u;
     } else {
-        lse[at] = bitcast<u32>(row_max + log(sum));
+        // Of what is not finite some drivers' log is.
+        let is_finite = (bitcast<u32>(sum) & 0x7fffffffu) < 0x7f800000u;
+        lse[at] = bitcast<u32>(row_max + select(sum, log(sum), is_finite));
     }
 }
