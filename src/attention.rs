@@ -35,7 +35,7 @@ operands! {
     /// A float is f32, f16 or bf16, for each tensor its own; see [`DType`](crate::DType). Keys and values that no row sees, and memory
     /// between rows, may hold anything, NaN included.
     ///
-    /// NaN that a row sees in q, k, bias or row_scale makes its o and entropy NaN, and its lse NaN or +∞; in v, its own dim of o,
+    /// NaN that a row sees in q, k, bias or row_scale makes its o, lse and entropy NaN; in v, its own dim of o,
     /// unless the key's weight is 0. WGSL lets a driver assume that there is none; the six on which this is tested do not.
     /// Scores are f32, and are to lie within ±10³⁸, scaled and with their bias. Of a row that sees one past that, o, lse and entropy
     /// may be NaN; other rows do not notice.

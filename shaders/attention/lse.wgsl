@@ -6,8 +6,8 @@ fn store_lse(batch: u32, head: u32, i: u32, row_max: f32, sum: f32) {
     if (sum == 0.0) {
         lse[at] = 0xff800000u;
     } else {
-        // Of what is not finite some drivers' log is.
+        // NaN of a sum that is not finite: a driver's exp may have made an infinity of NaN, and its log may make a number of that.
         let is_finite = (bitcast<u32>(sum) & 0x7fffffffu) < 0x7f800000u;
-        lse[at] = bitcast<u32>(row_max + select(sum, log(sum), is_finite));
+        lse[at] = select(0x7fc00000u, bitcast<u32>(row_max + log(sum)), is_finite);
     }
 }

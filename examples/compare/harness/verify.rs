@@ -25,7 +25,7 @@ const RMS_RATIO: f64 = 1e-5;
 /// square, and of a row's entropy in absolute terms.
 const F16_PRODUCTS: [f64; 3] = [2e-2, 2e-3, 4e-3];
 /// The same of the gradients of one tensor, the first two.
-const F16_GRADIENTS: [f64; 2] = [4e-3, 2e-3];
+pub const F16_GRADIENTS: [f64; 2] = [4e-3, 2e-3];
 /// WGSL's log is within 2⁻²¹ near 1, in absolute terms; the entropy has one, and a quotient that is subtracted.
 const LOG_ERROR: f64 = 1.0 / (1 << 20) as f64;
 
@@ -112,11 +112,6 @@ impl Allowance {
         }
         Ok(Errors { max, allowed, rms })
     }
-}
-
-/// What factors in f16 cost gradients, where there are any.
-pub fn of_gradients(by_matrices: bool) -> [f64; 2] {
-    if by_matrices { F16_GRADIENTS } else { [0.0; 2] }
 }
 
 /// The device's or the twin's numbers of all parts, one after the other.
